@@ -1,0 +1,173 @@
+"""``distill collect``: play, label, commit; killed at any moment, the same command goes on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.collect.actor import Actor, Policy
+from distill.collect.label import Labeller
+from distill.collect.rollout import Rollout
+from distill.config import Config, fill
+from distill.dataset.schema import Identity
+from distill.dataset.writer import DatasetWriter
+from distill.device import pick_device
+from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.presets import get_preset
+from distill.games import game_info
+from distill.progress import console, print_table, progress_bar
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+
+@dataclass
+class Summary:
+    """What a collection did."""
+
+    folder: Path
+    """The dataset."""
+    writer: str
+    """This stream's name."""
+    states: int
+    """States this writer has committed, earlier runs included."""
+    added: int
+    """States added by this run."""
+    games: list[Game] = field(default_factory=list)
+    """Games that ended in this run."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall-clock of this run by part: env, actor, label, write."""
+    bytes_per_state: float = 0.0
+    """Bytes on disk per state, over all committed shards of this writer."""
+
+
+def collect(config: Config) -> Summary:
+    """Record ``config.collect.states`` states into the dataset folder.
+
+    Raises:
+        UserError: bad settings, or a folder that holds something else.
+    """
+    device = pick_device(config.device)
+    teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+    identity = identify(config, teacher)
+    actor, writer_name = _actor(config, teacher, device)
+    folder = fill(config.collect.out, env=config.env)
+    behaviour = {
+        "actor": writer_name if config.collect.writer is None else config.collect.actor,
+        "behaviour": config.collect.behaviour,
+        "epsilon": config.collect.epsilon if config.collect.behaviour == "epsilon" else None,
+        "beta": config.collect.beta,
+        "sticky": config.collect.sticky,
+        "seed": config.seed,
+    }
+    described = vars(teacher.info)
+    writer = DatasetWriter(folder, identity, config.collect.writer or writer_name, behaviour, dict(described))
+    try:
+        return _fill(config, writer, Labeller(teacher, identity, device), actor)
+    finally:
+        writer.close()
+
+
+def identify(config: Config, teacher: Teacher) -> Identity:
+    """What every state of this collection has in common."""
+    c, info = config.collect, game_info(config.env)
+    preset = get_preset(teacher.info.preset)
+    rows = {"projected": c.k, "full": teacher.info.num_actions, "none": 0}[c.jacobian]
+    return Identity(
+        game=config.env,
+        rom_md5=info.rom_md5,
+        preset=preset.name,
+        preset_hash=preset.hash,
+        teacher=teacher.info.fingerprint,
+        jacobian=c.jacobian,
+        k=rows,
+        law=c.law,
+        space=c.space,
+        codec=c.codec,
+    )
+
+
+def _actor(config: Config, teacher: Teacher, device: Any) -> tuple[Actor, str]:
+    """Who acts, and the name that its stream of shards gets."""
+    c = config.collect
+    expert = Policy(teacher.net, device)
+    if c.actor == "teacher":
+        return Actor(expert, c.behaviour, c.epsilon), "teacher"
+    from distill.students.folder import load_student
+
+    student = load_student(c.actor)
+    student.check_fits(config.env, teacher)
+    share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
+    actor = Actor(Policy(student.net, device), c.behaviour, c.epsilon, expert, c.beta)
+    return actor, f"{share}-{student.fingerprint[:8]}"
+
+
+def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Actor) -> Summary:
+    c = config.collect
+    summary = Summary(writer.folder, writer.writer, writer.states, 0, seconds={"play": 0.0, "label": 0.0, "write": 0.0})
+    if writer.states >= c.states:
+        console.print(f"{writer.folder}: writer {writer.writer!r} already has {writer.states:,} states; nothing to do")
+        return summary
+    # Lane i is seeded with seed + i, so runs of one writer stride by the number of lanes.
+    sequence = len(writer.shards)
+    seed = config.seed * 10_007 % 2**30 + sequence * c.num_envs
+    env = AtariVec(config.env, c.num_envs, get_preset(writer.identity.preset), sticky=c.sticky)
+    with env, progress_bar("states") as progress:
+        task = progress.add_task(f"collect {writer.writer}", total=c.states, completed=writer.states, note="")
+        rollout = Rollout(env, actor, seed, writer.next_episode)
+        started = time.perf_counter()
+        while writer.states < c.states:
+            _one_shard(min(c.shard_states, c.states - writer.states), config, writer, labeller, rollout, summary)
+            rate = (writer.states - summary.states) / (time.perf_counter() - started)
+            progress.update(task, completed=writer.states, note=f"{rate:,.0f} states/s, {_scores(summary.games)}")
+    summary.added = writer.states - summary.states
+    summary.states = writer.states
+    size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())
+    summary.bytes_per_state = size / writer.states
+    _print(summary)
+    return summary
+
+
+def _one_shard(
+    states: int, config: Config, writer: DatasetWriter, labeller: Labeller, rollout: Rollout, summary: Summary
+) -> None:
+    clock = [time.perf_counter()]
+    recording = rollout.record(states)
+    clock.append(time.perf_counter())
+    square_sum = labeller.label(recording.arrays, [config.seed, len(writer.shards)])
+    clock.append(time.perf_counter())
+    facts = {
+        "seed": config.seed,
+        "next_episode": rollout.next_episode,
+        "jacobian_square_sum": square_sum,
+        "games": [{"score": game.score, "length": game.length} for game in recording.games],
+    }
+    writer.commit(recording.arrays, facts)
+    clock.append(time.perf_counter())
+    summary.games += recording.games
+    for part, seconds in zip(("play", "label", "write"), np.diff(clock), strict=True):
+        summary.seconds[part] += float(seconds)
+
+
+def _scores(games: list[Game]) -> str:
+    if not games:
+        return "no game finished yet"
+    return f"{len(games)} games, mean score {np.mean([game.score for game in games]):.1f}"
+
+
+def _print(summary: Summary) -> None:
+    total = sum(summary.seconds.values()) or 1.0
+    shares = ", ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in summary.seconds.items())
+    rows = [
+        ("dataset", str(summary.folder)),
+        ("writer", summary.writer),
+        ("states", f"{summary.states:,} ({summary.added:,} new)"),
+        ("finished games", _scores(summary.games)),
+        ("speed", f"{summary.added / total:,.0f} states/s"),
+        ("time", f"{total:.0f} s: {shares}"),
+        ("size", f"{summary.bytes_per_state / 1024:.1f} KiB per state"),
+    ]
+    print_table("collected", ("", ""), rows)

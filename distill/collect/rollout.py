@@ -1,0 +1,133 @@
+"""Playing games and keeping each frame once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from distill.collect.actor import Actor
+from distill.dataset.schema import STACK, ShardArrays
+from distill.envs.ale_vec import AtariVec, Game
+
+
+@dataclass
+class _Row:
+    """One step of all lanes."""
+
+    frame: npt.NDArray[np.uint8]
+    keep: npt.NDArray[np.bool_]
+    fresh: npt.NDArray[np.bool_]
+    episode: npt.NDArray[np.int64]
+    t: npt.NDArray[np.int64]
+    action: npt.NDArray[np.int64]
+    reward: npt.NDArray[np.float64]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+    life_lost: npt.NDArray[np.bool_]
+
+
+@dataclass
+class Recording:
+    """States of one shard, not yet labelled, and the games that ended meanwhile."""
+
+    arrays: ShardArrays
+    games: list[Game] = field(default_factory=list)
+
+
+class Rollout:
+    """Steps an environment with an actor and records what the actor saw, lane by lane.
+
+    Args:
+        env: the games; reset here.
+        actor: who acts.
+        seed: seeds the games and the actor.
+        first_episode: number of the first game; the others follow.
+    """
+
+    def __init__(self, env: AtariVec, actor: Actor, seed: int, first_episode: int = 0) -> None:
+        self.env, self.actor = env, actor
+        self._rng = np.random.default_rng([seed, 1])
+        self._obs = env.reset(seed)
+        lanes = env.num_envs
+        self._acting = np.ones(lanes, bool)
+        self._fresh = np.ones(lanes, bool)
+        self._episode = np.arange(lanes) + first_episode
+        self.next_episode = first_episode + lanes
+        self._t = np.zeros(lanes, np.int64)
+
+    def record(self, states: int) -> Recording:
+        """Play until exactly ``states`` states are recorded.
+
+        Steps that the environment's script chose, and terminal frames, are never recorded.
+        """
+        context = self._obs[:, : STACK - 1].copy()
+        rows: list[_Row] = []
+        games: list[Game] = []
+        left = states
+        while left > 0:
+            keep = self._acting & (np.cumsum(self._acting) <= left)
+            left -= int(keep.sum())
+            row, ended = self._advance(keep)
+            rows.append(row)
+            games += ended
+        return Recording(_lane_by_lane(rows, context), games)
+
+    def _advance(self, keep: npt.NDArray[np.bool_]) -> tuple[_Row, list[Game]]:
+        frame = self._obs[:, -1].copy()
+        action = self.actor.act(self._obs, self._rng)
+        fresh, episode, t = self._fresh, self._episode.copy(), self._t.copy()
+        step = self.env.step(action)
+        row = _Row(frame, keep, fresh, episode, t, action, step.reward,
+                   step.terminated, step.truncated, step.life_lost)  # fmt: skip
+        over = step.terminated | step.truncated
+        self._t += 1
+        self._t[over] = 0
+        self._episode[over] = self.next_episode + np.arange(over.sum())
+        self.next_episode += int(over.sum())
+        self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
+        return row, step.games
+
+
+def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> ShardArrays:
+    """Reorder (time, lane) to lane-major and put three context frames before every run of frames.
+
+    A run is a stretch of one lane in which each stack is the last one shifted by a frame; it ends
+    where the stack was zeroed (new game, lost life). The context makes every stack, the first of a
+    run included, four consecutive frames on disk.
+    """
+    table = {name: np.stack([getattr(row, name) for row in rows], 1) for name in vars(rows[0])}
+    zeros = np.zeros_like(context[0])
+    frames: list[npt.NDArray[np.uint8]] = []
+    pos: list[npt.NDArray[np.int64]] = []
+    order: list[tuple[int, npt.NDArray[np.int64]]] = []
+    length = 0
+    for lane in range(len(context)):
+        kept = np.flatnonzero(table["keep"][lane])
+        if not len(kept):
+            continue
+        starts = np.flatnonzero(table["fresh"][lane][kept])
+        bounds = np.unique(np.concatenate([[0], starts, [len(kept)]]))
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            steps = kept[first:last]
+            before = zeros if table["fresh"][lane, steps[0]] else context[lane]
+            frames += [before, table["frame"][lane, steps]]
+            pos.append(length + STACK - 1 + np.arange(len(steps)))
+            length += STACK - 1 + len(steps)
+        order.append((lane, kept))
+    columns = {
+        name: np.concatenate([table[name][lane, kept] for lane, kept in order])
+        for name in ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
+    }
+    return ShardArrays(
+        frames=np.concatenate(frames),
+        pos=np.concatenate(pos),
+        episode=columns["episode"],
+        t=columns["t"].astype(np.int32),
+        action=columns["action"].astype(np.int16),
+        reward=columns["reward"].astype(np.float32),
+        terminated=columns["terminated"],
+        truncated=columns["truncated"],
+        life_lost=columns["life_lost"],
+    )

@@ -1,0 +1,204 @@
+"""Every setting of the toolkit: frozen dataclasses, one docstring per field.
+
+The command line (``distill --help``), the YAML files in ``configs/`` and the Python API read the
+same classes, so a setting has one name, one type and one default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Recording what the teacher sees, thinks and feels (its derivatives)."""
+
+    out: str = "data/{env}"
+    """Dataset folder; continued if it holds the same teacher, preset and derivative law."""
+    states: int = 20_000
+    """States this writer records in total; the same command continues to this count."""
+    num_envs: int = 8
+    """Games played side by side."""
+    actor: str = "teacher"
+    """Who acts: "teacher", or a student's run folder (on-policy, DAgger). The teacher always labels."""
+    beta: float = 0.0
+    """With a student actor: share of steps on which the teacher acts instead (a mixture)."""
+    behaviour: Literal["sampled", "greedy", "epsilon"] = "sampled"
+    """How the actor chooses: samples its policy, takes the best action, or epsilon-greedy."""
+    epsilon: float = 0.01
+    """Share of uniformly random actions when behaviour is epsilon."""
+    sticky: float = 0.0
+    """Probability that the emulator repeats the last action (Machado et al. 2018: 0.25)."""
+    jacobian: Literal["projected", "full", "none"] = "projected"
+    """What is stored of the Jacobian: K projections, all A rows, or nothing."""
+    k: int = 1
+    """Projections per state when jacobian is projected."""
+    law: Literal["sphere", "fisher"] = "sphere"
+    """Law of the projection v: uniform on the sphere, or the policy's Fisher metric."""
+    space: Literal["logits", "log_probs", "probs"] = "logits"
+    """Output whose derivative is taken. For zero-sum v, logits and log_probs are the same."""
+    codec: Literal["int8", "fp16"] = "int8"
+    """Storage of derivatives: int8 (about 1 % error, half the size) or fp16 (0.03 %)."""
+    shard_states: int = 4096
+    """States per shard; a kill loses at most one shard."""
+    writer: str | None = None
+    """Name of this stream of shards; by default named after the actor."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The network that learns."""
+
+    name: str = "mnih2013"
+    """mnih2013, nature or nature-half."""
+    convs: list[tuple[int, int, int]] | None = None
+    """Replaces the named network's convolutions: [[channels, kernel, stride], ...]."""
+    hidden: list[int] | None = None
+    """Replaces the named network's dense widths."""
+    activation: Literal["relu", "tanh", "softplus"] = "relu"
+    """Activation after every layer but the last."""
+    init: str | None = None
+    """Run folder of a student of the same shape to start from; by default random weights."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised: divergence + jacobian_weight * derivative mismatch / s."""
+
+    divergence: Literal["kl", "reverse_kl", "ce", "mse"] = "kl"
+    """Distance of policies: KL(teacher||student), KL(student||teacher), hard actions, logits."""
+    temperature: float = 1.0
+    """Teacher's logits (and derivatives) are divided by this; below 1 sharpens the policy."""
+    jacobian_weight: float = 0.0
+    """Lambda: weight of the Sobolev term. 0 is plain distillation."""
+    jacobian_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Lambda over training: constant, or decayed to 0."""
+    jacobian_targets: Literal["stored", "online"] = "stored"
+    """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""
+    jacobian_blur: float = 0.0
+    """Sigma in pixels of a Gaussian low-pass on both derivatives before they are compared."""
+    match: Literal["l2", "cosine"] = "l2"
+    """Compare derivatives by squared distance, or by direction only."""
+    law: Literal["sphere", "fisher"] = "sphere"
+    """Law of v for online targets and for full Jacobians (stored projections keep their own)."""
+    k: int = 1
+    """Fresh projections per state for online targets."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fitting the student."""
+
+    data: str = "data/{env}"
+    """Dataset folder."""
+    out: str = "runs/{env}__{student}__{objective}__{seed}__{time}"
+    """Run folder; an existing one is refused unless resume is set."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint; a finished run is left as it is."""
+    steps: int = 5_000
+    """Optimizer steps in total."""
+    epochs: float | None = None
+    """Passes over the training states; replaces steps where given."""
+    batch_size: int = 128
+    """States per step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam."""
+    warmup: int = 200
+    """Steps of linear warm-up; a cosine to zero follows."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    states: int | None = None
+    """Use only this many training states (whole episodes first come); by default all."""
+    val_fraction: float = 0.1
+    """Share of episodes held out for validation, whole episodes, at least one per writer."""
+    val_states: int = 2048
+    """At most this many held-out states are scored at each validation."""
+    val_every: int = 500
+    """Steps between validations."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    log_every: int = 50
+    """Steps between TensorBoard points of the training loss."""
+    patience: int = 0
+    """Stop after this many validations without a better val/kl; 0 never stops early."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Arithmetic: auto is tf32 on CUDA and fp32 on CPU."""
+    engine: Literal["fast", "autograd"] = "fast"
+    """fast: the Sobolev gradient from first-order passes; autograd: double backward, any network."""
+    verify: bool = True
+    """Check the dataset's checksums before training."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Playing whole games, and fidelity on held-out states."""
+
+    agents: list[str] = field(default_factory=lambda: ["teacher"])
+    """Any mix of "teacher", teachers' names or zips, and students' run folders; NAME=WHAT renames."""
+    games: int = 32
+    """Whole games per agent."""
+    num_envs: int = 16
+    """Games played side by side; `games` must be a multiple of it."""
+    protocol: Literal["zoo", "zoo-greedy", "machado"] = "zoo"
+    """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""
+    data: str | None = None
+    """Dataset for fidelity on held-out episodes; by default the one each student was trained on."""
+    out: str = "runs/{env}__scores"
+    """Folder for scores.json and TensorBoard events; an existing scores.json is refused."""
+    resume: bool = False
+    """Leave an existing, complete scores.json for the same agents as it is."""
+    capture_video: bool = False
+    """Also write one game per agent as MP4 (needs the video extra)."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """One self-contained HTML page about one evaluation."""
+
+    scores: str = "runs/{env}__scores/scores.json"
+    """scores.json to report on."""
+    out: str = "report"
+    """Folder for index.html and the pictures."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything, shared by every stage."""
+
+    env: str = "pong"
+    """Game: pong, Pong, PongNoFrameskip-v4 and ALE/Pong-v5 are the same."""
+    teacher: str = ""
+    """Bundled name (pong), path to a stable-baselines3 zip, or hf://org/repo; default: env's bundled one."""
+    preset: str | None = None
+    """What the agent sees: sb3 (exact) or sb3-fast; default: the teacher's own."""
+    tau: float = 0.01
+    """Q-value teachers: logits = Q / tau (Rusu et al. 2016)."""
+    seed: int = 1
+    """Seed of games, weights, batches and projections; -1 draws one and prints it."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    """Settings of `distill collect`."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    """The student's network."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """The training objective."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Settings of `distill train`."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Settings of `distill evaluate`."""
+    report: ReportConfig = field(default_factory=ReportConfig)
+    """Settings of `distill report`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary, as written to a run's config.yaml."""
+        return asdict(self)
+
+
+def fill(template: str, **values: object) -> Path:
+    """Fill ``{env}``, ``{student}``, ``{objective}``, ``{seed}``, ``{time}`` in a folder name."""
+    return Path(template.format(**values)).expanduser()

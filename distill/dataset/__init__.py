@@ -1,0 +1,1 @@
+"""The dataset on disk: frames stored once, logits, projections and compact Jacobians."""

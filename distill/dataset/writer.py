@@ -1,0 +1,164 @@
+"""Committing shards: a shard is either complete and checksummed on disk, or it is not there."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import zstandard
+from safetensors.numpy import save
+
+from distill.dataset.codec import CODECS
+from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
+from distill.errors import UserError
+from distill.files import fsync_dir, read_json, replacing, sha256, write_bytes, write_json
+
+LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "safetensors")
+
+
+class DatasetWriter:
+    """Appends one named writer's shards to a dataset folder, which it creates if need be.
+
+    Args:
+        folder: dataset folder; must be new, empty, or a dataset of the same identity.
+        identity: what every state has in common.
+        writer: this stream's name; two processes may write under different names at once.
+        behaviour: who acts and how; a writer's must not change.
+        teacher: description of the teacher, kept in the manifest for people.
+
+    Raises:
+        UserError: the folder is something else, or differs; the difference is named.
+    """
+
+    def __init__(
+        self, folder: Path, identity: Identity, writer: str, behaviour: dict[str, Any], teacher: dict[str, Any]
+    ) -> None:
+        self.folder, self.identity, self.writer = folder, identity, writer
+        self._record = folder / "writers" / f"{writer}.json"
+        self._open(identity, teacher)
+        self._lock = self._locked()
+        self._check_behaviour(behaviour)
+        self.behaviour = behaviour
+        self._drop_unfinished()
+        self.shards = self._committed()
+        last = read_json(self.shards[-1] / "shard.json", "shard record") if self.shards else {}
+        self.next_episode = int(last.get("next_episode", 0))
+        self.states = sum(int(read_json(s / "shard.json", "shard record")["states"]) for s in self.shards)
+
+    def commit(self, arrays: ShardArrays, facts: dict[str, Any]) -> Path:
+        """Write one shard; when this returns it survives any crash.
+
+        Args:
+            arrays: the states.
+            facts: JSON kept in shard.json beside counts and checksums (seed, finished games, ...).
+        """
+        folder = self.folder / "shards" / f"{self.writer}-{len(self.shards):05d}"
+        folder.mkdir(parents=True)
+        fsync_dir(folder.parent)
+        files = {"steps.safetensors": self._write_steps(folder / "steps.safetensors", arrays)}
+        if arrays.jacobian is not None:
+            files["jacobian.npy"] = self._write_jacobian(folder / "jacobian.npy", arrays.jacobian)
+        record = {"states": len(arrays), "frames": len(arrays.frames), **facts, "files": files}
+        write_json(folder / "shard.json", record)
+        self.shards.append(folder)
+        self.states += len(arrays)
+        self.next_episode = int(facts["next_episode"])
+        self._save_record()
+        return folder
+
+    def close(self) -> None:
+        """Let another process use this writer's name."""
+        self._lock.close()
+
+    def _open(self, identity: Identity, teacher: dict[str, Any]) -> None:
+        manifest = self.folder / "dataset.json"
+        if manifest.exists():
+            existing, _ = read_identity(self.folder)
+            if existing != identity:
+                raise UserError(
+                    f"{self.folder} was collected differently: {existing.difference(identity)}; "
+                    "choose another --collect.out or the same settings"
+                )
+            return
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UserError(f"{self.folder} exists and is not a dataset; choose another --collect.out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            manifest,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "identity": asdict(identity),
+                "teacher": teacher,
+                "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
+                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            },
+        )
+
+    def _locked(self) -> TextIO:
+        self._record.parent.mkdir(exist_ok=True)
+        lock = (self._record.with_suffix(".lock")).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise UserError(
+                f"another process is collecting into {self.folder} as {self.writer!r}; "
+                "wait for it or choose another --collect.writer"
+            ) from error
+        return lock
+
+    def _check_behaviour(self, behaviour: dict[str, Any]) -> None:
+        if not self._record.exists():
+            return
+        existing = read_json(self._record, "writer record")["behaviour"]
+        changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in behaviour.items()
+                   if existing.get(key) != value]  # fmt: skip
+        if changed:
+            raise UserError(
+                f"writer {self.writer!r} of {self.folder} acted differently: {'; '.join(changed)}; "
+                "choose another --collect.writer or the same settings"
+            )
+
+    def _drop_unfinished(self) -> None:
+        for folder in self.folder.glob(f"shards/{self.writer}-[0-9][0-9][0-9][0-9][0-9]"):
+            if not (folder / "shard.json").exists():
+                shutil.rmtree(folder)
+
+    def _committed(self) -> list[Path]:
+        from distill.dataset.reader import committed_shards
+
+        return committed_shards(self.folder).get(self.writer, [])
+
+    def _save_record(self) -> None:
+        write_json(self._record, {"behaviour": self.behaviour, "shards": len(self.shards), "states": self.states})
+
+    def _write_steps(self, path: Path, arrays: ShardArrays) -> dict[str, Any]:
+        compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        chunks = [
+            compressor.compress(arrays.frames[start : start + FRAMES_PER_CHUNK].tobytes())
+            for start in range(0, len(arrays.frames), FRAMES_PER_CHUNK)
+        ]
+        tensors: dict[str, Any] = {
+            "frames_zstd": np.frombuffer(b"".join(chunks), np.uint8),
+            "frames_offsets": np.cumsum([0, *map(len, chunks)], dtype=np.int64),
+        }
+        for name, value in vars(arrays).items():
+            if name not in ("frames", "jacobian") and value is not None:
+                tensors[name] = np.ascontiguousarray(value)
+        write_bytes(path, save(tensors))
+        return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+    def _write_jacobian(self, path: Path, jacobian: Any) -> dict[str, Any]:
+        assert jacobian.dtype == CODECS[self.identity.codec]
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, jacobian)
+        return {"bytes": path.stat().st_size, "sha256": sha256(path)}

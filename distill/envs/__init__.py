@@ -1,0 +1,1 @@
+"""Atari environments that show an agent exactly what it saw in training."""

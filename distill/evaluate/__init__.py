@@ -1,0 +1,1 @@
+"""How faithful a student is on held-out states, and how well it plays."""

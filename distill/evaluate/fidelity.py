@@ -1,0 +1,77 @@
+"""Fidelity on held-out states: the paper's two figures, and two on derivatives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.divergence import action_error, kl
+from distill.losses.engine import Engine, cotangent
+from distill.losses.matching import TINY
+from distill.train.data import Index, Loader
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Means over held-out states; None where the dataset stores no derivatives."""
+
+    kl: float
+    """KL(teacher || student) in nats, teacher at the objective's temperature."""
+    action_error: float
+    """Share of states where the most likely actions differ."""
+    jacobian_cosine: float | None
+    """Cosine of the student's and the teacher's J^T v."""
+    jacobian_relative_error: float | None
+    """||J_S^T v - J_T^T v|| / ||J_T^T v||, root of the ratio of mean squares."""
+
+
+def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float) -> Fidelity:
+    """Compare a student with the teacher's labels.
+
+    Args:
+        net: the student.
+        engine: its engine, or None to differentiate by autograd.
+        loader: gives the states and, where stored, the derivatives.
+        index: held-out states.
+        temperature: divides the teacher's logits and derivatives.
+    """
+    derivatives = loader.dataset.has_jacobian or loader.online
+    space = loader.dataset.identity.space
+    sums = [0.0] * 5
+    rows = 0
+    for number, start in enumerate(range(0, len(index), 256)):
+        batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
+        with torch.no_grad():
+            logits = net(batch.x)
+            sums[0] += float(kl(logits, batch.logits / temperature).sum())
+            sums[1] += float(action_error(logits, batch.logits).sum())
+        if batch.targets is None:
+            continue
+        v = batch.targets.v
+        for k in range(v.shape[1]):
+            student = input_gradient(net, engine, batch.x, cotangent(space, logits, v[:, k])).flatten(1)
+            teacher = batch.targets.vjp[:, k].flatten(1) / temperature
+            cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
+            sums[2] += float(cosine.sum())
+            sums[3] += float((student - teacher).square().sum())
+            sums[4] += float(teacher.square().sum())
+            rows += len(student)
+    return Fidelity(
+        kl=sums[0] / len(index),
+        action_error=sums[1] / len(index),
+        jacobian_cosine=sums[2] / rows if rows else None,
+        jacobian_relative_error=math.sqrt(sums[3] / max(sums[4], TINY)) if rows else None,
+    )
+
+
+def input_gradient(net: nn.Module, engine: Engine | None, x: Tensor, seed: Tensor) -> Tensor:
+    """J^T seed of any network, float32 (B, 4, 84, 84) for seed (B, A)."""
+    if engine is not None:
+        return engine.vjp(x, seed.unsqueeze(1))[1].squeeze(1)
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((net(x) * seed).sum(), x)
+    return gradient

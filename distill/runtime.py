@@ -1,0 +1,28 @@
+"""Process-wide settings that PyTorch on a CPU needs to be fast and well-behaved."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def tune_process() -> None:
+    """Call before PyTorch is imported; safe to call twice.
+
+    * Threads that wait should sleep: spinning ones starve ALE's emulator threads and any other
+      program (measured: a training step slowed 7-fold beside one busy process, docs/performance.md).
+    * glibc returns every large block to the kernel at once, so each step pays page faults for the
+      same buffers again (measured: a Sobolev step takes 1.3 times as long).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.platform == "linux":
+        try:
+            mallopt = ctypes.CDLL(None).mallopt
+        except AttributeError:  # musl has none
+            return
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 2**28)

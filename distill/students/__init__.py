@@ -1,0 +1,1 @@
+"""Student networks, by name, and the folder a trained student lives in."""

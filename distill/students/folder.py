@@ -1,0 +1,94 @@
+"""A student on disk: weights, what they are, where they come from, and an SB3 zip.
+
+    student/model.safetensors    weights, float32
+    student/student.json         network, game, preset, teacher, dataset, objective, metrics
+    student/student.zip          the same policy for stable-baselines3's PPO.load
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from distill.errors import UserError
+from distill.files import read_json, write_bytes, write_json
+from distill.students.nets import AtariCNN, NetSpec
+from teachers.protocol import Teacher, fingerprint
+
+
+@dataclass
+class Student:
+    """A trained student and its papers."""
+
+    net: AtariCNN
+    """The network, in eval mode."""
+    facts: dict[str, Any]
+    """What student.json says."""
+    folder: Path
+    """Where it was read from."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over parameter names, shapes and values."""
+        return str(self.facts["fingerprint"])
+
+    def check_fits(self, game: str, teacher: Teacher) -> None:
+        """Refuse a student of another game, preset or number of actions."""
+        for what, mine, theirs in (
+            ("game", self.facts["game"], game),
+            ("preset", self.facts["preset"], teacher.info.preset),
+            ("number of actions", self.net.num_actions, teacher.info.num_actions),
+        ):
+            if mine != theirs:
+                raise UserError(f"student {self.folder} has {what} {mine}, but {theirs} was asked for")
+
+
+def save_student(folder: Path, net: AtariCNN, facts: dict[str, Any]) -> None:
+    """Write a student folder; student.json comes last, so a folder that has it is complete.
+
+    Args:
+        folder: created if need be.
+        net: the trained network.
+        facts: game, preset, preset_hash, teacher, dataset, objective and metrics.
+    """
+    from distill.students.sb3 import save_sb3_zip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    write_bytes(folder / "model.safetensors", save(state))
+    save_sb3_zip(net, folder / "student.zip")
+    described = {"net": net.spec.to_dict(), "num_actions": net.num_actions, "fingerprint": fingerprint(state)}
+    write_json(folder / "student.json", {**described, **facts})
+
+
+def is_student(path: Path) -> bool:
+    """True for a run folder or student folder with a finished student."""
+    return (path / "student.json").is_file() or (path / "student" / "student.json").is_file()
+
+
+def load_student(path: str | Path) -> Student:
+    """Load a student from its run folder or student folder.
+
+    Raises:
+        UserError: nothing there, unfinished, or damaged.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "student").is_dir():
+        folder = folder / "student"
+    if not (folder / "student.json").is_file():
+        raise UserError(f"no finished student at {path}; train one with `distill train`, or resume its run")
+    facts = read_json(folder / "student.json", "student description")
+    try:
+        net = AtariCNN(NetSpec.from_dict(facts["net"]), int(facts["num_actions"]))
+        state = load((folder / "model.safetensors").read_bytes())
+        net.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is damaged ({str(error).splitlines()[0]}); train the student again") from error
+    if fingerprint(state) != facts.get("fingerprint"):
+        raise UserError(f"{folder}/model.safetensors does not match student.json; it is damaged")
+    net.eval()
+    return Student(net, facts, folder)

@@ -1,0 +1,130 @@
+"""Batches: which states, what they look like, and the teacher's derivatives there.
+
+Everything random is a function of (seed, step), so a run resumed at a step sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from distill.config import ObjectiveConfig
+from distill.dataset.reader import Dataset
+from distill.losses.engine import Engine, cotangent
+from distill.losses.matching import blur_matrix
+from distill.losses.projection import quadrature, sample
+from distill.losses.sobolev import Targets
+from distill.students.nets import to_unit
+from teachers.protocol import Teacher
+
+Index = npt.NDArray[np.int64]
+
+
+class Sampler:
+    """Shuffled epochs without replacement; the last, incomplete batch of an epoch is dropped."""
+
+    def __init__(self, index: Index, batch_size: int, seed: int) -> None:
+        self.index, self.seed = index, seed
+        self.batch_size = min(batch_size, len(index))
+        self.steps_per_epoch = len(index) // self.batch_size
+        self._epoch, self._order = -1, index
+
+    def batch(self, step: int) -> Index:
+        """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, 2, epoch]).permutation(self.index)
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+@dataclass
+class Batch:
+    """One batch on the training device."""
+
+    index: Index
+    """Which states of the dataset."""
+    x: Tensor
+    """Float pixels in [0, 1], (B, 4, 84, 84)."""
+    logits: Tensor
+    """The teacher's logits, float (B, A)."""
+    targets: Targets | None
+    """The teacher's derivatives, or None."""
+
+
+class Loader:
+    """Makes batches of given states.
+
+    Args:
+        dataset: where states come from.
+        objective: which derivatives are wanted; ``jacobian_weight`` 0 wants none.
+        device: where batches go.
+        seed: for fresh projections.
+        teacher: needed for online targets.
+    """
+
+    def __init__(
+        self, dataset: Dataset, objective: ObjectiveConfig, device: torch.device, seed: int, teacher: Teacher | None
+    ) -> None:
+        self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
+        self.online = teacher is not None
+        self._teacher = Engine(teacher.to(device).net.path()) if teacher is not None else None
+
+    def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
+        """The states ``index``; ``step`` seeds fresh projections."""
+        x = to_unit(torch.from_numpy(self.dataset.stacks(index)).to(self.device))
+        logits = torch.from_numpy(self.dataset.logits[index]).to(self.device)
+        targets = self._targets(index, x, logits, step) if derivatives else None
+        return Batch(index, x, logits, targets)
+
+    def _targets(self, index: Index, x: Tensor, logits: Tensor, step: int) -> Targets:
+        o, identity = self.objective, self.dataset.identity
+        if self._teacher is not None:
+            generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
+            v = sample(o.law, logits, o.k, generator, zero_sum=identity.space == "logits")
+            seeds = torch.stack([cotangent(identity.space, logits, v[:, k]) for k in range(o.k)], 1)
+            return Targets(v, self._teacher.vjp(x, seeds)[1])
+        stored = self.dataset.jacobian(index)
+        codes = torch.from_numpy(stored.codes).to(self.device)
+        scale = torch.from_numpy(stored.scale).to(self.device)
+        vjp = codes * scale.unsqueeze(-1)
+        if identity.jacobian == "projected":
+            assert self.dataset.v is not None
+            return Targets(torch.from_numpy(self.dataset.v[index]).to(self.device), vjp)
+        v = quadrature(o.law, logits, zero_sum=identity.space == "logits")
+        return Targets(v, torch.einsum("bra,bachw->brchw", v, vjp))
+
+    def mean_square(self, index: Index, temperature: float, blur: float) -> float:
+        """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
+        rng = np.random.default_rng([self.seed, 4])
+        chosen = np.sort(rng.permutation(index)[:2048])
+        smooth = blur_matrix(blur).to(self.device) if blur else None
+        total = 0.0
+        for number, start in enumerate(range(0, len(chosen), 256)):
+            targets = self.load(chosen[start : start + 256], number).targets
+            assert targets is not None
+            vjp = targets.vjp if smooth is None else smooth @ targets.vjp @ smooth
+            total += float(vjp.flatten(2).square().sum(-1).mean(-1).sum())
+        return total / len(chosen) / temperature**2
+
+
+def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool) -> Iterator[Batch]:
+    """Batches ``first`` .. ``last - 1``, each made in the background while the last one is used."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def submit(step: int) -> Batch:
+            return loader.load(sampler.batch(step), step, derivatives=derivatives)
+
+        ahead = pool.submit(submit, first) if first < last else None
+        for step in range(first, last):
+            assert ahead is not None
+            batch = ahead.result()
+            ahead = pool.submit(submit, step + 1) if step + 1 < last else None
+            yield batch

@@ -1,0 +1,89 @@
+"""TensorBoard: one meaning per tag (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from distill.config import Config
+from distill.evaluate.fidelity import Fidelity, input_gradient
+from distill.losses.engine import Engine, cotangent
+from distill.losses.sobolev import Losses
+from distill.train.data import Index, Loader
+
+
+class TrainLog:
+    """Writes a run's events; points after ``step`` of an earlier, killed process are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+        self._last = (time.perf_counter(), step)
+
+    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float) -> None:
+        """Training losses of one batch, and speed since the last call."""
+        now, (then, before) = time.perf_counter(), self._last
+        self._last = (now, step)
+        self._scalars(
+            step,
+            {
+                "train/loss": float(losses.total),
+                "train/kl_loss": float(losses.divergence),
+                "train/jacobian_loss": float(losses.jacobian),
+                "train/jacobian_weight": weight,
+                "train/grad_norm": float(norm),
+                "train/learning_rate": lr,
+                "time/fps": (step - before) * len(losses.logits) / (now - then),
+            },
+        )
+
+    def validation(self, step: int, scores: Fidelity) -> None:
+        """Fidelity on held-out games."""
+        values = {f"val/{name}": value for name, value in vars(scores).items() if value is not None}
+        self._scalars(step, values)
+        self._writer.flush()  # type: ignore[no-untyped-call]
+
+    def saliency(self, step: int, net: nn.Module, engine: Engine | None, loader: Loader, index: Index) -> None:
+        """Newest frame, teacher's and student's |J^T v| side by side, for four held-out states."""
+        if not loader.dataset.has_jacobian:
+            return
+        chosen = index[np.linspace(0, len(index) - 1, 4).astype(int)]
+        batch = loader.load(chosen, 0)
+        assert batch.targets is not None
+        with torch.no_grad():
+            logits = net(batch.x)
+        seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
+        student = input_gradient(net, engine, batch.x, seed)
+        tiles = [batch.x[:, -1], _shown(batch.targets.vjp[:, 0]), _shown(student)]
+        image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
+        self._writer.add_image("saliency/frame_teacher_student", image, step, dataformats="HW")  # type: ignore[no-untyped-call]
+
+    def hparams(self, config: Config, metrics: dict[str, Any]) -> None:
+        """One row in TensorBoard's HPARAMS tab."""
+        o, t = config.objective, config.train
+        settings = {"student": config.student.name, "seed": config.seed, "batch_size": t.batch_size,
+                    "learning_rate": t.learning_rate, **vars(o)}  # fmt: skip
+        known = {f"hparam/{name}": value for name, value in metrics.items() if value is not None}
+        self._writer.add_hparams(settings, known, run_name=".")  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> TrainLog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
+
+
+def _shown(vjp: Tensor) -> Tensor:
+    """|J^T v| over the newest frame, each state scaled to its own 99.5th percentile."""
+    magnitude = vjp[:, -1].abs()
+    peak = magnitude.flatten(1).quantile(0.995, dim=1).clamp_min(1e-12)
+    return (magnitude / peak[:, None, None]).clamp_max(1)

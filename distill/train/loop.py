@@ -1,0 +1,281 @@
+"""``distill train``: fit a student to a dataset. Read ``train`` from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from distill.config import Config, fill
+from distill.dataset.reader import Dataset
+from distill.dataset.split import split_by_episode
+from distill.device import arithmetic, pick_device
+from distill.errors import UserError
+from distill.evaluate.fidelity import Fidelity, fidelity
+from distill.losses.sobolev import Losses, Objective
+from distill.progress import console, print_table, progress_bar
+from distill.students.folder import is_student, load_student, save_student
+from distill.students.nets import AtariCNN, NetSpec, count_parameters, net_spec
+from distill.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from distill.train.data import Index, Loader, Sampler, batches
+from distill.train.logs import TrainLog
+from distill.train.run import objective_name, open_run
+from distill.train.schedule import jacobian_weight, learning_rate
+from distill.train.step import make_engine, make_step
+
+
+def train(config: Config, net: nn.Module | None = None) -> Path:
+    """Fit a student and write its run folder.
+
+    Args:
+        config: validated settings.
+        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; it is
+            checkpointed but gets no student folder unless it is an ``AtariCNN``.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings or data, or the loss became NaN or infinite.
+    """
+    device = pick_device(config.device)
+    dtype = arithmetic(device, config.train.precision)
+    dataset = Dataset(fill(config.train.data, env=config.env), verify=config.train.verify)
+    check_dataset(config, dataset)
+    loader = make_loader(config, dataset, device)
+    train_index, val_index = training_split(config, dataset)
+    folder, resuming = open_run(config)
+    if is_student(folder):
+        console.print(f"{folder}: already trained; nothing to do")
+        return folder
+
+    torch.manual_seed(config.seed)
+    model = (net or make_student(config, dataset)).to(device)
+    engine = make_engine(model, dtype) if config.train.engine == "fast" else None
+    compute_gradient = make_step(model, engine)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay)
+    sampler = Sampler(train_index, config.train.batch_size, config.seed)
+    total = total_steps(config, sampler)
+    with_jacobian = config.objective.jacobian_weight > 0
+    progress = Progress()
+    if resuming:
+        progress = _restore(folder, device, model, optimizer)
+    elif with_jacobian:
+        progress.jacobian_scale = loader.mean_square(
+            train_index, config.objective.temperature, config.objective.jacobian_blur
+        )
+    objective = make_objective(config, dataset, progress.jacobian_scale)
+    describe(config, dataset, model, train_index, val_index, total, sampler)
+
+    log = TrainLog(folder, progress.step)
+    saver = _Saver(folder, model, optimizer, progress, config)
+    clock = time.perf_counter() - progress.seconds
+    stream = batches(loader, sampler, progress.step, total, derivatives=with_jacobian)
+    with log, saver, progress_bar("steps") as bar:
+        task = bar.add_task(f"train {objective_name(config.objective)}", total=total, completed=progress.step, note="")
+        for batch in stream:
+            step = progress.step
+            lr = learning_rate(step, total, config.train.learning_rate, config.train.warmup)
+            weight = jacobian_weight(step, total, config.objective.jacobian_weight, config.objective.jacobian_schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            losses = compute_gradient(batch.x, batch.logits, batch.targets, weight, objective)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.max_grad_norm or float("inf"))
+            _stop_if_not_finite(norm, losses, step, batch.index, folder)
+            optimizer.step()
+            progress.step = step + 1
+            progress.seconds = time.perf_counter() - clock
+
+            if progress.step % config.train.log_every == 0:
+                log.train(progress.step, losses, norm, lr, weight)
+                bar.update(task, completed=progress.step, note=f"loss {float(losses.total):.4f}")
+            if progress.step % config.train.val_every == 0 or progress.step == total:
+                scores = fidelity(model, engine, loader, val_index, config.objective.temperature)
+                saver.judge(scores)
+                log.validation(progress.step, scores)
+                bar.update(task, completed=progress.step, note=f"val/kl {scores.kl:.4f}")
+                if 0 < config.train.patience <= progress.bad_validations:
+                    break
+            if progress.step % config.train.checkpoint_every == 0:
+                saver.save("last")
+        stream.close()
+        saver.save("last")
+        log.saliency(progress.step, model, engine, loader, val_index)
+        return finish(config, folder, dataset, loader, val_index, model, progress, log)
+
+
+def check_dataset(config: Config, dataset: Dataset) -> None:
+    """Refuse data of another game, or without the derivatives that the objective asks for."""
+    identity, o = dataset.identity, config.objective
+    if identity.game != config.env:
+        raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
+    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and not dataset.has_jacobian:
+        raise UserError(
+            f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
+            "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
+        )
+    if o.jacobian_weight > 0 and o.temperature != 1 and identity.space != "logits":
+        raise UserError(
+            f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
+            f"stores those of {identity.space}; use temperature 1 or collect with --collect.space=logits"
+        )
+
+
+def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loader:
+    """A loader with the teacher at hand where fresh derivatives are asked for."""
+    teacher = None
+    if config.objective.jacobian_targets == "online" and config.objective.jacobian_weight > 0:
+        from teachers.load import load_teacher
+
+        teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+        if teacher.info.fingerprint != dataset.identity.teacher:
+            raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
+    return Loader(dataset, config.objective, device, config.seed, teacher)
+
+
+def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
+    """Training and validation states: whole games apart, each at most as many as asked for."""
+    train_index, val_index = split_by_episode(dataset, config.train.val_fraction, config.seed)
+    if config.train.states is not None:
+        if config.train.states > len(train_index):
+            raise UserError(
+                f"--train.states={config.train.states} but {dataset.folder} has {len(train_index)} training states"
+            )
+        train_index = train_index[: config.train.states]
+    chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
+    return train_index, np.sort(chosen)
+
+
+def make_student(config: Config, dataset: Dataset) -> AtariCNN:
+    """The student that the config describes, with fresh or given weights."""
+    named, s = net_spec(config.student.name), config.student
+    convs = named.convs if s.convs is None else tuple((int(c), int(k), int(st)) for c, k, st in s.convs)
+    hidden = named.hidden if s.hidden is None else tuple(s.hidden)
+    net = AtariCNN(NetSpec(convs, hidden, s.activation), dataset.logits.shape[1])
+    if s.init is not None:
+        start = load_student(s.init)
+        if start.net.spec != net.spec or start.net.num_actions != net.num_actions:
+            raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
+        net.load_state_dict(start.net.state_dict())
+    return net
+
+
+def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
+    """The objective with its normaliser s."""
+    o = config.objective
+    return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
+
+
+def total_steps(config: Config, sampler: Sampler) -> int:
+    """Optimizer steps in all: ``train.epochs`` wins over ``train.steps``."""
+    if config.train.epochs is None:
+        return config.train.steps
+    return max(1, round(config.train.epochs * sampler.steps_per_epoch))
+
+
+def describe(
+    config: Config, dataset: Dataset, model: nn.Module, train_index: Index, val_index: Index, total: int, s: Sampler
+) -> None:
+    """Print what is about to happen."""
+    console.print(
+        f"{config.student.name} ({count_parameters(model):,} parameters) on {len(train_index):,} states of "
+        f"{dataset.folder}, {len(val_index):,} held out; {total:,} steps of {s.batch_size} "
+        f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
+    )
+
+
+def finish(
+    config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
+    progress: Progress, log: TrainLog,
+) -> Path:  # fmt: skip
+    """Score the best weights once more and write the student folder."""
+    device = next(model.parameters()).device
+    model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt", device)["model"])
+    scores = fidelity(model, make_engine(model), loader, val_index, config.objective.temperature)
+    metrics = {f"val_{name}": value for name, value in dataclasses.asdict(scores).items()}
+    log.hparams(config, metrics)
+    if isinstance(model, AtariCNN):
+        save_student(folder / "student", model, _facts(config, dataset, metrics, progress))
+    rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
+    rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
+    print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
+    return folder
+
+
+def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    identity = dataset.identity
+    return {
+        "student": config.student.name,
+        "game": identity.game,
+        "preset": identity.preset,
+        "preset_hash": identity.preset_hash,
+        "teacher": identity.teacher,
+        "teacher_name": dataset.manifest["teacher"]["name"],
+        "dataset": {"folder": str(dataset.folder), "created": dataset.manifest["created"], "states": len(dataset)},
+        "objective": dataclasses.asdict(config.objective),
+        "jacobian_scale": progress.jacobian_scale,
+        "seed": config.seed,
+        "val_fraction": config.train.val_fraction,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "train_seconds": progress.seconds,
+        "metrics": metrics,
+    }
+
+
+class _Saver:
+    """Keeps checkpoints; on Ctrl-C the last finished step is saved before the interrupt goes on."""
+
+    def __init__(
+        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config
+    ) -> None:
+        self.folder, self.progress = folder / "checkpoints", progress
+        self._parts = (model, optimizer)
+        self._config = config.to_dict()
+
+    def save(self, name: str) -> None:
+        save_checkpoint(self.folder / f"{name}.pt", *self._parts, self.progress, self._config)
+
+    def judge(self, scores: Fidelity) -> None:
+        """Keep the weights if they are the best so far."""
+        if scores.kl < self.progress.best_kl:
+            self.progress.best_kl, self.progress.best_step = scores.kl, self.progress.step
+            self.progress.bad_validations = 0
+            self.save("best")
+        else:
+            self.progress.bad_validations += 1
+
+    def __enter__(self) -> _Saver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.save("last")
+            console.print(f"interrupted at step {self.progress.step}; saved. Add --train.resume=true to continue.")
+
+
+def _restore(folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    content = load_checkpoint(folder / "checkpoints" / "last.pt", device)
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    torch.set_rng_state(content["rng"].cpu())
+    console.print(f"{folder}: continuing at step {content['progress']['step']}")
+    return Progress(**content["progress"])
+
+
+def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: Index, folder: Path) -> None:
+    """A NaN or Inf anywhere in loss or gradient shows in the gradient's norm."""
+    if torch.isfinite(norm) and torch.isfinite(losses.total):
+        return
+    last = folder / "checkpoints" / "last.pt"
+    good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
+    raise UserError(
+        f"training stopped at step {step + 1}: loss {float(losses.total)}, gradient norm {float(norm)}, batch of states "
+        f"{index[:4].tolist()}...; {good}; try a lower --train.learning_rate or --objective.jacobian_weight"
+    )

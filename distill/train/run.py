@@ -1,0 +1,107 @@
+"""A run's folder: what was asked, with which versions, and whether it may be continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.config import Config, ObjectiveConfig, fill
+from distill.errors import UserError
+from distill.files import write_bytes, write_json
+
+LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "tensorboard")
+MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
+FREE = ("resume", "out", "checkpoint_every", "log_every", "verify")
+
+
+def objective_name(objective: ObjectiveConfig) -> str:
+    """Short name for folders and tables: ``kl`` or ``kl-sobolev0.01``."""
+    if objective.jacobian_weight == 0:
+        return objective.divergence
+    return f"{objective.divergence}-sobolev{objective.jacobian_weight:g}"
+
+
+def open_run(config: Config) -> tuple[Path, bool]:
+    """Create the run folder, or accept an existing one that may be resumed.
+
+    Returns:
+        (folder, True where there is a checkpoint to resume from).
+
+    Raises:
+        UserError: the folder exists and resume is off, or it holds a different run.
+    """
+    folder = fill(
+        config.train.out,
+        env=config.env,
+        student=config.student.name,
+        objective=objective_name(config.objective),
+        seed=config.seed,
+        time=int(time.time()),
+    )
+    asked = yaml.safe_load(yaml.safe_dump(_plain(config)))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not config.train.resume:
+            raise UserError(
+                f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out"
+            )
+        _same(folder, asked)
+        return folder, (folder / "checkpoints" / "last.pt").exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "config.yaml", yaml.safe_dump(asked, sort_keys=False).encode())
+    write_bytes(folder / "command.txt", (command_line() + "\n").encode())
+    write_json(folder / "versions.json", versions())
+    return folder, False
+
+
+def command_line() -> str:
+    """The command that started this process, as one would type it."""
+    program = Path(sys.argv[0]).name
+    return " ".join(shlex.quote(word) for word in (program, *sys.argv[1:]))
+
+
+def versions() -> dict[str, Any]:
+    """Python, libraries and cores, for the record."""
+    return {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        **{library: version(library) for library in LIBRARIES},
+    }
+
+
+def _same(folder: Path, asked: dict[str, Any]) -> None:
+    """Refuse to continue a run with settings that would make it a different one."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} exists and is not a run of this toolkit; choose another --train.out")
+    before = yaml.safe_load(path.read_text())
+    changed = []
+    for section in MATTERS:
+        old, new = before.get(section), asked.get(section)
+        if isinstance(new, dict) and isinstance(old, dict):
+            changed += [f"{section}.{k} was {old.get(k)}, now {new[k]}" for k in new
+                        if k not in FREE and old.get(k) != new[k]]  # fmt: skip
+        elif old != new:
+            changed.append(f"{section} was {old}, now {new}")
+    if changed:
+        raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Dataclasses to dictionaries and tuples to lists, as YAML knows them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result

@@ -1,0 +1,77 @@
+"""Checks of a whole configuration, once and up front, before anything slow or lasting happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from distill.config import Config
+from distill.envs.ale_vec import MAX_LANES
+from distill.envs.presets import get_preset
+from distill.errors import UserError
+from distill.games import canonical_game
+from distill.students.nets import net_spec
+
+
+def validated(config: Config) -> Config:
+    """Return ``config`` with canonical game and drawn seed, or say what is wrong.
+
+    Raises:
+        UserError: the first setting that cannot work, by its name on the command line.
+    """
+    game = canonical_game(config.env)
+    seed = config.seed
+    if seed == -1:
+        seed = random.SystemRandom().randrange(2**30)
+        print(f"seed: {seed} (drawn)")
+    _require(0 <= seed < 2**30, "--seed", seed, "between 0 and 2^30 - 1, or -1")
+    _require(config.tau > 0, "--tau", config.tau, "positive")
+    if config.preset is not None:
+        get_preset(config.preset)
+    net_spec(config.student.name)
+    _collect(config)
+    _train(config)
+    _evaluate(config)
+    return dataclasses.replace(config, env=game, seed=seed, teacher=config.teacher or game)
+
+
+def _require(holds: bool, flag: str, value: object, want: str) -> None:
+    if not holds:
+        raise UserError(f"{flag} must be {want}, got {value}")
+
+
+def _collect(config: Config) -> None:
+    c = config.collect
+    _require(c.states > 0, "--collect.states", c.states, "positive")
+    _require(1 <= c.num_envs <= MAX_LANES, "--collect.num_envs", c.num_envs, f"between 1 and {MAX_LANES}")
+    _require(1 <= c.k <= 64, "--collect.k", c.k, "between 1 and 64")
+    _require(0 <= c.beta <= 1, "--collect.beta", c.beta, "between 0 and 1")
+    _require(0 <= c.epsilon <= 1, "--collect.epsilon", c.epsilon, "between 0 and 1")
+    _require(0 <= c.sticky < 1, "--collect.sticky", c.sticky, "at least 0 and below 1")
+    _require(c.shard_states >= c.num_envs, "--collect.shard_states", c.shard_states, "at least collect.num_envs")
+
+
+def _train(config: Config) -> None:
+    t, o = config.train, config.objective
+    _require(t.steps > 0, "--train.steps", t.steps, "positive")
+    _require(t.epochs is None or t.epochs > 0, "--train.epochs", t.epochs, "positive")
+    _require(t.batch_size > 0, "--train.batch_size", t.batch_size, "positive")
+    _require(t.learning_rate > 0, "--train.learning_rate", t.learning_rate, "positive")
+    _require(t.warmup >= 0, "--train.warmup", t.warmup, "zero or more")
+    _require(t.max_grad_norm >= 0, "--train.max_grad_norm", t.max_grad_norm, "zero or more")
+    _require(t.states is None or t.states > 0, "--train.states", t.states, "positive")
+    _require(0 < t.val_fraction < 1, "--train.val_fraction", t.val_fraction, "between 0 and 1")
+    for name in ("val_states", "val_every", "checkpoint_every", "log_every"):
+        _require(getattr(t, name) > 0, f"--train.{name}", getattr(t, name), "positive")
+    _require(o.temperature > 0, "--objective.temperature", o.temperature, "positive")
+    _require(o.jacobian_weight >= 0, "--objective.jacobian_weight", o.jacobian_weight, "zero or more")
+    _require(o.jacobian_blur >= 0, "--objective.jacobian_blur", o.jacobian_blur, "zero or more")
+    _require(1 <= o.k <= 64, "--objective.k", o.k, "between 1 and 64")
+
+
+def _evaluate(config: Config) -> None:
+    e = config.evaluate
+    _require(e.games > 0, "--evaluate.games", e.games, "positive")
+    _require(1 <= e.num_envs <= MAX_LANES, "--evaluate.num_envs", e.num_envs, f"between 1 and {MAX_LANES}")
+    _require(e.games % min(e.num_envs, e.games) == 0, "--evaluate.games", e.games, "a multiple of evaluate.num_envs")
+    _require(len(e.agents) > 0, "--evaluate.agents", e.agents, "at least one agent")

@@ -1,0 +1,1 @@
+"""Everything about the agent that teaches: loading, downloading and training it."""

@@ -1,0 +1,44 @@
+"""Model cards: the YAML at the top of a Markdown file that says what an agent is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.errors import UserError
+from distill.files import sha256
+
+FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The YAML front matter of a model card (the hub's format), or an empty dict without one.
+
+    Raises:
+        UserError: the file cannot be read, or its front matter is not YAML.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        match = FRONT_MATTER.match(path.read_text(encoding="utf-8-sig"))
+        fields = yaml.safe_load(match[1]) if match else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable model card ({error}); remove or replace it") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: its front matter is not YAML ({str(error).splitlines()[0]}); correct it") from error
+    return fields if isinstance(fields, dict) else {}
+
+
+def checked_card(agent: Path, card: Path) -> dict[str, Any]:
+    """Read ``card`` and compare its ``sha256``, where it names one, with the file ``agent``.
+
+    Raises:
+        UserError: the agent is not the file that the card describes.
+    """
+    fields = read_card(card)
+    if "sha256" in fields and agent.is_file() and str(fields["sha256"]).lower() != sha256(agent):
+        raise UserError(f"{agent} does not match the sha256 on its card {card}; download or reinstall it")
+    return fields

@@ -1,0 +1,68 @@
+"""What a teacher is: a frozen network from pixels to logits, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distill.students.nets import AtariCNN
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """Identity of a teacher; stored in every dataset made with it."""
+
+    name: str
+    """What the user called it: a bundled name, a path or a hub id."""
+    game: str
+    """Canonical game name."""
+    algorithm: str
+    """PPO, A2C (indistinguishable by weights: ``PPO/A2C``), DQN or QR-DQN."""
+    preset: str
+    """Name of the preset it plays on."""
+    fingerprint: str
+    """SHA-256 over parameter names, shapes and values, and the temperature of Q-values."""
+    num_actions: int
+    """Width of the policy head."""
+    parameters: int
+    """Number of weights from pixels to logits and value."""
+    tau: float | None = None
+    """Q-value teachers only: logits = Q / tau (Rusu et al. 2016, section 3)."""
+
+
+class Teacher(nn.Module):
+    """A frozen agent: float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
+
+    For Q-value agents the logits are Q / tau, folded into the head's weights, so that derivatives
+    need no special case.
+    """
+
+    def __init__(self, net: AtariCNN, info: TeacherInfo) -> None:
+        super().__init__()
+        self.net, self.info = net, info
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, float (B, A)."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+    def logits_and_value(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, A) and value (B,), or None for agents without a value head."""
+        return self.net.logits_and_value(x)
+
+
+def fingerprint(state: Mapping[str, Tensor], *extra: str) -> str:
+    """Hex SHA-256 of named tensors, independent of file format and key order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    for text in extra:
+        digest.update(text.encode())
+    return digest.hexdigest()
