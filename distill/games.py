@@ -129,6 +129,7 @@ def game_info(game: str) -> GameInfo:
     if path is None:
         raise UserError(f"ale-py has no ROM named {game!r}; reinstall ale-py")
     ale = ale_py.ALEInterface()
+    ale.setFloat("repeat_action_probability", 0.0)  # else double_dunk takes a random time to start
     ale.loadROM(path)
     height, width = ale.getScreenDims()
     return GameInfo(

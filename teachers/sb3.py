@@ -135,6 +135,7 @@ def _read_weights(path: Path, policy: bytes) -> State:
         ) from error
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path}: policy.pth is not a dictionary of named tensors")
+    arrays: State = {}
     size = 0
     for name, value in weights.items():
         if not (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"):
@@ -144,9 +145,10 @@ def _read_weights(path: Path, policy: bytes) -> State:
         size += 4 * value.numel()  # a view with stride 0 can be far larger than its file
         if size > MAX_BYTES:
             raise UserError(f"{path}: its weights would take more than 1 GiB; refusing them")
-        if not torch.isfinite(value).all():
+        arrays[name] = value.detach().to(torch.float32).contiguous()
+        if not torch.isfinite(arrays[name]).all():
             raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")
-    return {name: value.detach().to(torch.float32).contiguous() for name, value in weights.items()}
+    return arrays
 
 
 def _plain_fields(data: bytes) -> dict[str, Any]:

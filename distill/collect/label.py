@@ -9,8 +9,8 @@ from torch import Tensor
 
 from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays, gather_stacks
-from distill.losses.engine import Engine, cotangent
-from distill.losses.projection import sample
+from distill.losses.engine import Engine
+from distill.losses.projection import cotangent, sample
 from distill.students.nets import to_unit
 from teachers.protocol import Teacher
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -109,7 +110,7 @@ def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> ShardArra
             continue
         starts = np.flatnonzero(table["fresh"][lane][kept])
         bounds = np.unique(np.concatenate([[0], starts, [len(kept)]]))
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        for first, last in itertools.pairwise(bounds):
             steps = kept[first:last]
             before = zeros if table["fresh"][lane, steps[0]] else context[lane]
             frames += [before, table["frame"][lane, steps]]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from distill.dataset.codec import scales
-from distill.dataset.schema import FRAMES_PER_CHUNK, STACK, ShardArrays, gather_stacks, read_identity
+from distill.dataset.schema import FRAMES_PER_CHUNK, ShardArrays, gather_stacks, read_identity
 from distill.errors import UserError
 from distill.files import read_json, sha256
 
@@ -125,24 +125,22 @@ class Dataset:
         parts = [load_shard(path, jacobian=jacobian, verify=verify) for path in self.shards]
         self.records = [read_json(path / "shard.json", "shard record") for path in self.shards]
         self._starts = np.cumsum([0, *map(len, parts)])
-        frame_starts = np.cumsum([0, *(len(p.frames) for p in parts)])
-        self.frames = np.concatenate([p.frames for p in parts])
-        self.pos = np.concatenate([p.pos + start for p, start in zip(parts, frame_starts, strict=False)])
-        owner = {path: index for index, paths in enumerate(writers.values()) for path in paths}
+        frame_starts = np.cumsum([0, *(len(part.frames) for part in parts)])
+        self.frames: npt.NDArray[np.uint8] = np.concatenate([part.frames for part in parts])
+        self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
-        self.writer = np.concatenate([np.full(len(p), owner[s]) for p, s in zip(parts, self.shards, strict=True)])
-        self.episode = np.concatenate([p.episode for p in parts]) + (self.writer.astype(np.int64) << 40)
-        self.logits = np.concatenate([p.logits for p in parts])
-        self.action = np.concatenate([p.action for p in parts])
-        self.t = np.concatenate([p.t for p in parts])
-        self.v = None if parts[0].v is None else np.concatenate([p.v for p in parts if p.v is not None])
-        self.value = None if parts[0].value is None else np.concatenate([p.value for p in parts if p.value is not None])
-        self._jacobians = [p.jacobian for p in parts]
-        self._scale = None
-        if parts[0].gain is not None:
-            self._scale = np.concatenate(
-                [scales(p.row_scale, p.gain, self.identity.codec) for p in parts if p.row_scale is not None and p.gain is not None]
-            )  # fmt: skip
+        owner = [index for index, paths in enumerate(writers.values()) for _ in paths]
+        self.writer = np.repeat(owner, [len(part) for part in parts])
+        self.episode = np.concatenate([part.episode for part in parts]) + (self.writer << 40)
+        self.t = np.concatenate([part.t for part in parts])
+        self.action = np.concatenate([part.action for part in parts])
+        self.logits = np.concatenate([part.logits for part in parts])
+        self.value = _joined([part.value for part in parts])
+        self.v = _joined([part.v for part in parts])
+        self._jacobians = [part.jacobian for part in parts]
+        row_scale, gain = _joined([part.row_scale for part in parts]), _joined([part.gain for part in parts])
+        stored = row_scale is not None and gain is not None
+        self._scale = scales(row_scale, gain, self.identity.codec) if stored else None
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -177,4 +175,6 @@ class Dataset:
         return JacobianBatch(codes, self._scale[index])
 
 
-__all__ = ["FRAME", "STACK", "Dataset", "JacobianBatch", "committed_shards", "load_shard"]
+def _joined(parts: list[Any]) -> Any:
+    """All shards' arrays end to end, or None for a field this dataset does not store."""
+    return None if parts[0] is None else np.concatenate(parts)

@@ -98,7 +98,7 @@ class DatasetWriter:
                 "identity": asdict(identity),
                 "teacher": teacher,
                 "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
-                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             },
         )

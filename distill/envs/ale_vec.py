@@ -75,19 +75,19 @@ class AtariVec:
         UserError: an argument that would hang or crash the emulator.
     """
 
-    def __init__(
-        self, game: str, num_envs: int, preset: Preset, *, sticky: float = 0.0, num_threads: int = 0
-    ) -> None:
+    def __init__(self, game: str, num_envs: int, preset: Preset, *, sticky: float = 0.0, num_threads: int = 0) -> None:
         if not 1 <= num_envs <= MAX_LANES:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
         if not 0.0 <= sticky < 1.0:
             raise UserError(f"sticky action probability must be in [0, 1), got {sticky}")
         if num_threads < 0:
             raise UserError(f"num_threads must not be negative, got {num_threads}")
-        from ale_py.vector_env import AtariVectorEnv
-
         self.game, self.preset, self.num_envs, self.sticky = game, preset, num_envs, sticky
         self.info = game_info(game)
+        if self.info.actions[0] != "NOOP":
+            raise UserError(f"{game} has no NOOP action, so it cannot be preprocessed like other games; choose another")
+        from ale_py.vector_env import AtariVectorEnv
+
         self.num_actions = len(self.info.actions)
         self._exact = preset.gray == "max-then-gray"
         height, width = self.info.screen
@@ -114,6 +114,7 @@ class AtariVec:
         self._script: list[deque[int]] = [deque() for _ in range(num_envs)]
         size = preset.frame_size
         self._stack = np.zeros((num_envs, preset.frame_stack, size, size), np.uint8)
+        self._screens: UInt8Array = np.empty((num_envs, 0, 0), np.uint8)
         self._lives = np.zeros(num_envs, np.int64)
         self._score = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int64)
@@ -136,6 +137,7 @@ class AtariVec:
         self._score[:] = 0
         self._length[:] = 0
         self._stack[:] = 0
+        self._screens = frames[:, 0]
         self._stack[:, -1] = self._to_gray(frames)
         for queue in self._script:
             queue.clear()
@@ -173,9 +175,19 @@ class AtariVec:
         # SB3 zeroes the stack and shows the frame after the last scripted action.
         fresh = acting & (scripted | over | (life_lost if self.preset.life_loss_reset else False))
         self._stack[fresh] = 0
+        self._screens = frames[:, 0]
         self._stack[:, -1] = self._to_gray(frames)
         self._acting = acting
         return Step(self._stack, reward, terminated, truncated, life_lost, acting, fresh, games)
+
+    @property
+    def screens(self) -> UInt8Array:
+        """What the emulator gave at the last step, the maximum of its two newest frames.
+
+        uint8 (N, H, W, 3) in colour and the console's size where the preset turns it gray by itself
+        (``sb3``), else gray (N, 84, 84). After a game's end it is the next game's first screen.
+        """
+        return self._screens
 
     def close(self) -> None:
         """Free the emulators."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.divergence import action_error, kl
-from distill.losses.engine import Engine, cotangent
+from distill.losses.engine import Engine
 from distill.losses.matching import TINY
+from distill.losses.projection import cotangent
 from distill.train.data import Index, Loader
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from distill.losses.divergence import get_divergence
 from distill.losses.matching import blur_matrix, match
-from distill.losses.projection import outputs
+from distill.losses.projection import cotangent, cotangent_slope
 from distill.losses.sobolev import Losses, Objective, Targets
 
 aten = torch.ops.aten
@@ -87,7 +87,9 @@ def known(path: nn.Sequential) -> bool:
     """True where every layer is one the engine can differentiate by hand."""
     modules = list(path)
     affine = isinstance(modules[0], nn.Conv2d | nn.Linear) and isinstance(modules[-1], nn.Linear)
-    pieces = all(isinstance(m, nn.Linear | nn.ReLU | nn.Flatten) or type(m) in SMOOTH or _plain_conv(m) for m in modules)
+    pieces = all(
+        isinstance(m, nn.Linear | nn.ReLU | nn.Flatten) or type(m) in SMOOTH or _plain_conv(m) for m in modules
+    )
     return affine and pieces
 
 
@@ -204,7 +206,9 @@ class Engine:
                 count = targets.v.shape[1]
                 blur = blur_matrix(objective.blur, x.shape[-1]).to(x) if objective.blur else None
                 for k in range(count):
-                    jacobian += self._sobolev(tape, targets, k, weight / count, objective, blur, seed, gradients, curvature)
+                    jacobian += self._sobolev(
+                        tape, targets, k, weight / count, objective, blur, seed, gradients, curvature
+                    )
                 jacobian = jacobian / (count * objective.normaliser())
             self._backward(tape, seed, gradients, curvature)
         return Losses(loss + weight * jacobian, loss, jacobian, tape.logits)
@@ -337,27 +341,6 @@ def fold_pixels(x: Tensor, fold: int) -> Tensor:
     b, c, h, w = x.shape
     folded = x.view(b, c, h // fold, fold, w // fold, fold).permute(0, 2, 4, 1, 3, 5)
     return folded.reshape(b, h // fold, w // fold, c * fold * fold).permute(0, 3, 1, 2)
-
-
-def cotangent(space: str, logits: Tensor, v: Tensor) -> Tensor:
-    """(d outputs / d logits)^T v, float (B, A): the seed of the pass that gives J^T v."""
-    if space == "logits":
-        return v
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf)
-    return seed
-
-
-def cotangent_slope(space: str, logits: Tensor, v: Tensor, logits_dot: Tensor) -> Tensor:
-    """d <logits_dot, cotangent(logits)> / d logits: the softmax as one more smooth layer."""
-    if space == "logits":
-        return torch.zeros_like(logits)
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf, create_graph=True)
-        (slope,) = torch.autograd.grad((seed * logits_dot).sum(), leaf)
-    return slope
 
 
 def _conv_backward(

@@ -82,5 +82,26 @@ def outputs(space: str, logits: Tensor) -> Tensor:
     raise UserError(f"unknown space {space!r}{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
 
 
+def cotangent(space: str, logits: Tensor, v: Tensor) -> Tensor:
+    """(d outputs / d logits)^T v, float (B, A): the seed of the pass that gives J^T v."""
+    if space == "logits":
+        return v
+    leaf = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf)
+    return seed
+
+
+def cotangent_slope(space: str, logits: Tensor, v: Tensor, logits_dot: Tensor) -> Tensor:
+    """Slope d <logits_dot, cotangent(logits)> / d logits: the softmax as one more smooth layer."""
+    if space == "logits":
+        return torch.zeros_like(logits)
+    leaf = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf, create_graph=True)
+        (slope,) = torch.autograd.grad((seed * logits_dot).sum(), leaf)
+    return slope
+
+
 def _unknown_law(law: str) -> UserError:
     return UserError(f"unknown law {law!r}{nearest(law, LAWS)}; known: {', '.join(LAWS)}")

@@ -1,8 +1,8 @@
 """A student on disk: weights, what they are, where they come from, and an SB3 zip.
 
-    student/model.safetensors    weights, float32
-    student/student.json         network, game, preset, teacher, dataset, objective, metrics
-    student/student.zip          the same policy for stable-baselines3's PPO.load
+student/model.safetensors    weights, float32
+student/student.json         network, game, preset, teacher, dataset, objective, metrics
+student/student.zip          the same policy for stable-baselines3's PPO.load
 """
 
 from __future__ import annotations

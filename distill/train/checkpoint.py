@@ -28,6 +28,8 @@ class Progress:
     """Validations since then."""
     jacobian_scale: float = 1.0
     """s, fixed at the start."""
+    train_states: int = 0
+    """Training states; a dataset that has grown since makes it another run."""
     seconds: float = 0.0
     """Training time so far, validation and saving included."""
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.losses.engine import Engine, cotangent
+from distill.losses.engine import Engine
 from distill.losses.matching import blur_matrix
-from distill.losses.projection import quadrature, sample
+from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.sobolev import Targets
 from distill.students.nets import to_unit
 from teachers.protocol import Teacher

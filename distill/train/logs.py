@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from distill.config import Config
 from distill.evaluate.fidelity import Fidelity, input_gradient
-from distill.losses.engine import Engine, cotangent
+from distill.losses.engine import Engine
+from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
 from distill.train.data import Index, Loader
 
@@ -22,7 +23,7 @@ class TrainLog:
     """Writes a run's events; points after ``step`` of an earlier, killed process are dropped."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         self._last = (time.perf_counter(), step)
 
     def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float) -> None:
@@ -46,7 +47,7 @@ class TrainLog:
         """Fidelity on held-out games."""
         values = {f"val/{name}": value for name, value in vars(scores).items() if value is not None}
         self._scalars(step, values)
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def saliency(self, step: int, net: nn.Module, engine: Engine | None, loader: Loader, index: Index) -> None:
         """Newest frame, teacher's and student's |J^T v| side by side, for four held-out states."""
@@ -61,7 +62,7 @@ class TrainLog:
         student = input_gradient(net, engine, batch.x, seed)
         tiles = [batch.x[:, -1], _shown(batch.targets.vjp[:, 0]), _shown(student)]
         image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
-        self._writer.add_image("saliency/frame_teacher_student", image, step, dataformats="HW")  # type: ignore[no-untyped-call]
+        self._writer.add_image("saliency/frame_teacher_student", image, step, dataformats="HW")
 
     def hparams(self, config: Config, metrics: dict[str, Any]) -> None:
         """One row in TensorBoard's HPARAMS tab."""
@@ -69,17 +70,17 @@ class TrainLog:
         settings = {"student": config.student.name, "seed": config.seed, "batch_size": t.batch_size,
                     "learning_rate": t.learning_rate, **vars(o)}  # fmt: skip
         known = {f"hparam/{name}": value for name, value in metrics.items() if value is not None}
-        self._writer.add_hparams(settings, known, run_name=".")  # type: ignore[no-untyped-call]
+        self._writer.add_hparams(settings, known, run_name=".")
 
     def __enter__(self) -> TrainLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
         for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(tag, value, step)
 
 
 def _shown(vjp: Tensor) -> Tensor:

@@ -62,9 +62,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     sampler = Sampler(train_index, config.train.batch_size, config.seed)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0
-    progress = Progress()
+    progress = Progress(train_states=len(train_index))
     if resuming:
-        progress = _restore(folder, device, model, optimizer)
+        progress = _restore(folder, device, model, optimizer, len(train_index))
     elif with_jacobian:
         progress.jacobian_scale = loader.mean_square(
             train_index, config.objective.temperature, config.objective.jacobian_blur
@@ -104,7 +104,6 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
                     break
             if progress.step % config.train.checkpoint_every == 0:
                 saver.save("last")
-        stream.close()
         saver.save("last")
         log.saliency(progress.step, model, engine, loader, val_index)
         return finish(config, folder, dataset, loader, val_index, model, progress, log)
@@ -260,8 +259,16 @@ class _Saver:
             console.print(f"interrupted at step {self.progress.step}; saved. Add --train.resume=true to continue.")
 
 
-def _restore(folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def _restore(
+    folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, train_states: int
+) -> Progress:
     content = load_checkpoint(folder / "checkpoints" / "last.pt", device)
+    before = content["progress"]["train_states"]
+    if before != train_states:
+        raise UserError(
+            f"{folder} was training on {before:,} states and there are {train_states:,} now; "
+            "choose another --train.out to use them"
+        )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"].cpu())
@@ -276,6 +283,7 @@ def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: In
     last = folder / "checkpoints" / "last.pt"
     good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
     raise UserError(
-        f"training stopped at step {step + 1}: loss {float(losses.total)}, gradient norm {float(norm)}, batch of states "
-        f"{index[:4].tolist()}...; {good}; try a lower --train.learning_rate or --objective.jacobian_weight"
+        f"training stopped at step {step + 1}: loss {float(losses.total)}, gradient norm {float(norm)}, "
+        f"batch of states {index[:4].tolist()}...; {good}; "
+        "try a lower --train.learning_rate or --objective.jacobian_weight"
     )

@@ -50,9 +50,7 @@ def open_run(config: Config) -> tuple[Path, bool]:
     asked = yaml.safe_load(yaml.safe_dump(_plain(config)))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not config.train.resume:
-            raise UserError(
-                f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out"
-            )
+            raise UserError(f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out")
         _same(folder, asked)
         return folder, (folder / "checkpoints" / "last.pt").exists()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,97 @@
+# Everything a user does, from a bare machine with Python 3.10+ and make:
+#
+#   make demo      the main job on a bundled Pong teacher, about 20 minutes on 2 cores
+#   make test      the test suite
+#
+# Both set up .venv by themselves. The four stages on their own:
+#
+#   make collect  CONFIG=configs/pong.yaml ARGS="--collect.states=100000"
+#   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.01"
+#   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
+#   make report   CONFIG=configs/pong.yaml
+#
+# GPU: install the torch build you want into .venv first, then `make setup CONSTRAINTS=`.
+
+PYTHON      ?= python3
+VENV        := .venv
+BIN         := $(VENV)/bin
+DISTILL     := $(BIN)/distill
+CONSTRAINTS ?= -c constraints.txt
+CONFIG      ?= configs/pong.yaml
+ARGS        ?=
+GAME        ?= breakout
+INIT        ?=
+LOGDIR      ?= runs
+PORT        ?= 6006
+
+.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow lint typecheck format clean
+
+setup: $(VENV)/.runtime
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(CONSTRAINTS) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.runtime
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(CONSTRAINTS) -e ".[dev]"
+	@touch $@
+
+# Two students from one dataset. The teacher plays first; a first student then plays its own games,
+# which the teacher labels too (DAgger), because a student must know the states it gets itself into.
+# Every line resumes what was cut off and skips what is done.
+define PIPELINE
+	$(DISTILL) collect  --config $(1)
+	$(DISTILL) train    --config $(1) --config configs/first-student.yaml --train.out $(2)/first
+	$(DISTILL) collect  --config $(1) --collect.actor $(2)/first
+	$(DISTILL) train    --config $(1) --train.out $(2)/kl --objective.jacobian_weight 0
+	$(DISTILL) train    --config $(1) --train.out $(2)/sobolev
+	$(DISTILL) evaluate --config $(1) --evaluate.agents "[teacher,kl=$(2)/kl,sobolev=$(2)/sobolev]"
+	$(DISTILL) report   --config $(1)
+endef
+
+demo: $(VENV)/.runtime
+	$(call PIPELINE,configs/demo.yaml,runs/demo)
+
+smoke: $(VENV)/.runtime
+	$(call PIPELINE,configs/smoke.yaml,runs/smoke)
+
+collect: $(VENV)/.runtime
+	$(DISTILL) collect --config $(CONFIG) $(ARGS)
+
+distill: $(VENV)/.runtime
+	$(DISTILL) train --config $(CONFIG) $(ARGS)
+
+evaluate: $(VENV)/.runtime
+	$(DISTILL) evaluate --config $(CONFIG) $(ARGS)
+
+report: $(VENV)/.runtime
+	$(DISTILL) report --config $(CONFIG) $(ARGS)
+
+tensorboard: $(VENV)/.runtime
+	$(BIN)/tensorboard --logdir $(LOGDIR) --port $(PORT)
+
+teacher: $(VENV)/.runtime
+	$(BIN)/python -m teachers.train --env $(GAME) $(if $(INIT),--init $(INIT)) $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,57 @@
+"""The public Python API: the stages as functions, and the pieces they are made of.
+
+from distill.api import Config, CollectConfig, collect, validated
+
+collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", states=20_000))))
+"""
+
+from distill.collect.pipeline import collect
+from distill.config import (
+    CollectConfig,
+    Config,
+    EvaluateConfig,
+    ObjectiveConfig,
+    ReportConfig,
+    StudentConfig,
+    TrainConfig,
+)
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.evaluate.report import report
+from distill.evaluate.run import evaluate
+from distill.losses.engine import Engine
+from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.students.folder import Student, load_student
+from distill.students.nets import AtariCNN, NetSpec
+from distill.train.loop import train
+from distill.validate import validated
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+__all__ = [
+    "AtariCNN",
+    "CollectConfig",
+    "Config",
+    "Dataset",
+    "Engine",
+    "EvaluateConfig",
+    "Losses",
+    "NetSpec",
+    "Objective",
+    "ObjectiveConfig",
+    "ReportConfig",
+    "Student",
+    "StudentConfig",
+    "Targets",
+    "Teacher",
+    "TrainConfig",
+    "UserError",
+    "collect",
+    "evaluate",
+    "load_student",
+    "load_teacher",
+    "report",
+    "sobolev_loss",
+    "train",
+    "validated",
+]

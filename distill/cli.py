@@ -1,0 +1,210 @@
+"""The ``distill`` command: collect, train, evaluate, report, info, verify, export."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from distill.errors import UserError, nearest
+from distill.runtime import tune_process
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from distill.config import Config
+
+STAGES = {
+    "collect": "play with a teacher and record observations, logits and Jacobians",
+    "train": "fit a student to a dataset (Sobolev training)",
+    "evaluate": "play whole games with teachers and students, write scores.json",
+    "report": "one HTML page with curves, scores and saliency",
+}
+TOOLS = {
+    "info": "describe a teacher, dataset or student",
+    "verify": "check a dataset's checksums and re-label a sample with its teacher",
+    "export": "write a student as onnx, safetensors or sb3 zip",
+}
+ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    tune_process()
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        reason = os.strerror(error.errno).lower()
+        message = f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    command, rest = words[0], words[1:]
+    if command in STAGES:
+        return _stage(command, rest)
+    if command in TOOLS:
+        return _tool(command, rest)
+    if command == "--version":
+        from distill import __version__
+
+        print(__version__)
+        return 0
+    print(
+        f"error: unknown command {command!r}{nearest(command, [*STAGES, *TOOLS])}; see distill --help", file=sys.stderr
+    )
+    return 2
+
+
+def _usage() -> str:
+    lines = ["usage: distill COMMAND [--config FILE.yaml] [--key value ...] [--debug]", ""]
+    lines += [f"  {name:10}{text}" for name, text in {**STAGES, **TOOLS}.items()]
+    lines += [
+        "",
+        "distill COMMAND --help lists every setting with its default.",
+        "--debug shows the traceback of an error.",
+    ]
+    return "\n".join(lines)
+
+
+def stage_parser(command: str) -> ArgumentParser:
+    """The parser of a stage: one ``--config`` and every field of ``Config``."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    from distill.config import Config
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog=f"distill {command}", description=STAGES[command], exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file; later settings win")
+    parser.add_class_arguments(Config, as_group=False)
+    return parser
+
+
+def parse(command: str, words: Sequence[str]) -> Config:
+    """Command line and YAML to a validated config.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    from distill.validate import validated
+
+    parser = stage_parser(command)
+    return validated(_instantiate(parser, _canonical(words)))
+
+
+def _canonical(words: Sequence[str]) -> list[str]:
+    """Flags of rl-zoo and CleanRL to ours."""
+    renamed = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        target = ALIASES.get(flag, flag)
+        if flag == "--capture-video" and not equals:
+            equals, value = "=", "true"
+        renamed.append(f"{target}{equals}{value}")
+    return renamed
+
+
+def _instantiate(parser: ArgumentParser, words: list[str]) -> Config:
+    from argparse import ArgumentError
+
+    from distill.config import Config
+
+    try:
+        namespace: Namespace = parser.parse_args(words)
+        fields = parser.instantiate(namespace)
+    except ArgumentError as error:
+        raise UserError(_readable(str(error), _keys(parser))) from error
+    return Config(**{key: value for key, value in vars(fields).items() if key != "config"})
+
+
+def _keys(parser: ArgumentParser) -> list[str]:
+    return [key for key in vars(parser.get_defaults().as_flat()) if key != "config"]
+
+
+UNKNOWN_KEY = (
+    r"[Uu]nrecognized arguments: (?:--)?([\w.]+)",
+    r"(?:Group '(?P<group>[\w.]+)' )?does not accept option '([\w.]+)'",
+    r"Option '([\w.]+)' is not accepted",
+)
+
+
+def _readable(message: str, keys: list[str]) -> str:
+    """The parser's message as one sentence; an unknown key gets the nearest known one."""
+    text = " ".join(message.split())
+    for pattern in UNKNOWN_KEY:
+        match = re.search(pattern, text)
+        if match:
+            group = match.groupdict().get("group")
+            word = f"{group}.{match[match.lastindex or 1]}" if group else match[match.lastindex or 1]
+            return f"unknown setting {word!r}{nearest(word, keys)}; see --help for all"
+    wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
+    if wrong:
+        kind = re.sub(r"typing\.|<class '(\w+)'>", r"\1", wrong[2]).replace("Literal", "one of ")
+        return f"--{wrong[1]} must be {kind}, got {wrong[3]}"
+    return text
+
+
+def _stage(command: str, words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        stage_parser(command).print_help()
+        return 0
+    if "--print_config" in words:
+        stage_parser(command).parse_args(words)
+        return 0
+    config = parse(command, words)
+    if command == "collect":
+        from distill.collect.pipeline import collect
+
+        collect(config)
+    elif command == "train":
+        from distill.train.loop import train
+
+        train(config)
+    elif command == "evaluate":
+        from distill.evaluate.run import evaluate
+
+        evaluate(config)
+    else:
+        from distill.evaluate.report import report
+
+        report(config)
+    return 0
+
+
+def _tool(command: str, words: list[str]) -> int:
+    from distill import tools
+
+    return tools.run(command, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""``distill verify``: is every byte what was written, and are the labels really the teacher's?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.collect.label import Labeller
+from distill.dataset.codec import RELATIVE_ERROR
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from teachers.protocol import Teacher
+
+LOGIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was checked and how far labels were off."""
+
+    states: int
+    """States in the dataset."""
+    shards: int
+    """Shards, each with every file's checksum equal to its record."""
+    sampled: int
+    """States labelled again."""
+    logit_error: float
+    """Largest absolute difference of a logit."""
+    value_error: float | None
+    """Largest absolute difference of a value, or None where none is stored."""
+    jacobian_error: float | None
+    """||stored - fresh|| / ||fresh|| over the sample, or None where none is stored."""
+
+
+def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int = 0) -> Verdict:
+    """Check a dataset's files against their checksums and a sample of labels against the teacher.
+
+    Args:
+        folder: dataset folder.
+        teacher: the one that labelled it.
+        sample: states to label again.
+        seed: chooses them.
+
+    Raises:
+        UserError: damage, another teacher, or labels that differ by more than the codec's error.
+    """
+    dataset = Dataset(folder, verify=True)
+    identity = dataset.identity
+    if identity.teacher != teacher.info.fingerprint:
+        raise UserError(
+            f"{folder} was labelled by {dataset.manifest['teacher']['name']} ({identity.teacher[:12]}), not by "
+            f"{teacher.info.name} ({teacher.info.fingerprint[:12]}); name the right one with --teacher"
+        )
+    labeller = Labeller(teacher, identity, torch.device("cpu"))
+    index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
+    v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
+    logits, value, _, rows = labeller.derive(dataset.stacks(index), torch.Generator(), v)
+    logit_error = float(np.abs(logits.numpy() - dataset.logits[index]).max())
+    value_error = None
+    if value is not None and dataset.value is not None:
+        value_error = float(np.abs(value.numpy() - dataset.value[index]).max())
+    jacobian_error = None
+    if rows is not None:
+        stored = dataset.jacobian(index)
+        decoded = stored.codes.astype(np.float32) * stored.scale[..., None]
+        fresh = rows.numpy()
+        jacobian_error = float(np.linalg.norm(decoded - fresh) / max(float(np.linalg.norm(fresh)), 1e-30))
+    verdict = Verdict(len(dataset), len(dataset.shards), len(index), logit_error, value_error, jacobian_error)
+    _judge(folder, verdict, identity.codec)
+    return verdict
+
+
+def _judge(folder: str | Path, verdict: Verdict, codec: str) -> None:
+    if max(verdict.logit_error, verdict.value_error or 0.0) > LOGIT_TOLERANCE:
+        raise UserError(
+            f"{folder}: stored logits or values differ from the teacher's by up to {verdict.logit_error:.3g}; "
+            "the observations or labels are not what the teacher saw"
+        )
+    if verdict.jacobian_error is not None and verdict.jacobian_error > RELATIVE_ERROR[codec]:
+        raise UserError(
+            f"{folder}: stored derivatives are {verdict.jacobian_error:.1%} off the teacher's, more than "
+            f"{codec} explains ({RELATIVE_ERROR[codec]:.1%})"
+        )

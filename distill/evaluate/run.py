@@ -1,0 +1,256 @@
+"""``distill evaluate``: any mix of teachers and students, the same games, one scores.json."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.config import Config, fill
+from distill.dataset.reader import Dataset
+from distill.dataset.split import split_by_episode
+from distill.device import pick_device
+from distill.envs.ale_vec import Game
+from distill.envs.presets import get_preset
+from distill.errors import UserError
+from distill.evaluate.episodes import play
+from distill.evaluate.fidelity import Fidelity, fidelity
+from distill.evaluate.protocol import Protocol, get_protocol
+from distill.evaluate.statistics import summarise
+from distill.files import read_json, write_json
+from distill.games import REFERENCE_SCORES, human_normalized
+from distill.progress import console, print_table, progress_bar
+from distill.students.folder import Student, is_student, load_student
+from distill.students.nets import AtariCNN, count_parameters
+from distill.train.data import Loader
+from distill.train.run import command_line, versions
+from distill.train.step import make_engine
+from teachers.load import load_teacher
+
+
+@dataclass
+class Agent:
+    """One player in an evaluation."""
+
+    name: str
+    """Its name in tables and scores.json."""
+    what: str
+    """Where it came from, as given on the command line."""
+    net: AtariCNN
+    """Its network."""
+    fingerprint: str
+    """SHA-256 of its weights."""
+    preset: str
+    """What it sees."""
+    student: Student | None = None
+    """Its papers, for students."""
+
+    @property
+    def kind(self) -> str:
+        """``teacher`` or ``student``."""
+        return "teacher" if self.student is None else "student"
+
+
+def evaluate(config: Config) -> dict[str, Any]:
+    """Play ``evaluate.games`` whole games with every agent and write scores.json.
+
+    Returns:
+        The content of scores.json (docs/metrics.md).
+
+    Raises:
+        UserError: an agent is unknown or of another game, or scores.json exists.
+    """
+    e = config.evaluate
+    device = pick_device(config.device)
+    protocol = get_protocol(e.protocol)
+    agents = find_agents(config)
+    folder = fill(e.out, env=config.env)
+    path = folder / "scores.json"
+    if path.exists():
+        return _existing(path, config, agents)
+    scores = {agent.name: _score(config, agent, protocol, device, folder) for agent in agents}
+    _relate(config.env, scores)
+    record: dict[str, Any] = {
+        "game": config.env,
+        "preset": agents[0].preset,
+        "protocol": protocol.name,
+        "games": e.games,
+        "seed": config.seed,
+        "command": command_line(),
+        "versions": versions(),
+        "agents": scores,
+    }
+    write_json(path, record)
+    _tensorboard(folder, record)
+    show(record, protocol)
+    console.print(f"written: {path}")
+    return record
+
+
+def find_agents(config: Config) -> list[Agent]:
+    """Load every agent of ``evaluate.agents`` and check that they can be compared."""
+    agents: list[Agent] = []
+    for item in config.evaluate.agents:
+        name, _, what = item.rpartition("=")
+        agents.append(_load(config, name, what))
+    names = [agent.name for agent in agents]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
+    presets = {agent.preset for agent in agents}
+    if len(presets) > 1:
+        raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
+    return agents
+
+
+def _load(config: Config, name: str, what: str) -> Agent:
+    folder = Path(what).expanduser()
+    if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
+        student = load_student(folder)
+        preset = get_preset(student.facts["preset"])
+        if student.facts["game"] != config.env:
+            raise UserError(f"student {what} plays {student.facts['game']}, not {config.env}; set --env")
+        if student.facts["preset_hash"] != preset.hash or config.preset not in (None, preset.name):
+            raise UserError(
+                f"student {what} was trained on preset {preset.name} ({student.facts['preset_hash']}), "
+                f"not on {config.preset or preset.name} ({get_preset(config.preset or preset.name).hash})"
+            )
+        return Agent(name or folder.name, what, student.net, student.fingerprint, preset.name, student)
+    wanted = config.teacher if what == "teacher" else what
+    teacher = load_teacher(wanted, game=config.env, preset=config.preset, tau=config.tau)
+    return Agent(name or what, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
+
+
+def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]:
+    """Accept a complete scores.json of the same evaluation when resuming; refuse any other."""
+    if not config.evaluate.resume:
+        raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
+    record: dict[str, Any] = read_json(path, "scores file")
+    then = {name: facts.get("fingerprint") for name, facts in record.get("agents", {}).items()}
+    now = {agent.name: agent.fingerprint for agent in agents}
+    asked = (config.evaluate.games, config.evaluate.protocol, config.seed, now)
+    if (record.get("games"), record.get("protocol"), record.get("seed"), then) != asked:
+        raise UserError(f"{path} is of other agents, games, protocol or seed; choose another --evaluate.out")
+    show(record, get_protocol(record["protocol"]))
+    console.print(f"{path}: already complete; nothing to do")
+    return record
+
+
+def _score(config: Config, agent: Agent, protocol: Protocol, device: torch.device, folder: Path) -> dict[str, Any]:
+    e = config.evaluate
+    preset = get_preset(agent.preset)
+    with progress_bar("games") as bar:
+        task = bar.add_task(f"play {agent.name}", total=e.games, note="")
+        ended: list[float] = []
+
+        def on_game(game: Game) -> None:
+            ended.append(game.score)
+            bar.update(task, completed=len(ended), note=f"mean score {np.mean(ended):.1f}")
+
+        games = play(
+            agent.net, config.env, preset, protocol,
+            games=e.games, num_envs=e.num_envs, seed=config.seed, device=device, on_game=on_game,
+        )  # fmt: skip
+    if e.capture_video:
+        from distill.evaluate.video import record_game
+
+        record_game(agent.net, config.env, preset, protocol, config.seed, device, folder / f"{agent.name}.mp4")
+    summary = summarise([game.score for game in games])
+    faithful = _fidelity(config, agent, device)
+    return {
+        "kind": agent.kind,
+        "what": agent.what,
+        "fingerprint": agent.fingerprint,
+        "parameters": count_parameters(agent.net.path()),
+        "returns": [game.score for game in games],
+        "lengths": [game.length for game in games],
+        "mean": summary.mean,
+        "median": summary.median,
+        "iqm": summary.iqm,
+        "ci95": list(summary.ci95),
+        "human_normalized": human_normalized(config.env, summary.mean),
+        "share_of_teacher": None,
+        "val_kl": faithful.kl if faithful else None,
+        "val_action_error": faithful.action_error if faithful else None,
+        "val_jacobian_cosine": faithful.jacobian_cosine if faithful else None,
+    }
+
+
+def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | None:
+    """Held-out fidelity of a student, on the split it was trained with."""
+    if agent.student is None:
+        return None
+    facts = agent.student.facts
+    folder = Path(config.evaluate.data or facts["dataset"]["folder"])
+    if not (folder / "dataset.json").exists():
+        console.print(f"{agent.name}: its dataset {folder} is not here, so fidelity is left out")
+        return None
+    dataset = Dataset(folder)
+    if dataset.identity.teacher != facts["teacher"]:
+        raise UserError(f"student {agent.what} learned from another teacher than the one of {folder}")
+    _, held = split_by_episode(dataset, facts["val_fraction"], facts["seed"])
+    chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
+    loader = Loader(dataset, config.objective, device, config.seed, None)
+    net = agent.net.to(device)
+    return fidelity(net, make_engine(net), loader, chosen, facts["objective"]["temperature"])
+
+
+def _relate(game: str, agents: dict[str, dict[str, Any]]) -> None:
+    """Share of the first teacher's mean score above random play, where both are known."""
+    teachers = [facts for facts in agents.values() if facts["kind"] == "teacher"]
+    if not teachers or game not in REFERENCE_SCORES:
+        return
+    random = REFERENCE_SCORES[game][0]
+    span = teachers[0]["mean"] - random
+    for facts in agents.values():
+        facts["share_of_teacher"] = (facts["mean"] - random) / span if span > 0 else None
+
+
+def _tensorboard(folder: Path, record: dict[str, Any]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, facts in record["agents"].items():
+        with SummaryWriter(str(folder / name)) as writer:
+            writer.add_scalar("eval/mean_reward", facts["mean"], 0)
+            writer.add_scalar("eval/mean_ep_length", float(np.mean(facts["lengths"])), 0)
+            if facts["human_normalized"] is not None:
+                writer.add_scalar("eval/human_normalized_score", facts["human_normalized"], 0)
+            writer.add_histogram("eval/returns", np.array(facts["returns"]), 0)
+
+
+HEADER = ("agent", "parameters", "mean", "95 % interval", "median", "IQM", "human-norm.", "of teacher",
+          "val KL", "action error", "Jacobian cosine")  # fmt: skip
+
+
+def table(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The rows of scores.json as text, in the order of ``HEADER``."""
+
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None or math.isnan(value) else format(value, form)
+
+    return [
+        (
+            name,
+            f"{facts['parameters']:,}",
+            number(facts["mean"], ".2f"),
+            f"{facts['ci95'][0]:.2f} .. {facts['ci95'][1]:.2f}",
+            number(facts["median"], ".1f"),
+            number(facts["iqm"], ".2f"),
+            number(facts["human_normalized"], ".2f"),
+            number(facts["share_of_teacher"], ".0%"),
+            number(facts["val_kl"], ".4f"),
+            number(facts["val_action_error"], ".1%"),
+            number(facts["val_jacobian_cosine"], ".3f"),
+        )
+        for name, facts in record["agents"].items()
+    ]
+
+
+def show(record: dict[str, Any], protocol: Protocol) -> None:
+    """Print the table with its protocol."""
+    title = f"{record['game']}, {record['games']} whole games each, preset {record['preset']}"
+    print_table(f"{title}, {protocol.name}: {protocol.meaning}", HEADER, table(record))

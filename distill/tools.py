@@ -1,0 +1,158 @@
+"""The small commands: ``distill info``, ``distill verify`` and ``distill export``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+
+
+def run(command: str, words: Sequence[str]) -> int:
+    """Run ``info``, ``verify`` or ``export``; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=f"distill {command}")
+    if command == "info":
+        parser.add_argument("what", help="teacher (bundled name, zip, hf://org/repo), dataset folder or student run")
+        parser.add_argument("--env", default=None, help="game, for a zip whose name does not tell")
+        args = parser.parse_args(words)
+        _info(args.what, args.env)
+    elif command == "verify":
+        parser.add_argument("dataset", help="dataset folder")
+        parser.add_argument("--teacher", default=None, help="default: the one named in the dataset")
+        parser.add_argument("--sample", type=int, default=256, help="states to label again")
+        args = parser.parse_args(words)
+        _verify(args.dataset, args.teacher, args.sample)
+    else:
+        parser.add_argument("student", help="student's run folder")
+        parser.add_argument("--format", default="onnx", help="onnx, safetensors or sb3")
+        parser.add_argument("--out", required=True, help="file to create")
+        args = parser.parse_args(words)
+        _export(args.student, args.format, args.out)
+    return 0
+
+
+def _info(what: str, env: str | None) -> None:
+    from distill.students.folder import is_student
+
+    path = Path(what).expanduser()
+    if (path / "dataset.json").exists():
+        _dataset_info(path)
+    elif is_student(path):
+        _student_info(path)
+    elif path.is_dir():
+        raise UserError(f"{what} is a folder but neither a dataset nor a finished student's run")
+    else:
+        _teacher_info(what, env)
+
+
+def _teacher_info(what: str, env: str | None) -> None:
+    from distill.envs.presets import get_preset
+    from distill.games import game_info
+    from distill.progress import print_table
+    from teachers.load import find_teacher, load_teacher
+
+    info = load_teacher(what, game=env).info
+    preset = get_preset(info.preset)
+    rows = [
+        ("game", info.game),
+        ("algorithm", info.algorithm + (f", logits = Q / {info.tau}" if info.tau else "")),
+        ("parameters", f"{info.parameters:,}"),
+        ("actions", ", ".join(game_info(info.game).actions)),
+        ("preset", f"{preset.name} ({preset.hash})"),
+        ("fingerprint", info.fingerprint),
+        ("file", str(find_teacher(what).path)),
+    ]
+    for score in find_teacher(what).card.get("scores") or []:
+        rows.append((f"score, {score['protocol']}", _score_text(score)))
+    print_table(f"teacher {what}", ("", ""), rows)
+
+
+def _score_text(score: dict[str, Any]) -> str:
+    return f"{score['mean']} ± {score['standard_error']} (s.e., {score['games']} games, preset {score['preset']})"
+
+
+def _dataset_info(path: Path) -> None:
+    import numpy as np
+
+    from distill.dataset.reader import Dataset
+    from distill.progress import print_table
+
+    dataset = Dataset(path)
+    identity = dataset.identity
+    writers: dict[str, list[dict[str, Any]]] = {}
+    for shard, record in zip(dataset.shards, dataset.records, strict=True):
+        writers.setdefault(shard.name.rsplit("-", 1)[0], []).append(record)
+    size = sum(file.stat().st_size for shard in dataset.shards for file in shard.iterdir())
+    rows = [
+        ("game", identity.game),
+        ("teacher", f"{dataset.manifest['teacher']['name']} ({identity.teacher[:12]})"),
+        ("preset", f"{identity.preset} ({identity.preset_hash})"),
+        ("states", f"{len(dataset):,} in {len(np.unique(dataset.episode)):,} games, {len(dataset.shards)} shards"),
+        (
+            "derivatives",
+            f"{identity.jacobian}, {identity.k} rows of {identity.space}, law {identity.law}, {identity.codec}",
+        ),
+        ("s, mean ||J'v||^2", f"{dataset.jacobian_scale:.4g}"),
+        ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
+    ]
+    for name, records in writers.items():
+        scores = [game["score"] for record in records for game in record["games"]]
+        played = f"{len(scores)} games, mean score {np.mean(scores):.1f}" if scores else "no whole game"
+        rows.append((f"writer {name}", f"{sum(r['states'] for r in records):,} states, {played}"))
+    print_table(f"dataset {path}", ("", ""), rows)
+
+
+def _student_info(path: Path) -> None:
+    from distill.progress import print_table
+    from distill.students.folder import load_student
+    from distill.students.nets import count_parameters
+
+    student = load_student(path)
+    facts = student.facts
+    rows = [
+        ("game", facts["game"]),
+        ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
+        ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
+        ("teacher", f"{facts['teacher_name']} ({facts['teacher'][:12]})"),
+        ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
+        ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+    rows += [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}")
+             for name, value in facts["metrics"].items()]  # fmt: skip
+    print_table(f"student {path}", ("", ""), rows)
+
+
+def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
+    from distill.dataset.schema import read_identity
+    from distill.dataset.verify import verify
+    from distill.progress import print_table
+    from teachers.load import load_teacher
+
+    identity, manifest = read_identity(Path(folder))
+    described = manifest["teacher"]
+    teacher = load_teacher(
+        teacher_name or described["name"], game=identity.game, preset=identity.preset, tau=described["tau"] or 0.01
+    )
+    verdict = verify(folder, teacher, sample=sample)
+    rows = [
+        ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
+        ("labelled again", f"{verdict.sampled} states"),
+        ("logits", f"within {verdict.logit_error:.1e}"),
+        ("values", "not stored" if verdict.value_error is None else f"within {verdict.value_error:.1e}"),
+        (
+            "derivatives",
+            "not stored" if verdict.jacobian_error is None else f"{verdict.jacobian_error:.2%} relative error",
+        ),
+    ]
+    print_table(f"{folder}: clean", ("", ""), rows)
+
+
+def _export(path: str, form: str, out: str) -> None:
+    from distill.students.export import export
+    from distill.students.folder import load_student
+
+    export(load_student(path), form, Path(out))
+    print(f"written: {out}")
