@@ -53,7 +53,8 @@ def _teacher_info(what: str, env: str | None) -> None:
     from distill.progress import print_table
     from teachers.load import find_teacher, load_teacher
 
-    info = load_teacher(what, game=env).info
+    source = find_teacher(what)
+    info = load_teacher(str(source.path), game=env).info
     preset = get_preset(info.preset)
     rows = [
         ("game", info.game),
@@ -62,9 +63,9 @@ def _teacher_info(what: str, env: str | None) -> None:
         ("actions", ", ".join(game_info(info.game).actions)),
         ("preset", f"{preset.name} ({preset.hash})"),
         ("fingerprint", info.fingerprint),
-        ("file", str(find_teacher(what).path)),
+        ("file", str(source.path)),
     ]
-    for score in find_teacher(what).card.get("scores") or []:
+    for score in source.card.get("scores") or []:
         rows.append((f"score, {score['protocol']}", _score_text(score)))
     print_table(f"teacher {what}", ("", ""), rows)
 

@@ -6,7 +6,9 @@ from distill.errors import UserError
 from distill.games import REFERENCE_SCORES, canonical_game, env_id, game_info, human_normalized, known_games
 
 
-@pytest.mark.parametrize("name", ["pong", "Pong", " pong ", "PongNoFrameskip-v4", "PongDeterministic-v4", "ALE/Pong-v5"])
+@pytest.mark.parametrize(
+    "name", ["pong", "Pong", " pong ", "PongNoFrameskip-v4", "PongDeterministic-v4", "ALE/Pong-v5"]
+)
 def test_canonical_game_takes_every_spelling(name: str) -> None:
     assert canonical_game(name) == "pong"
 

@@ -64,6 +64,11 @@ class Step:
 class AtariVec:
     """``num_envs`` games in lock-step ("lanes"), deterministic for a given seed.
 
+    With preset ``sb3`` stacks, rewards, dones and scores equal those of stable-baselines3's ``make_atari_env``
+    and ``VecFrameStack``, save that rewards during the opening no-ops are not counted (skiing and entombed have
+    some), the frame limit does not count those no-ops, and where a life or game is lost *on* the script's last
+    action SB3 shows the frame before its reset once more.
+
     Args:
         game: canonical game name.
         num_envs: number of lanes, 1..1024.
@@ -131,7 +136,8 @@ class AtariVec:
             raise UserError(f"the environment seed must be between 0 and {2**31 - self.num_envs - 1}, got {seed}")
         if self._closed:
             raise RuntimeError("this environment is closed; make a new one")
-        frames, info = self._draw_noops(*self._ale.reset(seed=int(seed)), np.ones(self.num_envs, bool))
+        frames, info = self._ale.reset(seed=int(seed))
+        frames, info = self._draw_noops(frames, info, np.ones(self.num_envs, bool))
         self._started = True
         self._lives[:] = info["lives"]
         self._score[:] = 0

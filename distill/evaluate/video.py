@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,10 @@ def require_video() -> Any:
         UserError: the ``video`` extra is not installed.
     """
     try:
-        import imageio.v2
-        import imageio_ffmpeg  # noqa: F401  # imageio finds it by itself, but only when it is there
+        import imageio_ffmpeg
     except ImportError as error:
-        raise UserError('videos need imageio and ffmpeg: pip install "atari-sobolev[video]"') from error
-    return imageio.v2
+        raise UserError('videos need imageio-ffmpeg, which is not installed: pip install "atari-sobolev[video]"') from error
+    return imageio_ffmpeg
 
 
 def record_game(
@@ -63,19 +63,24 @@ def record_game(
     Raises:
         UserError: the ``video`` extra is not installed.
     """
-    imageio = require_video()
+    ffmpeg = require_video()
     fps = EMULATOR_HZ / preset.frame_skip
     actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
     rng = np.random.default_rng([seed, 6])
     with AtariVec(game, 1, preset, sticky=protocol.sticky) as env, replacing(path) as temporary:
         obs = env.reset(seed)
-        # macro_block_size 2: H.264 wants even sizes, which _enlarge gives; more would rescale the picture.
-        with imageio.get_writer(
-            temporary, format="FFMPEG", codec="libx264", fps=fps, quality=7, macro_block_size=2,
-            output_params=["-f", "mp4", "-movflags", "+faststart"], ffmpeg_log_level="error",
-        ) as video:  # fmt: skip
+        screen = _enlarge(env.screens[0])
+        height, width = screen.shape[:2]
+        # Its sizes are even, as H.264 wants them; a macro block above 2 would rescale the picture.
+        # The container is named because the temporary file's suffix does not tell it.
+        video = ffmpeg.write_frames(
+            str(temporary), (width, height), pix_fmt_in="rgb24" if screen.ndim == 3 else "gray", fps=fps,
+            quality=7, macro_block_size=2, output_params=["-f", "mp4", "-movflags", "+faststart"],
+        )  # fmt: skip
+        with contextlib.closing(video):
+            video.send(None)  # opens it
             for _ in range(max(1, round(max_seconds * fps))):
-                video.append_data(_enlarge(env.screens[0]))
+                video.send(np.ascontiguousarray(_enlarge(env.screens[0])))
                 step = env.step(actor.act(obs, rng))
                 if step.games:  # the screen already shows the next game
                     break

@@ -351,7 +351,8 @@ def test_stack_restarts_when_the_script_after_a_life_loss_is_over(game: str, scr
                 rows = [vec.step(np.zeros(1, np.int64)) for _ in range(script - 1)]
                 assert not any(row.acting[0] or row.fresh[0] for row in rows)
                 step = vec.step(np.zeros(1, np.int64))
-                assert step.acting[0] and step.fresh[0]
+                assert step.acting[0]
+                assert step.fresh[0]
                 assert not step.obs[0, :-1].any()
                 assert step.obs[0, -1].any()
 

@@ -1,0 +1,140 @@
+"""What an evaluation shows, in sentences that claim no more than its numbers do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distill.games import REFERENCE_SCORES
+
+FEW_GAMES = 10
+Facts = Mapping[str, Any]
+
+
+def headline(record: Mapping[str, Any], sobolev: Mapping[str, bool] | None = None) -> list[str]:
+    """Sentences about an evaluation, the most important first.
+
+    Two agents are told apart only where their 95 % intervals do not overlap, which is stricter than
+    a test of the difference.
+
+    Args:
+        record: content of scores.json.
+        sobolev: for each student whose papers are at hand, whether it was trained on derivatives.
+    """
+    agents: dict[str, Facts] = record["agents"]
+    kinds = sobolev or {}
+    students = {name: facts for name, facts in agents.items() if facts["kind"] == "student"}
+    teacher = next((facts for facts in agents.values() if facts["kind"] == "teacher"), None)
+    if not students:
+        return _only_teachers(agents) + _caution(record, students)
+    best = max(students, key=lambda name: float(students[name]["mean"]))
+    random = REFERENCE_SCORES.get(record["game"], (None,))[0]
+    subject = _subject(best, len(students), kinds.get(best))
+    lead = _lead(subject, students[best], teacher, random)
+    return [lead, *_rivals(best, students), *_with_and_without(students, kinds), *_caution(record, students)]
+
+
+def number(value: float) -> str:
+    """A score as people write it: a true minus sign, thousands apart, no needless digits."""
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def interval(facts: Facts) -> str:
+    """Mean and 95 % interval of an agent's score."""
+    low, high = facts["ci95"]
+    return f"{number(facts['mean'])} (95 % interval {number(low)} to {number(high)})"
+
+
+def overlap(a: Facts, b: Facts) -> bool:
+    """True where the 95 % intervals of two agents have a score in common."""
+    return bool(a["ci95"][0] <= b["ci95"][1] and b["ci95"][0] <= a["ci95"][1])
+
+
+def _only_teachers(agents: Mapping[str, Facts]) -> list[str]:
+    return [f"The teacher {name} scores {interval(facts)}; no student was evaluated." for name, facts in agents.items()]
+
+
+def _subject(name: str, students: int, sobolev: bool | None) -> str:
+    kind = {True: "Sobolev student", False: "student trained without derivatives", None: "student"}[sobolev]
+    return f"The {kind} {name}" if students == 1 else f"The best of {students} students, the {kind} {name},"
+
+
+def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | None) -> str:
+    scores = f"{interval(student)}"
+    if random is not None and student["ci95"][1] < random:
+        return f"{subject} plays worse than random play: it scores {scores}, random play {number(random)}."
+    if random is not None and student["ci95"][0] <= random:
+        return f"{subject} cannot be told from random play: it scores {scores}, random play {number(random)}."
+    if teacher is None:
+        return f"{subject} scores {scores}; no teacher was evaluated beside it."
+    share = student["share_of_teacher"]
+    if random is not None and share is None:
+        return (
+            f"The teacher does not beat random play ({number(teacher['mean'])} against {number(random)}), "
+            f"so there is no share to give; {subject[0].lower()}{subject[1:]} scores {scores}."
+        )
+    size = _size(student["parameters"], teacher["parameters"])
+    against = f"{scores} against {interval(teacher)}"
+    of_teacher = "" if share is None else f", {share:.0%} of the teacher’s score above random".replace("%", " %")
+    if len(student["returns"]) < 2:
+        return f"{subject} scored {number(student['mean'])} and its teacher {number(teacher['mean'])} in a single game."
+    if overlap(student, teacher):
+        return f"{subject} cannot be told from its teacher by score{of_teacher}, {size}: {against}."
+    if student["mean"] > teacher["mean"]:
+        return f"{subject} outscores its teacher {size}: {against}."
+    if share is None:
+        return f"{subject} scores below its teacher {size}: {against}."
+    return f"{subject} keeps {of_teacher[2:]} {size}: {against}."
+
+
+def _size(student: int, teacher: int) -> str:
+    ratio = teacher / student
+    if ratio > 1.1:
+        return f"with {ratio:.1f} times fewer parameters"
+    return f"with {1 / ratio:.1f} times more parameters" if ratio < 1 / 1.1 else "with about as many parameters"
+
+
+def _rivals(best: str, students: Mapping[str, Facts]) -> list[str]:
+    """Which other students might be the best one."""
+    rivals = [name for name, facts in students.items() if name != best and overlap(facts, students[best])]
+    if not rivals:
+        return []
+    return [f"Its interval overlaps that of {_listed(rivals)}, so these games do not settle which student is best."]
+
+
+def _with_and_without(students: Mapping[str, Facts], sobolev: Mapping[str, bool]) -> list[str]:
+    """The best student trained on derivatives against the best one trained without."""
+    means = {name: float(facts["mean"]) for name, facts in students.items()}
+    with_them = [name for name in students if sobolev.get(name) is True]
+    without = [name for name in students if sobolev.get(name) is False]
+    if not with_them or not without:
+        return []
+    a, b = max(with_them, key=means.__getitem__), max(without, key=means.__getitem__)
+    one, other = students[a], students[b]
+    if overlap(one, other):
+        verdict = "the intervals overlap, so by score the two cannot be told apart"
+    else:
+        verdict = "the intervals are apart"
+    text = f"With derivatives, {a} scores {interval(one)}; without, {b} scores {interval(other)}: {verdict}."
+    if one["val_kl"] is not None and other["val_kl"] is not None:
+        text += f" On held-out states their KL divergence from the teacher is {one['val_kl']:.4f} and {other['val_kl']:.4f} nats."
+    return [text]
+
+
+def _caution(record: Mapping[str, Any], students: Mapping[str, Facts]) -> list[str]:
+    games = int(record["games"])
+    cautions = []
+    if games == 1:
+        cautions.append("One game per agent has no interval; nothing follows from it.")
+    elif games < FEW_GAMES:
+        cautions.append(f"With only {games} games per agent, take the intervals as rough.")
+    if students:
+        cautions.append(
+            "Intervals are over games of these very networks: they say nothing about training again with another seed."
+        )
+    return cautions
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
