@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError, nearest
 from distill.runtime import tune_process
@@ -134,16 +134,25 @@ def _canonical(words: Sequence[str]) -> list[str]:
 
 
 def _instantiate(parser: ArgumentParser, words: list[str]) -> Config:
-    from argparse import ArgumentError
-
     from distill.config import Config
+
+    return Config(**settings(parser, words))
+
+
+def settings(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
+    """The values of a dataclass's fields on a command line.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    from argparse import ArgumentError
 
     try:
         namespace: Namespace = parser.parse_args(words)
         fields = parser.instantiate(namespace)
     except ArgumentError as error:
         raise UserError(_readable(str(error), _keys(parser))) from error
-    return Config(**{key: value for key, value in vars(fields).items() if key != "config"})
+    return {key: value for key, value in vars(fields).items() if key != "config"}
 
 
 def _keys(parser: ArgumentParser) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.engine import Engine
-from distill.students.nets import AtariCNN, to_unit
+from distill.students.nets import AtariCNN
 
 Actions = npt.NDArray[np.int64]
 
@@ -30,8 +30,7 @@ class Policy:
     def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
         """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
         with torch.inference_mode():
-            x = to_unit(torch.from_numpy(obs).to(self.device))
-            return self._engine.forward(x).logits.cpu()
+            return self._engine.forward(torch.from_numpy(obs).to(self.device)).logits.cpu()
 
 
 @dataclass

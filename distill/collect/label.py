@@ -11,7 +11,6 @@ from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays, gather_stacks
 from distill.losses.engine import Engine
 from distill.losses.projection import cotangent, sample
-from distill.students.nets import to_unit
 from teachers.protocol import Teacher
 
 BATCH = 256
@@ -80,7 +79,7 @@ class Labeller:
         """
         identity = self.identity
         with torch.no_grad():
-            tape = self._engine.forward(to_unit(torch.from_numpy(obs).to(self.device)))
+            tape = self._engine.forward(torch.from_numpy(obs).to(self.device))
             head = self.teacher.net.value
             # The head's input is the last stage's input: one pass serves policy and value.
             value = None if head is None else head(tape.inputs[-1].float()).squeeze(-1)

@@ -122,7 +122,7 @@ def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Acto
         while writer.states < c.states:
             _one_shard(min(c.shard_states, c.states - writer.states), config, writer, labeller, rollout, summary)
             rate = (writer.states - summary.states) / (time.perf_counter() - started)
-            progress.update(task, completed=writer.states, note=f"{rate:,.0f} states/s, {_scores(summary.games)}")
+            progress.update(task, completed=writer.states, note=f"{rate:,.0f}/s, {_scores(summary.games)}")
     summary.added = writer.states - summary.states
     summary.states = writer.states
     size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())

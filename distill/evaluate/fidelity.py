@@ -12,6 +12,7 @@ from distill.losses.divergence import action_error, kl
 from distill.losses.engine import Engine
 from distill.losses.matching import TINY
 from distill.losses.projection import cotangent
+from distill.students.nets import to_unit
 from distill.train.data import Index, Loader
 
 
@@ -46,15 +47,16 @@ def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index
     for number, start in enumerate(range(0, len(index), 256)):
         batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
         with torch.no_grad():
-            logits = net(batch.x)
+            x = to_unit(batch.obs)
+            logits = net(x)
             sums[0] += float(kl(logits, batch.logits / temperature).sum())
             sums[1] += float(action_error(logits, batch.logits).sum())
         if batch.targets is None:
             continue
         v = batch.targets.v
         for k in range(v.shape[1]):
-            student = input_gradient(net, engine, batch.x, cotangent(space, logits, v[:, k])).flatten(1)
-            teacher = batch.targets.vjp[:, k].flatten(1) / temperature
+            student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
+            teacher = batch.targets.row(k).flatten(1) / temperature
             cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
             sums[2] += float(cosine.sum())
             sums[3] += float((student - teacher).square().sum())

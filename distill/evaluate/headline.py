@@ -11,7 +11,7 @@ FEW_GAMES = 10
 Facts = Mapping[str, Any]
 
 
-def headline(record: Mapping[str, Any], sobolev: Mapping[str, bool] | None = None) -> list[str]:
+def headline(record: Mapping[str, Any], objectives: Mapping[str, Facts] | None = None) -> list[str]:
     """Sentences about an evaluation, the most important first.
 
     Two agents are told apart only where their 95 % intervals do not overlap, which is stricter than
@@ -19,19 +19,19 @@ def headline(record: Mapping[str, Any], sobolev: Mapping[str, bool] | None = Non
 
     Args:
         record: content of scores.json.
-        sobolev: for each student whose papers are at hand, whether it was trained on derivatives.
+        objectives: the training objective of each student whose papers are at hand (``ObjectiveConfig``'s fields).
     """
     agents: dict[str, Facts] = record["agents"]
-    kinds = sobolev or {}
+    known = objectives or {}
     students = {name: facts for name, facts in agents.items() if facts["kind"] == "student"}
     teacher = next((facts for facts in agents.values() if facts["kind"] == "teacher"), None)
     if not students:
         return _only_teachers(agents) + _caution(record, students)
     best = max(students, key=lambda name: float(students[name]["mean"]))
     random = REFERENCE_SCORES.get(record["game"], (None,))[0]
-    subject = _subject(best, len(students), kinds.get(best))
+    subject = _subject(best, len(students), known.get(best))
     lead = _lead(subject, students[best], teacher, random)
-    return [lead, *_rivals(best, students), *_with_and_without(students, kinds), *_caution(record, students)]
+    return [lead, *_rivals(best, students), *_with_and_without(students, known), *_caution(record, students)]
 
 
 def number(value: float) -> str:
@@ -55,30 +55,31 @@ def _only_teachers(agents: Mapping[str, Facts]) -> list[str]:
     return [f"The teacher {name} scores {interval(facts)}; no student was evaluated." for name, facts in agents.items()]
 
 
-def _subject(name: str, students: int, sobolev: bool | None) -> str:
-    kind = {True: "Sobolev student", False: "student trained without derivatives", None: "student"}[sobolev]
+def _subject(name: str, students: int, objective: Facts | None) -> str:
+    kind = "Sobolev student" if objective and objective["jacobian_weight"] > 0 else "student"
     return f"The {kind} {name}" if students == 1 else f"The best of {students} students, the {kind} {name},"
 
 
 def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | None) -> str:
-    scores = f"{interval(student)}"
+    scores = interval(student)
+    if len(student["returns"]) < 2:
+        beside = "" if teacher is None else f" and its teacher {number(teacher['mean'])}"
+        return f"{subject} scored {number(student['mean'])}{beside} in a single game."
     if random is not None and student["ci95"][1] < random:
         return f"{subject} plays worse than random play: it scores {scores}, random play {number(random)}."
     if random is not None and student["ci95"][0] <= random:
         return f"{subject} cannot be told from random play: it scores {scores}, random play {number(random)}."
     if teacher is None:
         return f"{subject} scores {scores}; no teacher was evaluated beside it."
-    share = student["share_of_teacher"]
-    if random is not None and share is None:
+    if random is not None and teacher["ci95"][0] <= random:
         return (
-            f"The teacher does not beat random play ({number(teacher['mean'])} against {number(random)}), "
-            f"so there is no share to give; {subject[0].lower()}{subject[1:]} scores {scores}."
+            f"The teacher itself cannot be told from random play ({interval(teacher)} against {number(random)}), "
+            f"so there is no share of it to give; {subject[0].lower()}{subject[1:]} scores {scores}."
         )
+    share = student["share_of_teacher"]
     size = _size(student["parameters"], teacher["parameters"])
     against = f"{scores} against {interval(teacher)}"
     of_teacher = "" if share is None else f", {share:.0%} of the teacher’s score above random".replace("%", " %")
-    if len(student["returns"]) < 2:
-        return f"{subject} scored {number(student['mean'])} and its teacher {number(teacher['mean'])} in a single game."
     if overlap(student, teacher):
         return f"{subject} cannot be told from its teacher by score{of_teacher}, {size}: {against}."
     if student["mean"] > teacher["mean"]:
@@ -103,22 +104,23 @@ def _rivals(best: str, students: Mapping[str, Facts]) -> list[str]:
     return [f"Its interval overlaps that of {_listed(rivals)}, so these games do not settle which student is best."]
 
 
-def _with_and_without(students: Mapping[str, Facts], sobolev: Mapping[str, bool]) -> list[str]:
+def _with_and_without(students: Mapping[str, Facts], objectives: Mapping[str, Facts]) -> list[str]:
     """The best student trained on derivatives against the best one trained without."""
-    means = {name: float(facts["mean"]) for name, facts in students.items()}
-    with_them = [name for name in students if sobolev.get(name) is True]
-    without = [name for name in students if sobolev.get(name) is False]
-    if not with_them or not without:
+    ranked = sorted((name for name in students if name in objectives), key=lambda name: -float(students[name]["mean"]))
+    a = next((name for name in ranked if objectives[name]["jacobian_weight"] > 0), None)
+    b = next((name for name in ranked if objectives[name]["jacobian_weight"] == 0), None)
+    if a is None or b is None:
         return []
-    a, b = max(with_them, key=means.__getitem__), max(without, key=means.__getitem__)
     one, other = students[a], students[b]
-    if overlap(one, other):
-        verdict = "the intervals overlap, so by score the two cannot be told apart"
-    else:
-        verdict = "the intervals are apart"
+    apart = "the intervals are apart"
+    verdict = "the intervals overlap, so by score the two cannot be told apart" if overlap(one, other) else apart
     text = f"With derivatives, {a} scores {interval(one)}; without, {b} scores {interval(other)}: {verdict}."
-    if one["val_kl"] is not None and other["val_kl"] is not None:
-        text += f" On held-out states their KL divergence from the teacher is {one['val_kl']:.4f} and {other['val_kl']:.4f} nats."
+    same_target = objectives[a]["temperature"] == objectives[b]["temperature"]
+    if same_target and one["val_kl"] is not None and other["val_kl"] is not None:
+        text += (
+            f" On held-out states their KL divergence from the teacher is {one['val_kl']:.4f} "
+            f"and {other['val_kl']:.4f} nats."
+        )
     return [text]
 
 

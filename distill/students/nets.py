@@ -77,6 +77,12 @@ class AtariCNN(nn.Module):
         activation = ACTIVATIONS[spec.activation]
         layers: list[nn.Module] = []
         channels, size = OBS_SHAPE[0], OBS_SHAPE[1]
+        numbers = [number for conv in spec.convs for number in conv]
+        if not numbers or any(number < 1 for number in (*numbers, *spec.hidden)):
+            raise UserError(
+                "a network needs at least one convolution, and positive channels, kernels, strides and widths; "
+                f"got convs {spec.convs} and hidden {spec.hidden}"
+            )
         for out, kernel, stride in spec.convs:
             if kernel > size:
                 raise UserError(f"a {kernel}x{kernel} convolution does not fit a {size}x{size} input")

@@ -21,7 +21,6 @@ from distill.losses.engine import Engine
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.sobolev import Targets
-from distill.students.nets import to_unit
 from teachers.protocol import Teacher
 
 Index = npt.NDArray[np.int64]
@@ -51,8 +50,8 @@ class Batch:
 
     index: Index
     """Which states of the dataset."""
-    x: Tensor
-    """Float pixels in [0, 1], (B, 4, 84, 84)."""
+    obs: Tensor
+    """uint8 (B, 4, 84, 84)."""
     logits: Tensor
     """The teacher's logits, float (B, A)."""
     targets: Targets | None
@@ -79,27 +78,26 @@ class Loader:
 
     def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
         """The states ``index``; ``step`` seeds fresh projections."""
-        x = to_unit(torch.from_numpy(self.dataset.stacks(index)).to(self.device))
+        obs = torch.from_numpy(self.dataset.stacks(index)).to(self.device)
         logits = torch.from_numpy(self.dataset.logits[index]).to(self.device)
-        targets = self._targets(index, x, logits, step) if derivatives else None
-        return Batch(index, x, logits, targets)
+        targets = self._targets(index, obs, logits, step) if derivatives else None
+        return Batch(index, obs, logits, targets)
 
-    def _targets(self, index: Index, x: Tensor, logits: Tensor, step: int) -> Targets:
+    def _targets(self, index: Index, obs: Tensor, logits: Tensor, step: int) -> Targets:
         o, identity = self.objective, self.dataset.identity
         if self._teacher is not None:
             generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
             v = sample(o.law, logits, o.k, generator, zero_sum=identity.space == "logits")
             seeds = torch.stack([cotangent(identity.space, logits, v[:, k]) for k in range(o.k)], 1)
-            return Targets(v, self._teacher.vjp(x, seeds)[1])
+            return Targets(v, self._teacher.vjp(obs, seeds)[1])
         stored = self.dataset.jacobian(index)
         codes = torch.from_numpy(stored.codes).to(self.device)
         scale = torch.from_numpy(stored.scale).to(self.device)
-        vjp = codes * scale.unsqueeze(-1)
         if identity.jacobian == "projected":
             assert self.dataset.v is not None
-            return Targets(torch.from_numpy(self.dataset.v[index]).to(self.device), vjp)
+            return Targets(torch.from_numpy(self.dataset.v[index]).to(self.device), codes, scale)
         v = quadrature(o.law, logits, zero_sum=identity.space == "logits")
-        return Targets(v, torch.einsum("bra,bachw->brchw", v, vjp))
+        return Targets(v, torch.einsum("bra,bachw->brchw", v, codes * scale.unsqueeze(-1)))
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
@@ -110,8 +108,9 @@ class Loader:
         for number, start in enumerate(range(0, len(chosen), 256)):
             targets = self.load(chosen[start : start + 256], number).targets
             assert targets is not None
-            vjp = targets.vjp if smooth is None else smooth @ targets.vjp @ smooth
-            total += float(vjp.flatten(2).square().sum(-1).mean(-1).sum())
+            for k in range(targets.v.shape[1]):
+                vjp = targets.row(k) if smooth is None else smooth @ targets.row(k) @ smooth
+                total += float(vjp.square().sum()) / targets.v.shape[1]
         return total / len(chosen) / temperature**2
 
 

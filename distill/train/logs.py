@@ -16,6 +16,7 @@ from distill.evaluate.fidelity import Fidelity, input_gradient
 from distill.losses.engine import Engine
 from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
+from distill.students.nets import to_unit
 from distill.train.data import Index, Loader
 
 
@@ -57,10 +58,11 @@ class TrainLog:
         batch = loader.load(chosen, 0)
         assert batch.targets is not None
         with torch.no_grad():
-            logits = net(batch.x)
+            x = to_unit(batch.obs)
+            logits = net(x)
         seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
-        student = input_gradient(net, engine, batch.x, seed)
-        tiles = [batch.x[:, -1], _shown(batch.targets.vjp[:, 0]), _shown(student)]
+        student = input_gradient(net, engine, x, seed)
+        tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
         image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
         self._writer.add_image("saliency/frame_teacher_student", image, step, dataformats="HW")
 

@@ -85,7 +85,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
-            losses = compute_gradient(batch.x, batch.logits, batch.targets, weight, objective)
+            losses = compute_gradient(batch.obs, batch.logits, batch.targets, weight, objective)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.max_grad_norm or float("inf"))
             _stop_if_not_finite(norm, losses, step, batch.index, folder)
             optimizer.step()

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distill.losses.engine import Engine, known
+from distill.losses.engine import Engine
+from distill.losses.layers import known
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.students.nets import to_unit
 
 Step = Callable[[Tensor, Tensor, Targets | None, float, Objective], Losses]
 log = logging.getLogger("distill")
@@ -26,13 +28,13 @@ def make_engine(net: nn.Module, dtype: torch.dtype = torch.float32) -> Engine | 
 
 
 def make_step(net: nn.Module, engine: Engine | None) -> Step:
-    """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``."""
+    """A function with ``Engine.step``'s arguments, observations uint8, that adds the gradient to ``.grad``."""
     if engine is not None:
         return engine.step
     log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
 
-    def step(x: Tensor, logits: Tensor, targets: Targets | None, weight: float, objective: Objective) -> Losses:
-        losses = sobolev_loss(net, x, logits, targets, weight, objective)
+    def step(obs: Tensor, logits: Tensor, targets: Targets | None, weight: float, objective: Objective) -> Losses:
+        losses = sobolev_loss(net, to_unit(obs), logits, targets, weight, objective)
         losses.total.backward()  # type: ignore[no-untyped-call]
         return losses
 

@@ -1,0 +1,225 @@
+"""``distill report``: one HTML page about one evaluation, and its pictures beside it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from distill.config import Config, fill
+from distill.dataset.reader import Dataset
+from distill.dataset.split import split_by_episode
+from distill.device import pick_device
+from distill.errors import UserError
+from distill.evaluate import figures, page
+from distill.evaluate.figures import DARK, LIGHT, Curve, Theme
+from distill.evaluate.saliency import Saliency, choose_states, saliency
+from distill.files import read_json, write_bytes
+from distill.progress import console
+from distill.students.folder import Student, load_student
+from distill.train.data import Index
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+CURVES = {  # tag: name of its picture, label with unit, options
+    "val/kl": ("kl", "KL(teacher ‖ student), nats", {"log": True}),
+    "val/action_error": ("action-error", "action error, % of states", {"percent": True}),
+    "val/jacobian_cosine": ("jacobian-cosine", "cosine of Jᵀv with the teacher’s", {}),
+}
+PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
+OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
+AGENT_KEYS = {"kind", "what", "fingerprint", "parameters", "returns", "mean", "ci95", "share_of_teacher", "val_kl"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is still known of an evaluated student."""
+
+    student: Student | None = None
+    """The student, if it is the one that was evaluated."""
+    command: str | None = None
+    """The command that trained it."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Its run's config.yaml."""
+    curves: dict[str, Curve] = field(default_factory=dict)
+    """Learning curves by TensorBoard tag."""
+    missing: str = ""
+    """What is not there and why, as a sentence for the page."""
+
+
+def report(config: Config) -> Path:
+    """Write ``index.html``, which needs no other file, and its pictures as PNG beside it.
+
+    What cannot be found any more (a student's run, its dataset, its teacher) is left out, and the
+    page says so. A report already in the folder is replaced.
+
+    Returns:
+        Path of index.html.
+
+    Raises:
+        UserError: no scores.json, a damaged one, or a folder with other files in it.
+    """
+    path = fill(config.report.scores, env=config.env)
+    folder = fill(config.report.out, env=config.env)
+    record = read_scores(path)
+    _check_folder(folder)
+    runs = {name: find_run(facts) for name, facts in record["agents"].items() if facts["kind"] == "student"}
+    looks, notes = look(config, record["game"], runs)
+    pictures = {**draw(record, runs, looks, LIGHT, ""), **draw(record, runs, looks, DARK, "-dark")}
+    html = page.render(record, runs, pictures, notes, _date(path, record))
+    _write(folder, html, pictures)
+    console.print(f"written: {folder / 'index.html'} ({len(html) / 1e6:.1f} MB, self-contained)")
+    return folder / "index.html"
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Content of scores.json.
+
+    Raises:
+        UserError: it is missing or not one that ``distill evaluate`` wrote.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run `distill evaluate` first, or name another with --report.scores")
+    record = read_json(path, "scores file")
+    known = isinstance(record, dict) and {"game", "preset", "protocol", "games", "seed", "command"} <= set(record)
+    agents = record.get("agents") if known else None
+    if not isinstance(agents, dict) or not agents or any(set(AGENT_KEYS) - set(facts) for facts in agents.values()):
+        raise UserError(f"{path} is not a scores file of `distill evaluate`; evaluate again")
+    return dict(record)
+
+
+def find_run(facts: Mapping[str, Any]) -> Run:
+    """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
+    try:
+        student = load_student(facts["what"])
+    except UserError as error:
+        return Run(missing=str(error))
+    if student.fingerprint != facts["fingerprint"]:
+        return Run(missing=f"{facts['what']} now holds another student than the one evaluated")
+    folder = student.folder.parent
+    if not (folder / "config.yaml").is_file():
+        return Run(student, missing=f"{student.folder} stands alone, without the run that trained it")
+    command = folder / "command.txt"
+    return Run(
+        student,
+        command.read_text().strip() if command.is_file() else None,
+        yaml.safe_load((folder / "config.yaml").read_text()) or {},
+        read_curves(folder, student.facts["best_step"]),
+    )
+
+
+def read_curves(folder: Path, best_step: int) -> dict[str, Curve]:
+    """Validation curves in a run's TensorBoard events, by tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "histograms": 1})
+    events.Reload()
+    logged = [tag for tag in CURVES if tag in events.Tags()["scalars"]]
+    points = {tag: events.Scalars(tag) for tag in logged}
+    return {tag: Curve([p.step for p in points[tag]], [p.value for p in points[tag]], best_step) for tag in logged}
+
+
+def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:
+    """Saliency of every student at hand, on states held out from their training.
+
+    Returns:
+        (pictures or None, sentences about what is left out or doubtful).
+    """
+    students = {name: run.student for name, run in runs.items() if run.student is not None}
+    folders = [Path(config.evaluate.data or student.facts["dataset"]["folder"]) for student in students.values()]
+    here = [folder for folder in folders if (folder / "dataset.json").is_file()]
+    if not here:
+        return None, ["No student with its dataset is at hand." if students else "No student is at hand."]
+    try:
+        dataset = Dataset(here[0], jacobian=False)
+        shown, held, notes = _held_out(dataset, students)
+        if len(held) == 0:
+            return None, [*notes, "No state is held out from the training of all these students."]
+        teacher, excuse = _teacher(config, game, dataset, next(iter(shown.values())))
+    except UserError as error:
+        return None, [str(error)]
+    nets = {name: student.net for name, student in shown.items()}
+    states = choose_states(dataset, held)
+    net = None if teacher is None else teacher.net
+    return saliency(dataset, states, net, nets, pick_device(config.device)), notes + excuse
+
+
+def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[str, Student], Index, list[str]]:
+    """Students of the dataset's teacher, the states none of them trained on, and what is doubtful."""
+    shown, notes = {}, []
+    held: Index = np.arange(len(dataset))
+    for name, student in students.items():
+        facts = student.facts
+        if facts["teacher"] != dataset.identity.teacher:
+            notes.append(f"{name} is left out: it learned from another teacher.")
+            continue
+        shown[name] = student
+        if facts["dataset"]["created"] != dataset.manifest["created"]:
+            notes.append(f"{name} was trained on another dataset, {facts['dataset']['folder']}.")
+        elif facts["dataset"]["states"] != len(dataset):
+            notes.append(f"{dataset.folder} has changed since {name} was trained on it and may hold states it has seen.")
+        else:
+            held = np.intersect1d(held, split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1])
+    return shown, held if shown else held[:0], notes
+
+
+def _teacher(config: Config, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
+    """The teacher that labelled the dataset, or None and the reason."""
+    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"]["tau"]
+    try:
+        teacher = load_teacher(name, game=game, preset=dataset.identity.preset, tau=tau or config.tau)
+    except UserError as error:
+        return None, [f"The teacher’s column is left out: {error}."]
+    if teacher.info.fingerprint != dataset.identity.teacher:
+        return None, [f"The teacher’s column is left out: {name} is no longer the agent that labelled the dataset."]
+    return teacher, []
+
+
+def draw(
+    record: Mapping[str, Any], runs: Mapping[str, Run], looks: Saliency | None, theme: Theme, suffix: str
+) -> dict[str, bytes]:
+    """Every picture there is data for, as PNG by file name."""
+    colour = figures.colours(record["agents"], theme)
+    drawn = {"returns": figures.returns(record, theme)}
+    for tag, (name, label, options) in CURVES.items():
+        curves = {student: run.curves[tag] for student, run in runs.items() if tag in run.curves}
+        if curves:
+            drawn[name] = figures.learning_curve(curves, colour, label, theme, **options)
+    if looks is not None:
+        drawn["saliency"] = figures.saliency_grid(looks, theme)
+    return {f"{name}{suffix}.png": png for name, png in drawn.items()}
+
+
+def _date(path: Path, record: Mapping[str, Any]) -> str:
+    """When the games were played: as recorded, else when the file was written."""
+    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
+    return str(record.get("created") or written.isoformat())[:10]
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier report."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another --report.out")
+    names = {item.name for item in folder.iterdir() if not (item.name.startswith(".") and item.name.endswith(".tmp"))}
+    index = folder / "index.html"
+    foreign = sorted(names - OURS)
+    if names and not foreign and not (index.is_file() and page.GENERATOR in index.read_text(errors="replace")):
+        foreign = sorted(names)
+    if foreign:
+        raise UserError(f"{folder} holds {foreign[0]}, which is not part of a report; choose another --report.out")
+
+
+def _write(folder: Path, html: str, pictures: Mapping[str, bytes]) -> None:
+    """The page first: it marks the folder as ours, and is whole without the pictures."""
+    write_bytes(folder / "index.html", html.encode())
+    for name, png in pictures.items():
+        write_bytes(folder / name, png)
+    for name in OURS - set(pictures) - {"index.html"}:
+        (folder / name).unlink(missing_ok=True)
