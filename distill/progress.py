@@ -12,16 +12,43 @@ from rich.table import Table
 console = Console(highlight=False, soft_wrap=True)
 
 
-def progress_bar(unit: str) -> Progress:
-    """A bar with the task's ``note`` field behind it; in a log file it is printed only when done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=14),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
+class Bar:
+    """A progress bar with a note behind it; in a log file, a line every tenth of the way.
+
+    Args:
+        description: what is going on.
+        unit: what is counted.
+        total: how many there are.
+        completed: how many an earlier run has done.
+    """
+
+    def __init__(self, description: str, unit: str, total: int, completed: int = 0) -> None:
+        self._description, self._unit, self._total, self._printed = description, unit, total, completed
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=14),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(description, total=total, completed=completed, note="")
+
+    def update(self, completed: int, note: str) -> None:
+        """Show how far it is, and one figure."""
+        self._bar.update(self._task, completed=completed, note=note)
+        due = completed - self._printed >= self._total / 10 or completed >= self._total > self._printed
+        if not console.is_terminal and due:
+            self._printed = completed
+            console.print(f"{self._description}  {completed:,}/{self._total:,} {self._unit}  {note}")
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

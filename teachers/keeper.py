@@ -126,13 +126,21 @@ class Keeper(BaseCallback):
         write_bytes(path.with_suffix(".md"), card(path, self.origin, self._learned, *self._score()).encode())
         return path
 
+    def diverged(self) -> UserError:
+        """The error that says so, and what is left."""
+        name = self.state.checkpoint
+        good = f"the last good checkpoint is {self.folder / name}" if name else "no checkpoint had been saved yet"
+        return UserError(
+            f"training diverged after step {self._learned:,}, the network gives NaN or Inf; {good}; "
+            "start again in another --out with a lower --learning_rate"
+        )
+
     def _score(self) -> tuple[float, int]:
         games = [game["r"] for game in self.model.ep_info_buffer or ()]
         return (float(np.mean(games)) if games else float("nan")), len(games)
 
     def _on_rollout_start(self) -> None:
-        self._learned = self.model.num_timesteps
-        self._check_finite()
+        self._refuse_nan()
         if self._learned - self.state.timesteps >= self.every:
             self.save()
 
@@ -142,17 +150,16 @@ class Keeper(BaseCallback):
         self._bar.update(self._task, completed=self.model.num_timesteps, note=note)
         return not self.interrupted
 
-    def _on_training_end(self) -> None:
-        if not self.interrupted:
-            self._learned = self.model.num_timesteps
-            self._check_finite()
+    def _on_rollout_end(self) -> None:
+        # An update follows for certain; a rollout that is cut off does not get here and teaches nothing.
+        self._learned = self.model.num_timesteps
 
-    def _check_finite(self) -> None:
+    def _on_training_end(self) -> None:
+        self._refuse_nan()
+
+    def _refuse_nan(self) -> None:
         if not all(torch.isfinite(weights).all() for weights in self.model.policy.parameters()):
-            raise UserError(
-                f"training diverged before step {self._learned}: the weights hold NaN or Inf; the last good checkpoint "
-                f"is {self.folder / (self.state.checkpoint or 'none')}; start again with a lower --learning_rate"
-            )
+            raise self.diverged()
 
     @contextlib.contextmanager
     def stopping_on_signals(self) -> Iterator[None]:

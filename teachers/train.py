@@ -106,7 +106,12 @@ def train_teacher(config: TeacherConfig) -> Path:
         keeper = Keeper(folder, origin, state, config.checkpoint_every, bar, config.total_timesteps)
         with keeper.stopping_on_signals():
             left = config.total_timesteps - state.timesteps
-            model.learn(left, keeper, reset_num_timesteps=state.timesteps == 0)
+            try:
+                model.learn(left, keeper, reset_num_timesteps=state.timesteps == 0)
+            except ValueError as error:
+                if "invalid values" in str(error):  # how torch's Categorical greets NaN
+                    raise keeper.diverged() from error
+                raise
             keeper.save()
         model.logger.close()
         if keeper.interrupted:
@@ -206,10 +211,14 @@ def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tu
     )
     model.set_logger(configure(str(folder), ["tensorboard"]))
     if state.checkpoint:
-        # Weights and Adam's memory only, read without unpickling.
-        model.set_parameters(str(folder / state.checkpoint), device=model.device)
+        path = folder / state.checkpoint
+        try:  # weights and Adam's memory only: nothing is unpickled
+            model.set_parameters(str(path), device=model.device)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
         model.num_timesteps = state.timesteps
         model.ep_info_buffer = deque(({"r": r, "l": length} for r, length in state.games), maxlen=100)
+        model.ep_success_buffer = deque(maxlen=100)  # SB3 makes both or none
     elif start is not None:
         copy_weights(start, model)
     return model, env

@@ -19,7 +19,7 @@ from distill.device import pick_device
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import get_preset
 from distill.games import game_info
-from distill.progress import console, print_table, progress_bar
+from distill.progress import Bar, console, print_table
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -115,14 +115,13 @@ def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Acto
     sequence = len(writer.shards)
     seed = config.seed * 10_007 % 2**30 + sequence * c.num_envs
     env = AtariVec(config.env, c.num_envs, get_preset(writer.identity.preset), sticky=c.sticky)
-    with env, progress_bar("states") as progress:
-        task = progress.add_task(f"collect {writer.writer}", total=c.states, completed=writer.states, note="")
+    with env, Bar(f"collect {writer.writer}", "states", c.states, writer.states) as bar:
         rollout = Rollout(env, actor, seed, writer.next_episode)
         started = time.perf_counter()
         while writer.states < c.states:
             _one_shard(min(c.shard_states, c.states - writer.states), config, writer, labeller, rollout, summary)
             rate = (writer.states - summary.states) / (time.perf_counter() - started)
-            progress.update(task, completed=writer.states, note=f"{rate:,.0f}/s, {_scores(summary.games)}")
+            bar.update(writer.states, f"{rate:,.0f}/s, {_scores(summary.games)}")
     summary.added = writer.states - summary.states
     summary.states = writer.states
     size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())

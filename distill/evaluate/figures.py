@@ -12,8 +12,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from distill.evaluate.headline import number
@@ -48,7 +50,7 @@ class Curve:
     """Optimizer steps."""
     values: Sequence[float]
     """The metric there."""
-    best_step: int | None
+    best_step: int
     """Step whose weights became the student."""
 
 
@@ -74,7 +76,7 @@ def returns(record: Mapping[str, Any], theme: Theme) -> bytes:
     """
     agents = record["agents"]
     colour = colours(agents, theme)
-    with _figure(theme, 5.8, 0.9 + 0.56 * len(agents)) as (figure, png):
+    with _figure(theme, 5.2, 0.9 + 0.56 * len(agents)) as (figure, png):
         axes = figure.add_subplot()
         rng = np.random.default_rng(0)
         for row, (name, facts) in enumerate(agents.items()):
@@ -86,7 +88,7 @@ def returns(record: Mapping[str, Any], theme: Theme) -> bytes:
             axes.plot(facts["mean"], row - 0.16, "|", color=colour[name], ms=10, mew=2)
             axes.annotate(
                 number(facts["mean"]), (facts["mean"], row - 0.16), xytext=(0, 7), textcoords="offset points",
-                ha="center", fontsize=8, color=theme.ink,
+                ha="center", fontsize=8, color=theme.ink, bbox={"fc": theme.background, "ec": "none", "pad": 0.8},
             )  # fmt: skip
         names = [wrapped(name, 20) for name in agents]
         axes.set_yticks(range(len(agents)), names)
@@ -126,7 +128,10 @@ def learning_curve(
         log: logarithmic vertical axis; a linear one otherwise, starting at zero.
         percent: the values are shares.
     """
-    with _figure(theme, 4.4, 3.3) as (figure, png):
+    columns = 1 if len(curves) == 1 or max(map(len, curves)) > 20 else 2
+    names = {name: wrapped(name, 44 if columns == 1 else 20) for name in curves}
+    legend = 0.17 * sum(text.count("\n") + 1 for text in names.values()) / columns
+    with _figure(theme, 3.5, 2.55 + legend) as (figure, png):
         axes = figure.add_subplot()
         for index, (name, curve) in enumerate(curves.items()):
             marker = MARKERS[index % len(MARKERS)]
@@ -134,25 +139,25 @@ def learning_curve(
             every = max(1, len(values) // 10)
             axes.plot(
                 curve.steps, values, marker=marker, markevery=every, ms=3.5, lw=1.6, color=colour[name],
-                label=wrapped(name, 30),
+                label=names[name],
             )  # fmt: skip
-            if curve.best_step in curve.steps:
-                best = list(curve.steps).index(curve.best_step)
-                axes.plot(
-                    curve.steps[best], values[best], marker, ms=9, mfc="none", mec=colour[name], mew=1.4,
-                )  # fmt: skip
+            for step, value in zip(curve.steps, values, strict=True):
+                if step == curve.best_step:
+                    axes.plot(step, value, marker, ms=9, mfc="none", mec=colour[name], mew=1.4)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
         axes.set_xlim(left=0)
         if log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+            low, high = axes.get_ylim()
+            subs = (1, 2, 3, 4, 6, 8) if high < 12 * low else (1, 2, 5)
+            axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
+            axes.yaxis.set_minor_locator(ticker.NullLocator())
+            axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         else:
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         axes.grid(axis="y", color=theme.faint, alpha=0.25, lw=0.6)
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
     return png()
 
 
@@ -167,8 +172,8 @@ def saliency_grid(result: Saliency, theme: Theme) -> bytes:
     titles = [wrapped(name, max(10, round(13 * cell))) for name, _ in columns]
     heading = 0.12 + 0.15 * max(title.count("\n") + 1 for title in titles)
     with _figure(theme, width, (cell + 0.19) * rows + heading, dpi=min(DPI, 1600 / width)) as (figure, png):
-        grid = figure.subplots(rows, len(columns), squeeze=False, gridspec_kw={"hspace": 0, "wspace": 0})
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, hspace=0, wspace=0)
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0))
+        grid = figure.subplots(rows, len(columns), squeeze=False)
         for column, (name, maps) in enumerate(columns):
             grid[0, column].set_title(titles[column], fontsize=8.5, pad=5)
             for row in range(rows):
@@ -224,7 +229,7 @@ class _Png:
 @contextlib.contextmanager
 def _figure(theme: Theme, width: float, height: float, dpi: float = DPI) -> Iterator[tuple[Figure, _Png]]:
     """A figure in the theme's colours, (width, height) in inches, rendered when the block ends."""
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
         "figure.facecolor": theme.background, "axes.facecolor": theme.background, "savefig.facecolor": theme.background,
         "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.edgecolor": theme.faint,

@@ -40,10 +40,10 @@ def number(value: float) -> str:
     return "0.0" if text == "-0.0" else text.replace("-", "−")
 
 
-def interval(facts: Facts) -> str:
-    """Mean and 95 % interval of an agent's score."""
+def interval(facts: Facts, what: str = "95 % interval ") -> str:
+    """Mean and 95 % interval of an agent's score; ``what`` may be left out where it has been said."""
     low, high = facts["ci95"]
-    return f"{number(facts['mean'])} (95 % interval {number(low)} to {number(high)})"
+    return f"{number(facts['mean'])} ({what}{number(low)} to {number(high)})"
 
 
 def overlap(a: Facts, b: Facts) -> bool:
@@ -78,7 +78,7 @@ def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | N
         )
     share = student["share_of_teacher"]
     size = _size(student["parameters"], teacher["parameters"])
-    against = f"{scores} against {interval(teacher)}"
+    against = f"{scores} against {interval(teacher, '')}"
     of_teacher = "" if share is None else f", {share:.0%} of the teacher’s score above random".replace("%", " %")
     if overlap(student, teacher):
         return f"{subject} cannot be told from its teacher by score{of_teacher}, {size}: {against}."
@@ -86,7 +86,8 @@ def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | N
         return f"{subject} outscores its teacher {size}: {against}."
     if share is None:
         return f"{subject} scores below its teacher {size}: {against}."
-    return f"{subject} keeps {of_teacher[2:]} {size}: {against}."
+    keeps = "keeps" if share >= 0.5 else "keeps only"
+    return f"{subject} {keeps} {of_teacher[2:]} {size}: {against}."
 
 
 def _size(student: int, teacher: int) -> str:
@@ -114,7 +115,7 @@ def _with_and_without(students: Mapping[str, Facts], objectives: Mapping[str, Fa
     one, other = students[a], students[b]
     apart = "the intervals are apart"
     verdict = "the intervals overlap, so by score the two cannot be told apart" if overlap(one, other) else apart
-    text = f"With derivatives, {a} scores {interval(one)}; without, {b} scores {interval(other)}: {verdict}."
+    text = f"With derivatives, {a} scores {interval(one)}; without, {b} scores {interval(other, '')}: {verdict}."
     same_target = objectives[a]["temperature"] == objectives[b]["temperature"]
     if same_target and one["val_kl"] is not None and other["val_kl"] is not None:
         text += (

@@ -54,7 +54,7 @@ STYLE = f"""
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }}
-main {{ max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }}
+main {{ max-width: 64rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }}
 h1 {{ font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.015em; }}
 h2 {{ font-size: 1.25rem; margin: 2.75rem 0 .6rem; letter-spacing: -.01em; }}
 h3 {{ font-size: 1rem; margin: 1.25rem 0 .3rem; }}
@@ -63,23 +63,24 @@ p {{ margin: .5rem 0; max-width: 44rem; overflow-wrap: anywhere; }}
 .lead {{ font-size: 1.2rem; line-height: 1.45; margin: 1.25rem 0 .75rem; }}
 .missing {{ border-left: 3px solid #E69F00; padding-left: .75rem; font-size: .9rem; }}
 .scroll {{ overflow-x: auto; margin: .75rem 0; }}
-table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .4rem .75rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
+table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
 th {{ font-weight: 600; color: var(--soft); vertical-align: bottom; }}
 thead th {{ white-space: normal; }}
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: var(--paper);
   padding-left: 0; white-space: normal; min-width: 6.5rem; max-width: 14rem; }}
 tbody th {{ color: var(--ink); }}
+.words th, .words td {{ text-align: left; white-space: normal; vertical-align: top; }}
+.words td {{ min-width: 9rem; overflow-wrap: anywhere; }}
 tr.same td {{ color: var(--soft); }}
 .dot {{ display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .45em; }}
 figure {{ margin: 1rem 0; }}
 figure img {{ display: block; max-width: 100%; height: auto; }}
 figcaption {{ max-width: 44rem; margin-top: .4rem; }}
-.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 0 1.5rem; }}
+.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 0 1.25rem; }}
 .grid figure {{ margin: .5rem 0; }}
-.wide img {{ max-width: none; }}
-pre {{ background: var(--well); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem; margin: .3rem 0;
-  font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap;
+pre {{ background: var(--well); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem;
+  margin: .3rem 0;  font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap;
   overflow-wrap: anywhere; }}
 """
 
@@ -103,7 +104,7 @@ def render(
     return PAGE.substitute(
         generator=GENERATOR,
         style=STYLE,
-        title=escape(f"{record['game'].replace('_', ' ').title()}: teacher and students"),
+        title=escape(f"{record['game'].replace('_', ' ').title()}: distillation report"),
         facts=escape(_facts(record, date)),
         lead=escape(sentences[0]),
         more="\n".join(f"<p>{escape(sentence)}</p>" for sentence in sentences[1:]),
@@ -114,16 +115,18 @@ def render(
 def _facts(record: Mapping[str, Any], date: str) -> str:
     games = f"{record['games']} whole game{'s' if record['games'] > 1 else ''} per agent"
     protocol = get_protocol(record["protocol"])
-    return f"{date} · {games} · protocol {protocol.name}: {protocol.meaning} · preset {record['preset']} · seed {record['seed']}"
+    described = f"protocol {protocol.name}: {protocol.meaning}"
+    return " · ".join((date, games, described, f"preset {record['preset']}", f"seed {record['seed']}"))
 
 
 def _scores(record: Mapping[str, Any], objectives: Agents, pictures: Mapping[str, bytes]) -> str:
     agents: Agents = record["agents"]
     rows = [[_agent(agents, row[0]), *map(_typeset, row[1:])] for row in table(dict(record))]
     explained = (
-        "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the mean "
-        "of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the first teacher’s "
-        "mean above random. val KL (nats), action error and Jacobian cosine: against the teacher, on held-out games."
+        "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
+        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the first "
+        "teacher’s mean above random. val KL (nats), action error and Jacobian cosine: against the teacher, on "
+        "held-out games."
     )
     if len({objective["temperature"] for objective in objectives.values()}) > 1:
         explained += (
@@ -138,10 +141,14 @@ def _scores(record: Mapping[str, Any], objectives: Agents, pictures: Mapping[str
 
 
 def _curves(runs: Mapping[str, Run], pictures: Mapping[str, bytes]) -> str:
-    titles = {"kl": "Held-out KL divergence against training step", "action-error": "Held-out action error against step",
-              "jacobian-cosine": "Held-out Jacobian cosine against step"}  # fmt: skip
+    titles = {
+        "kl": "Held-out KL divergence against training step",
+        "action-error": "Held-out action error against training step",
+        "jacobian-cosine": "Held-out Jacobian cosine against training step",
+    }
     drawn = "".join(_figure(pictures, name, title, "") for name, title in titles.items())
-    missing = [f"{name} has no curves: {run.missing or 'its run logged none'}." for name, run in runs.items() if not run.curves]
+    bare = {name: run.missing or "its run logged none" for name, run in runs.items() if not run.curves}
+    missing = [f"{name} has no curves: {reason}." for name, reason in bare.items()]
     if not runs:
         missing = ["No student was evaluated."]
     caption = "On held-out games. The ringed point is the checkpoint that became the student (lowest val/kl)."
@@ -153,9 +160,9 @@ def _saliency(pictures: Mapping[str, bytes], notes: Sequence[str], runs: Mapping
     notes = [*notes, *(f"{name} is left out: {run.missing}." for name, run in runs.items() if run.student is None)]
     caption = (
         "|Jᵀv| over the newest frame, v = e_a − 1/A, the same for all: how much each pixel moves the centred logit of "
-        "the teacher’s best action a, named with its probability under each frame. Smoothed (σ = 1.5 pixels), each picture "
-        "scaled to its own 99.5th percentile. Cosine: of a student’s Jᵀv with the teacher’s, over all four frames, "
-        "unsmoothed. Each row is taken from another stretch of the held-out games."
+        "the teacher’s best action a, named with its probability under each frame. Smoothed (σ = 1.5 pixels), each "
+        "picture scaled to its own 99.5th percentile. Cosine: of a student’s Jᵀv with the teacher’s, over all four "
+        "frames, unsmoothed. Each row is taken from another stretch of the held-out games."
     )
     figure = _figure(pictures, "saliency", "Saliency of teacher and students on held-out states", caption, wide=True)
     return f"<h2>Where they look</h2>{figure}{_missing(notes)}"
@@ -168,12 +175,16 @@ def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:
     rows = []
     for setting in next(iter(columns.values())):
         values = [column[setting] for column in columns.values()]
+        if set(values) == {"–"}:
+            continue
         kind = " class='same'" if len(columns) > 1 and len(set(values)) == 1 else ""
-        rows.append(f"<tr{kind}><th>{escape(setting)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>")
+        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        rows.append(f"<tr{kind}><th>{escape(setting).replace('_', '_<wbr>')}</th>{cells}</tr>")
     head = "".join(f"<th>{_agent(agents, name)}</th>" for name in columns)
+    note = "<p class='note'>Gray: the same for all.</p>" if len(columns) > 1 else ""
     return (
-        f"<h2>Students</h2><div class='scroll'><table><thead><tr><th></th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<h2>Students</h2><div class='scroll'><table class='words'><thead><tr><th></th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
     )
 
 
@@ -242,11 +253,13 @@ def _figure(pictures: Mapping[str, bytes], name: str, alt: str, caption: str, *,
         return ""
     light, dark = (_data_uri(pictures[f"{name}{suffix}.png"]) for suffix in ("", "-dark"))
     width, height = struct.unpack(">II", pictures[f"{name}.png"][16:24])
-    box = " class='wide scroll'" if wide else ""
+    # A wide picture shrinks on a phone only as far as its labels can be read, then scrolls.
+    box, least = (" class='scroll'", f" style='min-width:{width * 3 // 10}px'") if wide else ("", "")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f"<figure><div{box}><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
-        f"<img src='{light}' alt='{escape(alt)}' width='{width // 2}' height='{height // 2}'></picture></div>{below}</figure>"
+        f"<img src='{light}' alt='{escape(alt)}' width='{width // 2}' height='{height // 2}'{least}></picture></div>"
+        f"{below}</figure>"
     )
 
 

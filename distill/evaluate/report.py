@@ -162,7 +162,7 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
         if facts["dataset"]["created"] != dataset.manifest["created"]:
             notes.append(f"{name} was trained on another dataset, {facts['dataset']['folder']}.")
         elif facts["dataset"]["states"] != len(dataset):
-            notes.append(f"{dataset.folder} has changed since {name} was trained on it and may hold states it has seen.")
+            notes.append(f"{dataset.folder} has changed since {name} was trained on it: it may know these states.")
         else:
             held = np.intersect1d(held, split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1])
     return shown, held if shown else held[:0], notes
@@ -197,7 +197,7 @@ def draw(
 
 def _date(path: Path, record: Mapping[str, Any]) -> str:
     """When the games were played: as recorded, else when the file was written."""
-    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
+    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     return str(record.get("created") or written.isoformat())[:10]
 
 

@@ -23,7 +23,7 @@ from distill.evaluate.protocol import Protocol, get_protocol
 from distill.evaluate.statistics import summarise
 from distill.files import read_json, write_json
 from distill.games import REFERENCE_SCORES, human_normalized
-from distill.progress import console, print_table, progress_bar
+from distill.progress import Bar, console, print_table
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN, count_parameters
 from distill.train.data import Loader
@@ -151,13 +151,12 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
 def _score(config: Config, agent: Agent, protocol: Protocol, device: torch.device, folder: Path) -> dict[str, Any]:
     e = config.evaluate
     preset = get_preset(agent.preset)
-    with progress_bar("games") as bar:
-        task = bar.add_task(f"play {agent.name}", total=e.games, note="")
+    with Bar(f"play {agent.name}", "games", e.games) as bar:
         ended: list[float] = []
 
         def on_game(game: Game) -> None:
             ended.append(game.score)
-            bar.update(task, completed=len(ended), note=f"mean score {np.mean(ended):.1f}")
+            bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
         games = play(
             agent.net, config.env, preset, protocol,

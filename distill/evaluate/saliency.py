@@ -72,7 +72,8 @@ def _in_motion(dataset: Dataset, index: Index) -> npt.NDArray[np.bool_]:
     position = dataset.pos[index]
     changed = np.array([np.mean(dataset.frames[p] != dataset.frames[p - 1]) for p in position])
     is_cut = np.array([not dataset.frames[p - 1].any() for p in position])  # the stack starts here
-    return (changed >= np.median(changed)) & ~is_cut
+    lively: npt.NDArray[np.bool_] = (changed >= np.median(changed)) & ~is_cut
+    return lively
 
 
 def saliency(

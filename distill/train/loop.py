@@ -18,7 +18,7 @@ from distill.device import arithmetic, pick_device
 from distill.errors import UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
 from distill.losses.sobolev import Losses, Objective
-from distill.progress import console, print_table, progress_bar
+from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, load_student, save_student
 from distill.students.nets import AtariCNN, NetSpec, count_parameters, net_spec
 from distill.train.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -76,8 +76,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     saver = _Saver(folder, model, optimizer, progress, config)
     clock = time.perf_counter() - progress.seconds
     stream = batches(loader, sampler, progress.step, total, derivatives=with_jacobian)
-    with log, saver, progress_bar("steps") as bar:
-        task = bar.add_task(f"train {objective_name(config.objective)}", total=total, completed=progress.step, note="")
+    with log, saver, Bar(f"train {objective_name(config.objective)}", "steps", total, progress.step) as bar:
         for batch in stream:
             step = progress.step
             lr = learning_rate(step, total, config.train.learning_rate, config.train.warmup)
@@ -94,12 +93,12 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
 
             if progress.step % config.train.log_every == 0:
                 log.train(progress.step, losses, norm, lr, weight)
-                bar.update(task, completed=progress.step, note=f"loss {float(losses.total):.4f}")
+                bar.update(progress.step, f"loss {float(losses.total):.4f}")
             if progress.step % config.train.val_every == 0 or progress.step == total:
                 scores = fidelity(model, engine, loader, val_index, config.objective.temperature)
                 saver.judge(scores)
                 log.validation(progress.step, scores)
-                bar.update(task, completed=progress.step, note=f"val/kl {scores.kl:.4f}")
+                bar.update(progress.step, f"val/kl {scores.kl:.4f}")
                 if 0 < config.train.patience <= progress.bad_validations:
                     break
             if progress.step % config.train.checkpoint_every == 0:

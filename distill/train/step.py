@@ -28,13 +28,14 @@ def make_engine(net: nn.Module, dtype: torch.dtype = torch.float32) -> Engine | 
 
 
 def make_step(net: nn.Module, engine: Engine | None) -> Step:
-    """A function with ``Engine.step``'s arguments, observations uint8, that adds the gradient to ``.grad``."""
+    """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``."""
     if engine is not None:
         return engine.step
     log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
 
     def step(obs: Tensor, logits: Tensor, targets: Targets | None, weight: float, objective: Objective) -> Losses:
-        losses = sobolev_loss(net, to_unit(obs), logits, targets, weight, objective)
+        x = to_unit(obs) if obs.dtype == torch.uint8 else obs
+        losses = sobolev_loss(net, x, logits, targets, weight, objective)
         losses.total.backward()  # type: ignore[no-untyped-call]
         return losses
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,15 +17,6 @@ MakeNet = Callable[..., AtariCNN]
 MakeBatch = Callable[..., tuple[Tensor, Tensor, Targets]]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny convolutions only lose time to threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def make_net() -> MakeNet:
     """``make_net(spec, activation="tanh", actions=5)``: a float64 network whose policy is far from uniform.
@@ -34,7 +25,11 @@ def make_net() -> MakeNet:
     """
 
     def make(
-        spec: NetSpec = SMALL, activation: str = "relu", actions: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64
+        spec: NetSpec = SMALL,
+        activation: str = "relu",
+        actions: int = 5,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
     ) -> AtariCNN:
         torch.manual_seed(seed)
         net = AtariCNN(NetSpec(spec.convs, spec.hidden, activation), actions)
