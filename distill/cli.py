@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError, nearest
@@ -46,21 +47,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     tune_process()
     try:
         return _dispatch(words)
-    except UserError as error:
-        message = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+    except (UserError, OSError) as error:
+        message = str(error) if isinstance(error, UserError) else _cannot_write(error)
+        if message is None:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        reason = os.strerror(error.errno).lower()
-        message = f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
+        if debug:
+            traceback.print_exception(error)
+        print(f"error: {message}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return 130
-    if debug:
-        traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    return 1
+
+
+def _cannot_write(error: OSError) -> str | None:
+    """One sentence for a folder that cannot be written to, or None for an error that is a bug of ours."""
+    where = f" {error.filename}" if error.filename else ""
+    reason = os.strerror(error.errno or 0).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return f"cannot write{where}: {reason}; choose another folder"
+    return None
 
 
 def _dispatch(words: list[str]) -> int:
@@ -147,12 +155,31 @@ def settings(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
     """
     from argparse import ArgumentError
 
+    _check_files(words)
     try:
         namespace: Namespace = parser.parse_args(words)
+        for section, default in vars(parser.get_defaults()).items():
+            if isinstance(default, Mapping | type(namespace)) and not isinstance(namespace[section], type(default)):
+                raise UserError(f"{section!r} is a group of settings, not a value; got {namespace[section]!r}")
         fields = parser.instantiate(namespace)
     except ArgumentError as error:
         raise UserError(_readable(str(error), _keys(parser))) from error
     return {key: value for key, value in vars(fields).items() if key != "config"}
+
+
+def _check_files(words: list[str]) -> None:
+    """Name the ``--config`` file that is missing or not YAML; the parser's own message does not."""
+    import yaml
+
+    given = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    for name in given + [word.removeprefix("--config=") for word in words if word.startswith("--config=")]:
+        try:
+            content = yaml.safe_load(Path(name).expanduser().read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise UserError(f"cannot read the settings in {name}: {reason}") from error
+        if not isinstance(content, dict | None):
+            raise UserError(f"{name} does not hold settings (lines such as `seed: 1`)")
 
 
 def _keys(parser: ArgumentParser) -> list[str]:
@@ -175,6 +202,12 @@ def _readable(message: str, keys: list[str]) -> str:
             group = match.groupdict().get("group")
             word = f"{group}.{match[match.lastindex or 1]}" if group else match[match.lastindex or 1]
             return f"unknown setting {word!r}{nearest(word, keys)}; see --help for all"
+    none_fits = re.search(r'key "([\w.]+)": Does not validate .*Subtypes: \[(.+?)\] Errors: .*Given value: (.+)', text)
+    if none_fits:
+        kinds = (
+            re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace("NoneType", "null").replace(", null", " or null")
+        )
+        return f"--{none_fits[1]} must be {kinds}, got {none_fits[3]}"
     wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
     if wrong:
         kind = re.sub(r"typing\.|<class '(\w+)'>", r"\1", wrong[2]).replace("Literal", "one of ")

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.errors import UserError
+
 
 @dataclass(frozen=True)
 class CollectConfig:
@@ -200,5 +202,13 @@ class Config:
 
 
 def fill(template: str, **values: object) -> Path:
-    """Fill ``{env}``, ``{student}``, ``{objective}``, ``{seed}``, ``{time}`` in a folder name."""
-    return Path(template.format(**values)).expanduser()
+    """Fill ``{env}``, ``{student}``, ``{objective}``, ``{seed}``, ``{time}`` in a folder name.
+
+    Raises:
+        UserError: another name in braces, or a brace alone.
+    """
+    try:
+        return Path(template.format(**values)).expanduser()
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{name}}}" for name in values)
+        raise UserError(f"cannot fill in the folder name {template!r}; in braces it may have only {known}") from error

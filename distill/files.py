@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def is_vacant(folder: Path) -> bool:
+    """True for a folder without files, or with nothing but temporary ones that a killed process left."""
+    return all(re.fullmatch(r"\..+\.\d+\.tmp", path.name) for path in folder.iterdir())
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``, atomically and durably."""
     with replacing(path) as temporary:
@@ -55,12 +61,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read JSON from ``path``; a file that cannot be read is reported as a damaged ``what``."""
+def read_json(path: Path, what: str, *fields: str) -> Any:
+    """Read JSON from ``path``; a file that cannot be read, or lacks ``fields``, is reported as a damaged ``what``."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable {what}: {error}") from error
+    missing = [field for field in fields if not isinstance(value, dict) or field not in value]
+    if missing:
+        raise UserError(f"{path} is not a complete {what}: it has no {missing[0]!r}; restore it from a copy")
+    return value
 
 
 def sha256(path: Path) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from distill.errors import UserError
 
 
 def run(command: str, words: Sequence[str]) -> int:
     """Run ``info``, ``verify`` or ``export``; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"distill {command}")
+    parser = _Parser(prog=f"distill {command}")
     if command == "info":
         parser.add_argument("what", help="teacher (bundled name, zip, hf://org/repo), dataset folder or student run")
         parser.add_argument("--env", default=None, help="game, for a zip whose name does not tell")
@@ -31,6 +31,13 @@ def run(command: str, words: Sequence[str]) -> int:
         args = parser.parse_args(words)
         _export(args.student, args.format, args.out)
     return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a misspelt command line like any other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _info(what: str, env: str | None) -> None:
@@ -71,7 +78,8 @@ def _teacher_info(what: str, env: str | None) -> None:
 
 
 def _score_text(score: dict[str, Any]) -> str:
-    return f"{score['mean']} ± {score['standard_error']} (s.e., {score['games']} games, preset {score['preset']})"
+    error = f" ± {score['standard_error']} (standard error)" if "standard_error" in score else ""
+    return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
 
 
 def _dataset_info(path: Path) -> None:
@@ -132,6 +140,8 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
     from distill.progress import print_table
     from teachers.load import load_teacher
 
+    if sample < 1:
+        raise UserError(f"--sample must be positive, got {sample}")
     identity, manifest = read_identity(Path(folder))
     described = manifest["teacher"]
     teacher = load_teacher(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 
 from distill.config import Config
 from distill.envs.ale_vec import MAX_LANES
@@ -28,7 +29,7 @@ def validated(config: Config) -> Config:
     _require(config.tau > 0, "--tau", config.tau, "positive")
     if config.preset is not None:
         get_preset(config.preset)
-    net_spec(config.student.name)
+    _student(config)
     _collect(config)
     _train(config)
     _evaluate(config)
@@ -40,6 +41,15 @@ def _require(holds: bool, flag: str, value: object, want: str) -> None:
         raise UserError(f"{flag} must be {want}, got {value}")
 
 
+def _student(config: Config) -> None:
+    s = config.student
+    net_spec(s.name)
+    _require(all(width > 0 for width in s.hidden or ()), "--student.hidden", s.hidden, "positive widths")
+    _require(
+        all(number > 0 for conv in s.convs or () for number in conv), "--student.convs", s.convs, "positive numbers"
+    )
+
+
 def _collect(config: Config) -> None:
     c = config.collect
     _require(c.states > 0, "--collect.states", c.states, "positive")
@@ -48,6 +58,11 @@ def _collect(config: Config) -> None:
     _require(0 <= c.beta <= 1, "--collect.beta", c.beta, "between 0 and 1")
     _require(0 <= c.epsilon <= 1, "--collect.epsilon", c.epsilon, "between 0 and 1")
     _require(0 <= c.sticky < 1, "--collect.sticky", c.sticky, "at least 0 and below 1")
+    if c.writer is not None:
+        _require(
+            re.fullmatch(r"\w[\w.-]*", c.writer) is not None,
+            "--collect.writer", repr(c.writer), "letters, digits, dots and dashes",
+        )  # fmt: skip
     _require(c.shard_states >= c.num_envs, "--collect.shard_states", c.shard_states, "at least collect.num_envs")
 
 
@@ -59,6 +74,8 @@ def _train(config: Config) -> None:
     _require(t.learning_rate > 0, "--train.learning_rate", t.learning_rate, "positive")
     _require(t.warmup >= 0, "--train.warmup", t.warmup, "zero or more")
     _require(t.max_grad_norm >= 0, "--train.max_grad_norm", t.max_grad_norm, "zero or more")
+    _require(t.weight_decay >= 0, "--train.weight_decay", t.weight_decay, "zero or more")
+    _require(t.patience >= 0, "--train.patience", t.patience, "zero or more")
     _require(t.states is None or t.states > 0, "--train.states", t.states, "positive")
     _require(0 < t.val_fraction < 1, "--train.val_fraction", t.val_fraction, "between 0 and 1")
     for name in ("val_states", "val_every", "checkpoint_every", "log_every"):

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from rich.progress import Progress as Bar
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from distill.errors import UserError
 from distill.files import read_json, replacing, sha256, write_bytes, write_json
 from distill.games import env_id
+from distill.progress import Bar
 
 MIN_GAMES = 10
 # What SB3 would pickle as code, or as bulk that nobody needs: PPO.load puts its defaults there.
@@ -82,15 +82,13 @@ class Keeper(BaseCallback):
         state: where training stands.
         every: timesteps between checkpoints.
         bar: a progress bar, already started.
-        total: timesteps in all.
     """
 
-    def __init__(self, folder: Path, origin: Origin, state: TrainingState, every: int, bar: Bar, total: int) -> None:
+    def __init__(self, folder: Path, origin: Origin, state: TrainingState, every: int, bar: Bar) -> None:
         super().__init__()
         self.folder, self.origin, self.state, self.every = folder, origin, state, every
         self.interrupted = False
         self._bar, self._began = bar, time.monotonic() - state.seconds
-        self._task = bar.add_task(f"teach {origin.game}", total=total, completed=state.timesteps, note="")
         self._learned = state.timesteps
 
     def save(self) -> None:
@@ -147,7 +145,7 @@ class Keeper(BaseCallback):
     def _on_step(self) -> bool:
         score, games = self._score()
         note = f"return {score:.1f} over {games} games" if games else ""
-        self._bar.update(self._task, completed=self.model.num_timesteps, note=note)
+        self._bar.update(self.model.num_timesteps, note)
         return not self.interrupted
 
     def _on_rollout_end(self) -> None:

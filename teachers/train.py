@@ -88,7 +88,7 @@ def train_teacher(config: TeacherConfig) -> Path:
         UserError: bad settings, a folder that holds another run, or weights that became NaN or infinite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    from distill.progress import console, progress_bar
+    from distill.progress import Bar, console
     from teachers.keeper import Keeper, Origin, TrainingState
 
     folder, config = _open_folder(_validated(config))
@@ -102,8 +102,8 @@ def train_teacher(config: TeacherConfig) -> Path:
         console.print(f"{folder}: continuing at step {state.timesteps:,}")
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).strip()
     origin = Origin(config.env, config.preset, config.init, settings)
-    with contextlib.closing(env), progress_bar("steps") as bar:
-        keeper = Keeper(folder, origin, state, config.checkpoint_every, bar, config.total_timesteps)
+    with contextlib.closing(env), Bar(f"teach {config.env}", "steps", config.total_timesteps, state.timesteps) as bar:
+        keeper = Keeper(folder, origin, state, config.checkpoint_every, bar)
         with keeper.stopping_on_signals():
             left = config.total_timesteps - state.timesteps
             try:

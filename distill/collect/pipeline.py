@@ -107,7 +107,7 @@ def _actor(config: Config, teacher: Teacher, device: Any) -> tuple[Actor, str]:
 
 def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Actor) -> Summary:
     c = config.collect
-    summary = Summary(writer.folder, writer.writer, writer.states, 0, seconds={"play": 0.0, "label": 0.0, "write": 0.0})
+    summary = Summary(writer.folder, writer.writer, writer.states, 0, seconds={"label": 0.0, "write": 0.0})
     if writer.states >= c.states:
         console.print(f"{writer.folder}: writer {writer.writer!r} already has {writer.states:,} states; nothing to do")
         return summary
@@ -147,8 +147,9 @@ def _one_shard(
     writer.commit(recording.arrays, facts)
     clock.append(time.perf_counter())
     summary.games += recording.games
-    for part, seconds in zip(("play", "label", "write"), np.diff(clock), strict=True):
-        summary.seconds[part] += float(seconds)
+    summary.seconds["label"] += clock[2] - clock[1]
+    summary.seconds["write"] += clock[3] - clock[2]
+    summary.seconds |= rollout.seconds
 
 
 def _scores(games: list[Game]) -> str:
@@ -159,7 +160,8 @@ def _scores(games: list[Game]) -> str:
 
 def _print(summary: Summary) -> None:
     total = sum(summary.seconds.values()) or 1.0
-    shares = ", ".join(f"{part} {100 * seconds / total:.0f} %" for part, seconds in summary.seconds.items())
+    parts = {"env": "env", "actor": "actor", "label": "logits and Jacobians", "write": "write"}
+    shares = ", ".join(f"{text} {100 * summary.seconds[part] / total:.0f} %" for part, text in parts.items())
     rows = [
         ("dataset", str(summary.folder)),
         ("writer", summary.writer),

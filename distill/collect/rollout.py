@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,7 @@ class Rollout:
         self._episode = np.arange(lanes) + first_episode
         self.next_episode = first_episode + lanes
         self._t = np.zeros(lanes, np.int64)
+        self.seconds = {"env": 0.0, "actor": 0.0}
 
     def record(self, states: int) -> Recording:
         """Play until exactly ``states`` states are recorded.
@@ -77,9 +79,13 @@ class Rollout:
 
     def _advance(self, keep: npt.NDArray[np.bool_]) -> tuple[_Row, list[Game]]:
         frame = self._obs[:, -1].copy()
-        action = self.actor.act(self._obs, self._rng)
         fresh, episode, t = self._fresh, self._episode.copy(), self._t.copy()
+        started = time.perf_counter()
+        action = self.actor.act(self._obs, self._rng)
+        acted = time.perf_counter()
         step = self.env.step(action)
+        self.seconds["actor"] += acted - started
+        self.seconds["env"] += time.perf_counter() - acted
         row = _Row(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
         over = step.terminated | step.truncated

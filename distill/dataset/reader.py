@@ -28,17 +28,18 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
     Raises:
         UserError: a shard that was committed is missing.
     """
+    # Counts before shards: a writer at work commits a shard first and counts it then.
+    records = {path.stem: read_json(path, "writer record", "shards") for path in folder.glob("writers/*.json")}
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in folder.glob("shards/*/shard.json"):
         match = re.fullmatch(r"(.+)-(\d{5})", path.parent.name)
         if match:
             found[match[1]][int(match[2])] = path.parent
-    for record in folder.glob("writers/*.json"):
-        want = int(read_json(record, "writer record")["shards"])
-        missing = sorted(set(range(want)) - set(found[record.stem]))
+    for writer, counted in records.items():
+        missing = sorted(set(range(int(counted["shards"]))) - set(found[writer]))
         if missing:
             raise UserError(
-                f"{folder} has lost shard {record.stem}-{missing[0]:05d}: it was committed and is gone; "
+                f"{folder} has lost shard {writer}-{missing[0]:05d}: it was committed and is gone; "
                 "restore it from a copy or collect into a new folder"
             )
     for writer, shards in found.items():
@@ -46,6 +47,14 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
         if missing:
             raise UserError(f"{folder} has lost shard {writer}-{missing[0]:05d}; restore it from a copy")
     return {writer: [shards[n] for n in sorted(shards)] for writer, shards in sorted(found.items()) if shards}
+
+
+def read_record(shard: Path) -> dict[str, Any]:
+    """The shard.json of a committed shard."""
+    record: dict[str, Any] = read_json(
+        shard / "shard.json", "shard record", "states", "frames", "files", "next_episode", "jacobian_square_sum"
+    )
+    return record
 
 
 def load_shard(folder: Path, *, jacobian: bool = True, verify: bool = False) -> ShardArrays:
@@ -59,7 +68,7 @@ def load_shard(folder: Path, *, jacobian: bool = True, verify: bool = False) -> 
     Raises:
         UserError: a file is missing, has another size, or is damaged.
     """
-    record = read_json(folder / "shard.json", "shard record")
+    record = read_record(folder)
     for name, facts in record["files"].items():
         _check_file(folder / name, facts, verify)
     try:
@@ -123,7 +132,7 @@ class Dataset:
         if not self.shards:
             raise UserError(f"{self.folder} holds no complete shard yet; run `distill collect` to its end")
         parts = [load_shard(path, jacobian=jacobian, verify=verify) for path in self.shards]
-        self.records = [read_json(path / "shard.json", "shard record") for path in self.shards]
+        self.records = [read_record(path) for path in self.shards]
         self._starts = np.cumsum([0, *map(len, parts)])
         frame_starts = np.cumsum([0, *(len(part.frames) for part in parts)])
         self.frames: npt.NDArray[np.uint8] = np.concatenate([part.frames for part in parts])

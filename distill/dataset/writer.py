@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
+import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +19,10 @@ import zstandard
 from safetensors.numpy import save
 
 from distill.dataset.codec import CODECS
+from distill.dataset.reader import committed_shards, read_record
 from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
 from distill.errors import UserError
-from distill.files import fsync_dir, read_json, replacing, sha256, write_bytes, write_json
+from distill.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
 
 LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "safetensors")
 
@@ -42,15 +46,21 @@ class DatasetWriter:
     ) -> None:
         self.folder, self.identity, self.writer = folder, identity, writer
         self._record = folder / "writers" / f"{writer}.json"
+        self.behaviour = behaviour
         self._open(identity, teacher)
         self._lock = self._locked()
-        self._check_behaviour(behaviour)
-        self.behaviour = behaviour
-        self._drop_unfinished()
-        self.shards = self._committed()
-        last = read_json(self.shards[-1] / "shard.json", "shard record") if self.shards else {}
-        self.next_episode = int(last.get("next_episode", 0))
-        self.states = sum(int(read_json(s / "shard.json", "shard record")["states"]) for s in self.shards)
+        try:
+            self._check_behaviour()
+            # In this order: a committed shard that lost its shard.json is reported, not deleted.
+            self.shards = self._committed()
+            self._drop_unfinished()
+            records = [read_record(shard) for shard in self.shards]
+            self.next_episode = int(records[-1]["next_episode"]) if records else 0
+            self.states = sum(int(record["states"]) for record in records)
+            self._save_record()
+        except BaseException:
+            self.close()
+            raise
 
     def commit(self, arrays: ShardArrays, facts: dict[str, Any]) -> Path:
         """Write one shard; when this returns it survives any crash.
@@ -60,7 +70,7 @@ class DatasetWriter:
             facts: JSON kept in shard.json beside counts and checksums (seed, finished games, ...).
         """
         folder = self.folder / "shards" / f"{self.writer}-{len(self.shards):05d}"
-        folder.mkdir(parents=True)
+        folder.mkdir()
         fsync_dir(folder.parent)
         files = {"steps.safetensors": self._write_steps(folder / "steps.safetensors", arrays)}
         if arrays.jacobian is not None:
@@ -78,20 +88,32 @@ class DatasetWriter:
         self._lock.close()
 
     def _open(self, identity: Identity, teacher: dict[str, Any]) -> None:
-        manifest = self.folder / "dataset.json"
-        if manifest.exists():
-            existing, _ = read_identity(self.folder)
-            if existing != identity:
-                raise UserError(
-                    f"{self.folder} was collected differently: {existing.difference(identity)}; "
-                    "choose another --collect.out or the same settings"
-                )
-            return
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UserError(f"{self.folder} exists and is not a dataset; choose another --collect.out")
+        foreign = UserError(f"{self.folder} exists and is not a dataset; choose another --collect.out")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise foreign
         self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(self.folder):
+            if (self.folder / "dataset.json").exists():
+                self._compare(identity)
+            elif is_vacant(self.folder):
+                self._create(identity, teacher)
+            else:
+                raise foreign
+            for name in ("shards", "writers"):
+                (self.folder / name).mkdir(exist_ok=True)
+            fsync_dir(self.folder)
+
+    def _compare(self, identity: Identity) -> None:
+        existing, _ = read_identity(self.folder)
+        if existing != identity:
+            raise UserError(
+                f"{self.folder} was collected differently: {existing.difference(identity)}; "
+                "choose another --collect.out or the same settings"
+            )
+
+    def _create(self, identity: Identity, teacher: dict[str, Any]) -> None:
         write_json(
-            manifest,
+            self.folder / "dataset.json",
             {
                 "format": FORMAT,
                 "version": VERSION,
@@ -102,9 +124,9 @@ class DatasetWriter:
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             },
         )
+        fsync_dir(self.folder.parent)
 
     def _locked(self) -> TextIO:
-        self._record.parent.mkdir(exist_ok=True)
         lock = (self._record.with_suffix(".lock")).open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,11 +138,11 @@ class DatasetWriter:
             ) from error
         return lock
 
-    def _check_behaviour(self, behaviour: dict[str, Any]) -> None:
+    def _check_behaviour(self) -> None:
         if not self._record.exists():
             return
-        existing = read_json(self._record, "writer record")["behaviour"]
-        changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in behaviour.items()
+        existing = read_json(self._record, "writer record", "behaviour")["behaviour"]
+        changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in self.behaviour.items()
                    if existing.get(key) != value]  # fmt: skip
         if changed:
             raise UserError(
@@ -134,8 +156,6 @@ class DatasetWriter:
                 shutil.rmtree(folder)
 
     def _committed(self) -> list[Path]:
-        from distill.dataset.reader import committed_shards
-
         return committed_shards(self.folder).get(self.writer, [])
 
     def _save_record(self) -> None:
@@ -159,6 +179,19 @@ class DatasetWriter:
 
     def _write_jacobian(self, path: Path, jacobian: Any) -> dict[str, Any]:
         assert jacobian.dtype == CODECS[self.identity.codec]
+        header = np.lib.format.header_data_from_array_1_0(jacobian)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, jacobian)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(jacobian.data)  # np.save hides the reason of an error, such as a full disk
         return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes that open the same dataset waiting: two may be about to create it."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -23,6 +23,7 @@ from distill.evaluate.saliency import Saliency
 from distill.games import REFERENCE_SCORES
 
 DPI = 240
+MAX_BYTES = 300_000
 # Okabe and Ito's colours, told apart by colour-blind readers: without the yellow, and with a lighter blue that
 # shows on a dark background too.
 PALETTE = ("#2E86D1", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -171,7 +172,7 @@ def saliency_grid(result: Saliency, theme: Theme) -> bytes:
     width = cell * len(columns)
     titles = [wrapped(name, max(10, round(13 * cell))) for name, _ in columns]
     heading = 0.12 + 0.15 * max(title.count("\n") + 1 for title in titles)
-    with _figure(theme, width, (cell + 0.19) * rows + heading, dpi=min(DPI, 1600 / width)) as (figure, png):
+    with _figure(theme, width, (cell + 0.19) * rows + heading, dpi=min(DPI, 1400 / width)) as (figure, png):
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0))
         grid = figure.subplots(rows, len(columns), squeeze=False)
         for column, (name, maps) in enumerate(columns):
@@ -218,11 +219,15 @@ class _Png:
         self._bytes = buffer.getvalue()
 
     def __call__(self, *, palette: bool = False) -> bytes:
-        """The PNG; with ``palette`` in 256 colours, a third of the size for photographs."""
+        """The PNG; with ``palette`` in at most 256 colours, fewer where it would be larger than ``MAX_BYTES``."""
         if not palette:
             return self._bytes
-        buffer = io.BytesIO()
-        Image.open(io.BytesIO(self._bytes)).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+        picture = Image.open(io.BytesIO(self._bytes)).convert("RGB")
+        for count in (256, 128, 64, 32):
+            buffer = io.BytesIO()
+            picture.quantize(count).save(buffer, "PNG", optimize=True)
+            if buffer.tell() <= MAX_BYTES:
+                break
         return buffer.getvalue()
 
 

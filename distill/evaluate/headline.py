@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.games import REFERENCE_SCORES
@@ -11,7 +11,7 @@ FEW_GAMES = 10
 Facts = Mapping[str, Any]
 
 
-def headline(record: Mapping[str, Any], objectives: Mapping[str, Facts] | None = None) -> list[str]:
+def headline(record: Mapping[str, Any], papers: Mapping[str, Facts] | None = None) -> list[str]:
     """Sentences about an evaluation, the most important first.
 
     Two agents are told apart only where their 95 % intervals do not overlap, which is stricter than
@@ -19,10 +19,10 @@ def headline(record: Mapping[str, Any], objectives: Mapping[str, Facts] | None =
 
     Args:
         record: content of scores.json.
-        objectives: the training objective of each student whose papers are at hand (``ObjectiveConfig``'s fields).
+        papers: student.json of each student that is still at hand.
     """
     agents: dict[str, Facts] = record["agents"]
-    known = objectives or {}
+    known = papers or {}
     students = {name: facts for name, facts in agents.items() if facts["kind"] == "student"}
     teacher = next((facts for facts in agents.values() if facts["kind"] == "teacher"), None)
     if not students:
@@ -31,7 +31,8 @@ def headline(record: Mapping[str, Any], objectives: Mapping[str, Facts] | None =
     random = REFERENCE_SCORES.get(record["game"], (None,))[0]
     subject = _subject(best, len(students), known.get(best))
     lead = _lead(subject, students[best], teacher, random)
-    return [lead, *_rivals(best, students), *_with_and_without(students, known), *_caution(record, students)]
+    compared = [] if int(record["games"]) == 1 else [*_rivals(best, students), *_with_and_without(students, known)]
+    return [lead, *compared, *_caution(record, students)]
 
 
 def number(value: float) -> str:
@@ -42,6 +43,8 @@ def number(value: float) -> str:
 
 def interval(facts: Facts, what: str = "95 % interval ") -> str:
     """Mean and 95 % interval of an agent's score; ``what`` may be left out where it has been said."""
+    if len(facts["returns"]) < 2:
+        return number(facts["mean"])
     low, high = facts["ci95"]
     return f"{number(facts['mean'])} ({what}{number(low)} to {number(high)})"
 
@@ -51,12 +54,23 @@ def overlap(a: Facts, b: Facts) -> bool:
     return bool(a["ci95"][0] <= b["ci95"][1] and b["ci95"][0] <= a["ci95"][1])
 
 
+def comparable(papers: Sequence[Facts]) -> bool:
+    """True where val_kl means the same for all: equal held-out states and equal temperature."""
+    kept = ("dataset", "seed", "val_fraction")
+    marks = [[*(paper[key] for key in kept), paper["objective"]["temperature"]] for paper in papers]
+    return all(mark == marks[0] for mark in marks)
+
+
+def _weight(paper: Facts) -> float:
+    return float(paper["objective"]["jacobian_weight"])
+
+
 def _only_teachers(agents: Mapping[str, Facts]) -> list[str]:
     return [f"The teacher {name} scores {interval(facts)}; no student was evaluated." for name, facts in agents.items()]
 
 
-def _subject(name: str, students: int, objective: Facts | None) -> str:
-    kind = "Sobolev student" if objective and objective["jacobian_weight"] > 0 else "student"
+def _subject(name: str, students: int, paper: Facts | None) -> str:
+    kind = "Sobolev student" if paper and _weight(paper) > 0 else "student"
     return f"The {kind} {name}" if students == 1 else f"The best of {students} students, the {kind} {name},"
 
 
@@ -105,19 +119,18 @@ def _rivals(best: str, students: Mapping[str, Facts]) -> list[str]:
     return [f"Its interval overlaps that of {_listed(rivals)}, so these games do not settle which student is best."]
 
 
-def _with_and_without(students: Mapping[str, Facts], objectives: Mapping[str, Facts]) -> list[str]:
+def _with_and_without(students: Mapping[str, Facts], papers: Mapping[str, Facts]) -> list[str]:
     """The best student trained on derivatives against the best one trained without."""
-    ranked = sorted((name for name in students if name in objectives), key=lambda name: -float(students[name]["mean"]))
-    a = next((name for name in ranked if objectives[name]["jacobian_weight"] > 0), None)
-    b = next((name for name in ranked if objectives[name]["jacobian_weight"] == 0), None)
+    ranked = sorted((name for name in students if name in papers), key=lambda name: -float(students[name]["mean"]))
+    a = next((name for name in ranked if _weight(papers[name]) > 0), None)
+    b = next((name for name in ranked if _weight(papers[name]) == 0), None)
     if a is None or b is None:
         return []
     one, other = students[a], students[b]
     apart = "the intervals are apart"
     verdict = "the intervals overlap, so by score the two cannot be told apart" if overlap(one, other) else apart
     text = f"With derivatives, {a} scores {interval(one)}; without, {b} scores {interval(other, '')}: {verdict}."
-    same_target = objectives[a]["temperature"] == objectives[b]["temperature"]
-    if same_target and one["val_kl"] is not None and other["val_kl"] is not None:
+    if comparable([papers[a], papers[b]]) and one["val_kl"] is not None and other["val_kl"] is not None:
         text += (
             f" On held-out states their KL divergence from the teacher is {one['val_kl']:.4f} "
             f"and {other['val_kl']:.4f} nats."

@@ -10,7 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from distill.evaluate.figures import DARK, LIGHT, colours
-from distill.evaluate.headline import headline
+from distill.evaluate.headline import comparable, headline
 from distill.evaluate.protocol import get_protocol
 from distill.evaluate.run import HEADER, table
 from distill.games import REFERENCE_SCORES
@@ -97,9 +97,9 @@ def render(
         notes: what is left out of the saliency section, or doubtful in it.
         date: of the evaluation.
     """
-    objectives = {name: run.student.facts["objective"] for name, run in runs.items() if run.student is not None}
-    sentences = headline(record, objectives)
-    sections = [_scores(record, objectives, pictures), _curves(runs, pictures), _saliency(pictures, notes, runs)]
+    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
+    sentences = headline(record, papers)
+    sections = [_scores(record, papers, pictures), _curves(runs, pictures), _saliency(pictures, notes, runs)]
     sections += [_settings(record["agents"], runs), _commands(record, runs), _versions(record)]
     return PAGE.substitute(
         generator=GENERATOR,
@@ -119,7 +119,7 @@ def _facts(record: Mapping[str, Any], date: str) -> str:
     return " · ".join((date, games, described, f"preset {record['preset']}", f"seed {record['seed']}"))
 
 
-def _scores(record: Mapping[str, Any], objectives: Agents, pictures: Mapping[str, bytes]) -> str:
+def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
     agents: Agents = record["agents"]
     rows = [[_agent(agents, row[0]), *map(_typeset, row[1:])] for row in table(dict(record))]
     explained = (
@@ -128,10 +128,10 @@ def _scores(record: Mapping[str, Any], objectives: Agents, pictures: Mapping[str
         "teacher’s mean above random. val KL (nats), action error and Jacobian cosine: against the teacher, on "
         "held-out games."
     )
-    if len({objective["temperature"] for objective in objectives.values()}) > 1:
+    if not comparable(list(papers.values())):
         explained += (
-            " These students were trained at different temperatures, and val KL takes each one’s own: compare them by "
-            "action error instead."
+            " These students differ in held-out games or in temperature, and each one’s figures, curves too, are on "
+            "its own: do not compare their val KL."
         )
     caption = "Each dot is one game; the bar is the 95 % interval of the mean, the tick the mean."
     if record["game"] in REFERENCE_SCORES:

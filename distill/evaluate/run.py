@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,13 @@ def evaluate(config: Config) -> dict[str, Any]:
     path = folder / "scores.json"
     if path.exists():
         return _existing(path, config, agents)
-    scores = {agent.name: _score(config, agent, protocol, device, folder) for agent in agents}
+    # What can be refused is refused before hours of play.
+    if e.capture_video:
+        from distill.evaluate.video import require_video
+
+        require_video()
+    faithful = {agent.name: _fidelity(config, agent, device) for agent in agents}
+    scores = {a.name: _score(config, a, faithful[a.name], protocol, device, folder) for a in agents}
     _relate(config.env, scores)
     record: dict[str, Any] = {
         "game": config.env,
@@ -80,6 +87,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "protocol": protocol.name,
         "games": e.games,
         "seed": config.seed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "versions": versions(),
         "agents": scores,
@@ -148,7 +156,9 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     return record
 
 
-def _score(config: Config, agent: Agent, protocol: Protocol, device: torch.device, folder: Path) -> dict[str, Any]:
+def _score(
+    config: Config, agent: Agent, faithful: Fidelity | None, protocol: Protocol, device: torch.device, folder: Path
+) -> dict[str, Any]:
     e = config.evaluate
     preset = get_preset(agent.preset)
     with Bar(f"play {agent.name}", "games", e.games) as bar:
@@ -167,7 +177,6 @@ def _score(config: Config, agent: Agent, protocol: Protocol, device: torch.devic
 
         record_game(agent.net, config.env, preset, protocol, config.seed, device, folder / f"{agent.name}.mp4")
     summary = summarise([game.score for game in games])
-    faithful = _fidelity(config, agent, device)
     return {
         "kind": agent.kind,
         "what": agent.what,
@@ -232,6 +241,8 @@ def _tensorboard(folder: Path, record: dict[str, Any]) -> None:
 HEADER = ("agent", "parameters", "mean", "95 % interval", "median", "IQM", "human-norm.", "of teacher",
           "val KL", "action error", "Jacobian cosine")  # fmt: skip
 
+SCORE_COLUMNS, FIDELITY_COLUMNS = (0, 2, 3, 4, 5, 6, 7), (0, 1, 8, 9, 10)
+
 
 def table(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The rows of scores.json as text, in the order of ``HEADER``."""
@@ -258,6 +269,11 @@ def table(record: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def show(record: dict[str, Any], protocol: Protocol) -> None:
-    """Print the table with its protocol."""
+    """Print scores and, below them, fidelity: two tables that fit 80 columns."""
     title = f"{record['game']}, {record['games']} whole games each, preset {record['preset']}"
-    print_table(f"{title}, {protocol.name}: {protocol.meaning}", HEADER, table(record))
+    rows = table(record)
+    for heading, columns in (
+        (f"{title}\n{protocol.name}: {protocol.meaning}", SCORE_COLUMNS),
+        ("fidelity on held-out games", FIDELITY_COLUMNS),
+    ):
+        print_table(heading, [HEADER[c] for c in columns], [[row[c] for c in columns] for row in rows])

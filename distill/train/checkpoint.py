@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill.config import Config
 from distill.errors import UserError
-from distill.files import replacing
+from distill.evaluate.fidelity import Fidelity
+from distill.files import write_bytes
+from distill.progress import console
 
 
 @dataclass
@@ -45,8 +51,9 @@ def save_checkpoint(
         "rng": torch.get_rng_state(),
         "config": config,
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    buffer = io.BytesIO()  # torch's own file writer hides the reason of an error, such as a full disk
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -62,3 +69,55 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"model", "optimizer", "progress", "rng", "config"} <= content.keys():
         raise UserError(f"{path} is not a checkpoint of this toolkit")
     return content
+
+
+class Saver:
+    """Keeps checkpoints while in context; on Ctrl-C the step in hand is finished and saved first.
+
+    Half an optimizer step must not be saved, so the first Ctrl-C only asks: ``check`` raises it
+    between steps. A second one stops at once and saves nothing.
+    """
+
+    def __init__(
+        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config
+    ) -> None:
+        self.folder, self.progress = folder / "checkpoints", progress
+        self._parts = (model, optimizer)
+        self._config = config.to_dict()
+        self._asked = False
+        self._before: Any = None
+
+    def save(self, name: str) -> None:
+        """Write ``name.pt``."""
+        save_checkpoint(self.folder / f"{name}.pt", *self._parts, self.progress, self._config)
+
+    def judge(self, scores: Fidelity) -> None:
+        """Keep the weights if they are the best so far."""
+        if scores.kl < self.progress.best_kl:
+            self.progress.best_kl, self.progress.best_step = scores.kl, self.progress.step
+            self.progress.bad_validations = 0
+            self.save("best")
+        else:
+            self.progress.bad_validations += 1
+
+    def check(self) -> None:
+        """Call between steps: raises KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._asked:
+            self._asked = False
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Saver:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and not self._asked:
+            self.save("last")
+            console.print(f"interrupted at step {self.progress.step}; saved. Add --train.resume=true to continue.")
+
+    def _ask(self, *signal_and_frame: object) -> None:
+        self._asked = True
+        signal.signal(signal.SIGINT, self._before)

@@ -78,8 +78,8 @@ class Loader:
 
     def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
         """The states ``index``; ``step`` seeds fresh projections."""
-        obs = torch.from_numpy(self.dataset.stacks(index)).to(self.device)
-        logits = torch.from_numpy(self.dataset.logits[index]).to(self.device)
+        obs = self._send(self.dataset.stacks(index))
+        logits = self._send(self.dataset.logits[index])
         targets = self._targets(index, obs, logits, step) if derivatives else None
         return Batch(index, obs, logits, targets)
 
@@ -91,13 +91,19 @@ class Loader:
             seeds = torch.stack([cotangent(identity.space, logits, v[:, k]) for k in range(o.k)], 1)
             return Targets(v, self._teacher.vjp(obs, seeds)[1])
         stored = self.dataset.jacobian(index)
-        codes = torch.from_numpy(stored.codes).to(self.device)
-        scale = torch.from_numpy(stored.scale).to(self.device)
+        codes, scale = self._send(stored.codes), self._send(stored.scale)
         if identity.jacobian == "projected":
             assert self.dataset.v is not None
-            return Targets(torch.from_numpy(self.dataset.v[index]).to(self.device), codes, scale)
+            return Targets(self._send(self.dataset.v[index]), codes, scale)
         v = quadrature(o.law, logits, zero_sum=identity.space == "logits")
         return Targets(v, torch.einsum("bra,bachw->brchw", v, codes * scale.unsqueeze(-1)))
+
+    def _send(self, array: npt.NDArray[np.generic]) -> Tensor:
+        """To the device; by way of pinned memory on CUDA, so that the copy overlaps with the last step."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from distill.losses.sobolev import Losses, Objective
 from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, load_student, save_student
 from distill.students.nets import AtariCNN, NetSpec, count_parameters, net_spec
-from distill.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from distill.train.checkpoint import Progress, Saver, load_checkpoint
 from distill.train.data import Index, Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
@@ -49,13 +50,13 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
+    torch.manual_seed(config.seed)
+    model = (net or make_student(config, dataset)).to(device)
     folder, resuming = open_run(config)
     if is_student(folder):
         console.print(f"{folder}: already trained; nothing to do")
         return folder
 
-    torch.manual_seed(config.seed)
-    model = (net or make_student(config, dataset)).to(device)
     engine = make_engine(model, dtype) if config.train.engine == "fast" else None
     compute_gradient = make_step(model, engine)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay)
@@ -73,11 +74,13 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     describe(config, dataset, model, train_index, val_index, total, sampler)
 
     log = TrainLog(folder, progress.step)
-    saver = _Saver(folder, model, optimizer, progress, config)
+    saver = Saver(folder, model, optimizer, progress, config)
     clock = time.perf_counter() - progress.seconds
-    stream = batches(loader, sampler, progress.step, total, derivatives=with_jacobian)
+    last = progress.step if out_of_patience(config, progress) else total
+    stream = batches(loader, sampler, progress.step, last, derivatives=with_jacobian)
     with log, saver, Bar(f"train {objective_name(config.objective)}", "steps", total, progress.step) as bar:
         for batch in stream:
+            saver.check()
             step = progress.step
             lr = learning_rate(step, total, config.train.learning_rate, config.train.warmup)
             weight = jacobian_weight(step, total, config.objective.jacobian_weight, config.objective.jacobian_schedule)
@@ -96,10 +99,11 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
                 bar.update(progress.step, f"loss {float(losses.total):.4f}")
             if progress.step % config.train.val_every == 0 or progress.step == total:
                 scores = fidelity(model, engine, loader, val_index, config.objective.temperature)
+                _stop_if_diverged(scores, progress.step, folder)
                 saver.judge(scores)
                 log.validation(progress.step, scores)
                 bar.update(progress.step, f"val/kl {scores.kl:.4f}")
-                if 0 < config.train.patience <= progress.bad_validations:
+                if out_of_patience(config, progress):
                     break
             if progress.step % config.train.checkpoint_every == 0:
                 saver.save("last")
@@ -177,6 +181,11 @@ def total_steps(config: Config, sampler: Sampler) -> int:
     return max(1, round(config.train.epochs * sampler.steps_per_epoch))
 
 
+def out_of_patience(config: Config, progress: Progress) -> bool:
+    """True after ``train.patience`` validations without a better val/kl."""
+    return 0 < config.train.patience <= progress.bad_validations
+
+
 def describe(
     config: Config, dataset: Dataset, model: nn.Module, train_index: Index, val_index: Index, total: int, s: Sampler
 ) -> None:
@@ -227,37 +236,6 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
     }
 
 
-class _Saver:
-    """Keeps checkpoints; on Ctrl-C the last finished step is saved before the interrupt goes on."""
-
-    def __init__(
-        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config
-    ) -> None:
-        self.folder, self.progress = folder / "checkpoints", progress
-        self._parts = (model, optimizer)
-        self._config = config.to_dict()
-
-    def save(self, name: str) -> None:
-        save_checkpoint(self.folder / f"{name}.pt", *self._parts, self.progress, self._config)
-
-    def judge(self, scores: Fidelity) -> None:
-        """Keep the weights if they are the best so far."""
-        if scores.kl < self.progress.best_kl:
-            self.progress.best_kl, self.progress.best_step = scores.kl, self.progress.step
-            self.progress.bad_validations = 0
-            self.save("best")
-        else:
-            self.progress.bad_validations += 1
-
-    def __enter__(self) -> _Saver:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.save("last")
-            console.print(f"interrupted at step {self.progress.step}; saved. Add --train.resume=true to continue.")
-
-
 def _restore(
     folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, train_states: int
 ) -> Progress:
@@ -279,10 +257,21 @@ def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: In
     """A NaN or Inf anywhere in loss or gradient shows in the gradient's norm."""
     if torch.isfinite(norm) and torch.isfinite(losses.total):
         return
+    states = ", ".join(map(str, index[:4]))
+    loss = f"loss {float(losses.total)}, gradient norm {float(norm)}, batch of states {states}, ..."
+    raise _diverged(step + 1, loss, folder)
+
+
+def _stop_if_diverged(scores: Fidelity, step: int, folder: Path) -> None:
+    """The last update of all can blow up without a loss to show it."""
+    if not math.isfinite(scores.kl):
+        raise _diverged(step, f"val/kl {scores.kl}", folder)
+
+
+def _diverged(step: int, what: str, folder: Path) -> UserError:
     last = folder / "checkpoints" / "last.pt"
     good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
-    raise UserError(
-        f"training stopped at step {step + 1}: loss {float(losses.total)}, gradient norm {float(norm)}, "
-        f"batch of states {index[:4].tolist()}...; {good}; "
+    return UserError(
+        f"training stopped at step {step}: {what}; {good}; "
         "try a lower --train.learning_rate or --objective.jacobian_weight"
     )

@@ -16,7 +16,7 @@ import yaml
 
 from distill.config import Config, ObjectiveConfig, fill
 from distill.errors import UserError
-from distill.files import write_bytes, write_json
+from distill.files import is_vacant, write_bytes, write_json
 
 LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "tensorboard")
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
@@ -48,11 +48,12 @@ def open_run(config: Config) -> tuple[Path, bool]:
         time=int(time.time()),
     )
     asked = yaml.safe_load(yaml.safe_dump(_plain(config)))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and is_vacant(folder)):
         if not config.train.resume:
             raise UserError(f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out")
         _same(folder, asked)
-        return folder, (folder / "checkpoints" / "last.pt").exists()
+        if (folder / "checkpoints" / "last.pt").exists():
+            return folder, True
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "config.yaml", yaml.safe_dump(asked, sort_keys=False).encode())
     write_bytes(folder / "command.txt", (command_line() + "\n").encode())
@@ -80,7 +81,12 @@ def _same(folder: Path, asked: dict[str, Any]) -> None:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder} exists and is not a run of this toolkit; choose another --train.out")
-    before = yaml.safe_load(path.read_text())
+    try:
+        before = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not readable ({str(error).splitlines()[0]}); choose another --train.out") from error
+    if not isinstance(before, dict):
+        raise UserError(f"{path} does not hold a run's settings; choose another --train.out")
     changed = []
     for section in MATTERS:
         old, new = before.get(section), asked.get(section)

@@ -1,0 +1,133 @@
+"""Whole games of Breakout by agents that lose them soon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill.collect.actor import Policy
+from distill.envs.ale_vec import AtariVec, Game, Step
+from distill.envs.presets import get_preset
+from distill.evaluate.episodes import play
+from distill.evaluate.protocol import get_protocol
+from distill.students.nets import AtariCNN, NetSpec
+
+CPU = torch.device("cpu")
+LEFT = 3
+
+
+def lazy(seed: int = 0, hidden: int = 8) -> AtariCNN:
+    """A fresh network: nearly uniform, LEFT a little likelier, so that greedily it does nothing else."""
+    torch.manual_seed(seed)
+    net = AtariCNN(NetSpec(((4, 8, 4),), (hidden,)), 4)
+    with torch.no_grad():
+        net.policy.bias[LEFT] = 0.2
+    return net
+
+
+def games(net: AtariCNN, protocol: str = "zoo-greedy", **changes: Any) -> list[Game]:
+    settings = {"games": 4, "num_envs": 2, "seed": 1, "device": CPU, **changes}
+    return play(net, "breakout", get_preset("sb3"), get_protocol(protocol), **settings)
+
+
+@dataclass
+class Log:
+    """What the emulator was asked and answered."""
+
+    actions: list[Any] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    sticky: set[float] = field(default_factory=set)
+    observations: list[Any] = field(default_factory=list)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Everything real, overheard."""
+    log, step, logits = Log(), AtariVec.step, Policy.logits
+
+    def overheard(env: AtariVec, actions: Any) -> Step:
+        log.sticky.add(env.sticky)
+        acting = env._acting.copy()
+        result = step(env, actions)
+        log.actions += actions[acting].tolist()
+        log.steps.append(result)
+        return result
+
+    def seen(policy: Policy, obs: Any) -> torch.Tensor:
+        log.observations.append(obs.copy())
+        return logits(policy, obs)
+
+    monkeypatch.setattr(AtariVec, "step", overheard)
+    monkeypatch.setattr(Policy, "logits", seen)
+    return log
+
+
+def test_every_lane_plays_its_share_of_whole_games(log: Log) -> None:
+    told: list[Game] = []
+    played = games(lazy(), "zoo", on_game=told.append)
+    assert [game.lane for game in played] == [0, 0, 1, 1]
+    assert sorted(map(id, told)) == sorted(map(id, played))
+    assert not any(game.truncated for game in played)
+    for lane in range(2):
+        over = [index for index, step in enumerate(log.steps) if step.terminated[lane]]
+        mine = [game for game in played if game.lane == lane]
+        assert sum(game.length for game in mine) == over[1] + 1
+        rewards = [float(step.reward[lane]) for step in log.steps]
+        assert mine[0].score == sum(rewards[: over[0] + 1])
+        assert mine[1].score == sum(rewards[over[0] + 1 : over[1] + 1])
+        lost = [index for index, step in enumerate(log.steps) if step.life_lost[lane]]
+        assert sum(index < over[0] for index in lost) == 4  # of five lives; the last one ends the game
+    # The lane that is done first waits, and its further games do not count.
+    assert sum(bool(step.terminated.any()) for step in log.steps) >= 4
+
+
+def test_greedy_takes_the_best_action(log: Log) -> None:
+    games(lazy(), "zoo-greedy", games=1, num_envs=1)
+    assert set(log.actions) == {LEFT}
+    assert log.sticky == {0.0}
+
+
+@pytest.mark.parametrize(("protocol", "sticky"), [("zoo", 0.0), ("machado", 0.25)])
+def test_sampled_follows_the_policy(log: Log, protocol: str, sticky: float) -> None:
+    games(lazy(), protocol, games=1, num_envs=1)
+    shares = np.bincount(log.actions, minlength=4) / len(log.actions)
+    np.testing.assert_allclose(shares, lazy()(torch.zeros(1, 4, 84, 84)).softmax(-1)[0].detach(), atol=0.13)
+    assert log.sticky == {sticky}
+
+
+@pytest.mark.parametrize("protocol", ["zoo", "machado"])
+def test_same_seed_same_games(protocol: str) -> None:
+    once = games(lazy(), protocol)
+    assert games(lazy(), protocol) == once
+    assert games(lazy(), protocol, seed=2) != once
+
+
+def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
+    def starts(net: AtariCNN, seed: int) -> Any:
+        log.observations.clear()
+        games(net, games=4, num_envs=4, seed=seed)
+        return log.observations[0]
+
+    teacher, student = starts(lazy(0), 1), starts(lazy(5, hidden=16), 1)
+    assert teacher.shape == (4, 4, 84, 84)
+    assert np.array_equal(teacher, student)
+    assert not np.array_equal(teacher, starts(lazy(0), 9))
+    assert len({lane.tobytes() for lane in teacher}) > 1
+
+
+def test_no_more_lanes_than_games(log: Log) -> None:
+    played = games(lazy(), games=2, num_envs=8)
+    assert [game.lane for game in played] == [0, 1]
+    assert log.observations[0].shape[0] == 2
+
+
+def test_on_game_is_optional_and_called_in_order_of_ending() -> None:
+    order: list[float] = []
+    callback: Callable[[Game], None] = lambda game: order.append(game.length)  # noqa: E731
+    played = games(lazy(), "zoo", games=2, on_game=callback)
+    assert order == sorted(game.length for game in played)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Categorical, kl_divergence
+
+from distill.errors import UserError
+from distill.losses.divergence import DIVERGENCES, action_error, get_divergence
+
+
+def by_torch_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return kl_divergence(Categorical(logits=teacher), Categorical(logits=student))
+
+
+REFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": by_torch_kl,
+    "reverse_kl": lambda student, teacher: by_torch_kl(teacher, student),
+    "ce": lambda student, teacher: -Categorical(logits=student).log_prob(teacher.argmax(-1)),
+    "mse": lambda student, teacher: F.mse_loss(
+        student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True), reduction="none"
+    ).mean(1),
+}
+
+
+@pytest.fixture
+def pair() -> tuple[Tensor, Tensor]:
+    """Student's and teacher's logits, (32, 6), from near uniform to near deterministic."""
+    generator = torch.Generator().manual_seed(0)
+    sharpness = torch.logspace(-2, 1.3, 32).unsqueeze(1)
+    student, teacher = torch.randn(2, 32, 6, generator=generator, dtype=torch.float64)
+    return student * sharpness, teacher * sharpness.flip(0)
+
+
+def test_every_divergence_has_a_reference() -> None:
+    assert REFERENCES.keys() == DIVERGENCES.keys()
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_equals_the_reference(pair: tuple[Tensor, Tensor], name: str) -> None:
+    values = get_divergence(name)(*pair)
+    assert values.shape == (32,)
+    torch.testing.assert_close(values, REFERENCES[name](*pair))
+
+
+def test_the_two_directions_of_kl_differ(pair: tuple[Tensor, Tensor]) -> None:
+    assert not torch.allclose(DIVERGENCES["kl"](*pair), DIVERGENCES["reverse_kl"](*pair), rtol=0.1)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_is_positive_and_blind_to_a_shift(pair: tuple[Tensor, Tensor], name: str) -> None:
+    student, teacher = pair
+    divergence = get_divergence(name)
+    values = divergence(student, teacher)
+    assert (values > 0).all()
+    torch.testing.assert_close(divergence(student + 7, teacher - 3), values)
+
+
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "mse"])
+def test_is_zero_for_the_teacher_itself(pair: tuple[Tensor, Tensor], name: str) -> None:
+    _, teacher = pair
+    assert get_divergence(name)(teacher + 1, teacher).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_survives_certain_teachers(name: str) -> None:
+    """Q-values divided by tau = 0.01 give differences of hundreds: probabilities of exactly zero."""
+    teacher = torch.tensor([[900.0, -900.0, 0.0]])
+    student = torch.tensor([[-1.0, 2.0, 0.5]], requires_grad=True)
+    value = get_divergence(name)(student, teacher).mean()
+    (slope,) = torch.autograd.grad(value, student)
+    assert torch.isfinite(value)
+    assert torch.isfinite(slope).all()
+
+
+def test_unknown_divergence_suggests_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown divergence 'reverse-kl' \(did you mean 'reverse_kl'\?\); known: kl,"):
+        get_divergence("reverse-kl")
+
+
+def test_action_error() -> None:
+    student = torch.tensor([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
+    teacher = torch.tensor([[0.0, 1.0, 0.5], [9.0, 1.0, 2.0], [7.0, 3.0, 1.0]])
+    assert action_error(student, teacher).tolist() == [1.0, 0.0, 1.0]

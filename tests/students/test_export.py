@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill.errors import UserError
+from distill.students import export as module
+from distill.students.export import FORMATS, export
+from distill.students.folder import Student
+from distill.students.nets import AtariCNN, to_unit
+
+
+def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    export(saved, "onnx", tmp_path / "student.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["student.onnx"]
+    session = ort.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 3, 16):
+        x = to_unit(torch.from_numpy(obs[:count]))
+        (logits,) = session.run(["logits"], {"pixels": x.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, saved.net(x).numpy(), atol=1e-4)
+
+
+def test_safetensors_are_the_weights(saved: Student, net: AtariCNN, tmp_path: Path) -> None:
+    export(saved, "safetensors", tmp_path / "weights.safetensors")
+    weights, want = load_file(tmp_path / "weights.safetensors"), net.state_dict()
+    assert weights.keys() == want.keys()
+    assert all(torch.equal(weights[name], want[name]) for name in want)
+
+
+def test_sb3_is_the_zip(saved: Student, tmp_path: Path) -> None:
+    export(saved, "sb3", tmp_path / "new" / "folder" / "agent.zip")
+    assert (tmp_path / "new" / "folder" / "agent.zip").read_bytes() == (saved.folder / "student.zip").read_bytes()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_existing_file_is_refused(saved: Student, tmp_path: Path, form: str) -> None:
+    out = tmp_path / "out"
+    out.write_text("precious")
+    with pytest.raises(UserError, match=f"{out} exists; choose another --out"):
+        export(saved, form, out)
+    assert out.read_text() == "precious"
+
+
+def test_unknown_format_suggests_the_nearest(saved: Student, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"unknown format 'onxx' \(did you mean 'onnx'\?\); known: onnx, safetensors, sb3"
+    ):
+        export(saved, "onxx", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_leaves_nothing(saved: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(student: Student, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, "_onnx", fail)
+    with pytest.raises(OSError, match="no space left"):
+        export(saved, "onnx", tmp_path / "student.onnx")
+    assert list(tmp_path.iterdir()) == []
