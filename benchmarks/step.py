@@ -25,8 +25,8 @@ import torch  # noqa: E402
 from distill.losses.engine import Engine  # noqa: E402
 from distill.losses.projection import sample  # noqa: E402
 from distill.losses.sobolev import Objective, Targets, sobolev_loss  # noqa: E402
+from distill.provenance import versions  # noqa: E402
 from distill.students.nets import AtariCNN, net_spec, to_unit  # noqa: E402
-from distill.train.run import versions  # noqa: E402
 
 ACTIONS = 6
 

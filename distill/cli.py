@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import re
@@ -171,12 +172,15 @@ def _check_files(words: list[str]) -> None:
     """Name the ``--config`` file that is missing or not YAML; the parser's own message does not."""
     import yaml
 
-    given = [after for word, after in zip(words, words[1:], strict=False) if word == "--config"]
+    given = [after for word, after in itertools.pairwise(words) if word == "--config"]
     for name in given + [word.removeprefix("--config=") for word in words if word.startswith("--config=")]:
         try:
             content = yaml.safe_load(Path(name).expanduser().read_text())
+        except yaml.MarkedYAMLError as error:
+            line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+            raise UserError(f"{name} is not YAML: {error.problem}{line}; correct it") from error
         except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             raise UserError(f"cannot read the settings in {name}: {reason}") from error
         if not isinstance(content, dict | None):
             raise UserError(f"{name} does not hold settings (lines such as `seed: 1`)")
@@ -204,9 +208,7 @@ def _readable(message: str, keys: list[str]) -> str:
             return f"unknown setting {word!r}{nearest(word, keys)}; see --help for all"
     none_fits = re.search(r'key "([\w.]+)": Does not validate .*Subtypes: \[(.+?)\] Errors: .*Given value: (.+)', text)
     if none_fits:
-        kinds = (
-            re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace("NoneType", "null").replace(", null", " or null")
-        )
+        kinds = re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace(", NoneType", " or null")
         return f"--{none_fits[1]} must be {kinds}, got {none_fits[3]}"
     wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
     if wrong:

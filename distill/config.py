@@ -148,7 +148,7 @@ class EvaluateConfig:
     protocol: Literal["zoo", "zoo-greedy", "machado"] = "zoo"
     """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""
     data: str | None = None
-    """Dataset for fidelity on held-out episodes; by default the one each student was trained on."""
+    """Dataset to measure fidelity on; by default what was measured after training on its held-out games."""
     out: str = "runs/{env}__scores"
     """Folder for scores.json and TensorBoard events; an existing scores.json is refused."""
     resume: bool = False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -17,3 +20,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word closest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def lookup(what: str, table: Mapping[str, T], name: str) -> T:
+    """Return ``table[name]``.
+
+    Raises:
+        UserError: no ``what`` has that name; the message gives the nearest and all known ones.
+    """
+    if name not in table:
+        raise UserError(f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(table)}")
+    return table[name]

@@ -43,12 +43,16 @@ class Bar:
             self._printed = completed
             console.print(f"{self._description}  {completed:,}/{self._total:,} {self._unit}  {note}")
 
+    def stop(self) -> None:
+        """Leave the bar as it is, so that what is printed next comes below it."""
+        self._bar.stop()
+
     def __enter__(self) -> Bar:
         self._bar.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
+        self.stop()
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

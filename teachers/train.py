@@ -158,7 +158,7 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     """
     from distill.config import fill
     from distill.files import write_bytes, write_json
-    from distill.train.run import command_line, versions
+    from distill.provenance import command_line, versions
 
     folder = fill(config.out, env=config.env)
     path = folder / "config.yaml"

@@ -6,11 +6,9 @@ import contextlib
 import datetime
 import fcntl
 import os
-import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,8 +21,7 @@ from distill.dataset.reader import committed_shards, read_record
 from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
 from distill.errors import UserError
 from distill.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
-
-LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "safetensors")
+from distill.provenance import command_line, versions
 
 
 class DatasetWriter:
@@ -121,7 +118,7 @@ class DatasetWriter:
                 "teacher": teacher,
                 "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+                "versions": versions(),
             },
         )
         fsync_dir(self.folder.parent)
@@ -159,7 +156,13 @@ class DatasetWriter:
         return committed_shards(self.folder).get(self.writer, [])
 
     def _save_record(self) -> None:
-        write_json(self._record, {"behaviour": self.behaviour, "shards": len(self.shards), "states": self.states})
+        record = {
+            "behaviour": self.behaviour,
+            "command": command_line(),
+            "shards": len(self.shards),
+            "states": self.states,
+        }
+        write_json(self._record, record)
 
     def _write_steps(self, path: Path, arrays: ShardArrays) -> dict[str, Any]:
         compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
@@ -179,6 +182,7 @@ class DatasetWriter:
 
     def _write_jacobian(self, path: Path, jacobian: Any) -> dict[str, Any]:
         assert jacobian.dtype == CODECS[self.identity.codec]
+        jacobian = np.ascontiguousarray(jacobian)
         header = np.lib.format.header_data_from_array_1_0(jacobian)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from distill.errors import UserError, nearest
+from distill.errors import lookup
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,4 @@ def get_preset(name: str) -> Preset:
     Raises:
         UserError: no preset has that name.
     """
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}{nearest(name, PRESETS)}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return lookup("preset", PRESETS, name)

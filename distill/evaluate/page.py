@@ -17,7 +17,7 @@ from distill.games import REFERENCE_SCORES
 from distill.students.nets import NetSpec
 
 if TYPE_CHECKING:
-    from distill.evaluate.report import Run
+    from distill.evaluate.papers import Run
 
 GENERATOR = '<meta name="generator" content="distill report">'
 Agents = Mapping[str, Mapping[str, Any]]
@@ -215,7 +215,9 @@ def _layers(spec: NetSpec) -> str:
 
 
 def _commands(record: Mapping[str, Any], runs: Mapping[str, Run]) -> str:
-    blocks = [(f"train {name}", run.command) for name, run in runs.items() if run.command]
+    collected = dict.fromkeys(command for run in runs.values() for command in run.collected)
+    blocks = [("collect", "\n".join(collected))] if collected else []
+    blocks += [(f"train {name}", run.command) for name, run in runs.items() if run.command]
     blocks.append(("evaluate", record["command"]))
     shown = "".join(f"<h3>{escape(title)}</h3><pre>{escape(command)}</pre>" for title, command in blocks)
     return f"<h2>Commands</h2>{shown}"
@@ -254,7 +256,7 @@ def _figure(pictures: Mapping[str, bytes], name: str, alt: str, caption: str, *,
     light, dark = (_data_uri(pictures[f"{name}{suffix}.png"]) for suffix in ("", "-dark"))
     width, height = struct.unpack(">II", pictures[f"{name}.png"][16:24])
     # A wide picture shrinks on a phone only as far as its labels can be read, then scrolls.
-    box, least = (" class='scroll'", f" style='min-width:{width * 3 // 10}px'") if wide else ("", "")
+    box, least = (" class='scroll'", f" style='min-width:{width * 2 // 5}px'") if wide else ("", "")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f"<figure><div{box}><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distill.errors import UserError, nearest
+from distill.errors import lookup
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,4 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UserError: unknown name.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol {name!r}{nearest(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    return lookup("protocol", PROTOCOLS, name)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
@@ -17,39 +15,19 @@ from distill.dataset.split import split_by_episode
 from distill.device import pick_device
 from distill.errors import UserError
 from distill.evaluate import figures, page
-from distill.evaluate.figures import DARK, LIGHT, Curve, Theme
+from distill.evaluate.figures import DARK, LIGHT, Theme
+from distill.evaluate.papers import CURVES, Run, find_run
 from distill.evaluate.saliency import Saliency, choose_states, saliency
 from distill.files import read_json, write_bytes
 from distill.progress import console
-from distill.students.folder import Student, load_student
+from distill.students.folder import Student
 from distill.train.data import Index
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
-CURVES = {  # tag: name of its picture, label with unit, options
-    "val/kl": ("kl", "KL(teacher ‖ student), nats", {"log": True}),
-    "val/action_error": ("action-error", "action error, % of states", {"percent": True}),
-    "val/jacobian_cosine": ("jacobian-cosine", "cosine of Jᵀv with the teacher’s", {}),
-}
 PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
 OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
 AGENT_KEYS = {"kind", "what", "fingerprint", "parameters", "returns", "mean", "ci95", "share_of_teacher", "val_kl"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is still known of an evaluated student."""
-
-    student: Student | None = None
-    """The student, if it is the one that was evaluated."""
-    command: str | None = None
-    """The command that trained it."""
-    config: dict[str, Any] = field(default_factory=dict)
-    """Its run's config.yaml."""
-    curves: dict[str, Curve] = field(default_factory=dict)
-    """Learning curves by TensorBoard tag."""
-    missing: str = ""
-    """What is not there and why, as a sentence for the page."""
 
 
 def report(config: Config) -> Path:
@@ -91,37 +69,6 @@ def read_scores(path: Path) -> dict[str, Any]:
     if not isinstance(agents, dict) or not agents or any(set(AGENT_KEYS) - set(facts) for facts in agents.values()):
         raise UserError(f"{path} is not a scores file of `distill evaluate`; evaluate again")
     return dict(record)
-
-
-def find_run(facts: Mapping[str, Any]) -> Run:
-    """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
-    try:
-        student = load_student(facts["what"])
-    except UserError as error:
-        return Run(missing=str(error))
-    if student.fingerprint != facts["fingerprint"]:
-        return Run(missing=f"{facts['what']} now holds another student than the one evaluated")
-    folder = student.folder.parent
-    if not (folder / "config.yaml").is_file():
-        return Run(student, missing=f"{student.folder} stands alone, without the run that trained it")
-    command = folder / "command.txt"
-    return Run(
-        student,
-        command.read_text().strip() if command.is_file() else None,
-        yaml.safe_load((folder / "config.yaml").read_text()) or {},
-        read_curves(folder, student.facts["best_step"]),
-    )
-
-
-def read_curves(folder: Path, best_step: int) -> dict[str, Curve]:
-    """Validation curves in a run's TensorBoard events, by tag."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "histograms": 1})
-    events.Reload()
-    logged = [tag for tag in CURVES if tag in events.Tags()["scalars"]]
-    points = {tag: events.Scalars(tag) for tag in logged}
-    return {tag: Curve([p.step for p in points[tag]], [p.value for p in points[tag]], best_step) for tag in logged}
 
 
 def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:

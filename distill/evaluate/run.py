@@ -25,10 +25,10 @@ from distill.evaluate.statistics import summarise
 from distill.files import read_json, write_json
 from distill.games import REFERENCE_SCORES, human_normalized
 from distill.progress import Bar, console, print_table
+from distill.provenance import command_line, versions
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN, count_parameters
 from distill.train.data import Loader
-from distill.train.run import command_line, versions
 from distill.train.step import make_engine
 from teachers.load import load_teacher
 
@@ -197,18 +197,24 @@ def _score(
 
 
 def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | None:
-    """Held-out fidelity of a student, on the split it was trained with."""
+    """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
     if agent.student is None:
         return None
     facts = agent.student.facts
-    folder = Path(config.evaluate.data or facts["dataset"]["folder"])
-    if not (folder / "dataset.json").exists():
-        console.print(f"{agent.name}: its dataset {folder} is not here, so fidelity is left out")
-        return None
-    dataset = Dataset(folder)
+    if config.evaluate.data is None:
+        return Fidelity(**{name.removeprefix("val_"): value for name, value in facts["metrics"].items()})
+    dataset = Dataset(config.evaluate.data)
     if dataset.identity.teacher != facts["teacher"]:
-        raise UserError(f"student {agent.what} learned from another teacher than the one of {folder}")
-    _, held = split_by_episode(dataset, facts["val_fraction"], facts["seed"])
+        raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
+    trained_here = dataset.manifest["created"] == facts["dataset"]["created"]
+    if trained_here and len(dataset) != facts["dataset"]["states"]:
+        raise UserError(
+            f"{dataset.folder} has grown since {agent.what} was trained on it, so its held-out games cannot be told; "
+            "leave --evaluate.data out or name another dataset"
+        )
+    held = np.arange(len(dataset))
+    if trained_here:
+        held = split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1]
     chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
     loader = Loader(dataset, config.objective, device, config.seed, None)
     net = agent.net.to(device)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.errors import UserError, nearest
+from distill.errors import lookup
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,9 +48,7 @@ def get_divergence(name: str) -> Divergence:
     Raises:
         UserError: unknown name.
     """
-    if name not in DIVERGENCES:
-        raise UserError(f"unknown divergence {name!r}{nearest(name, DIVERGENCES)}; known: {', '.join(DIVERGENCES)}")
-    return DIVERGENCES[name]
+    return lookup("divergence", DIVERGENCES, name)
 
 
 def action_error(student: Tensor, teacher: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError, lookup, nearest
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
 OBS_SHAPE = (4, 84, 84)
@@ -55,9 +55,7 @@ def net_spec(name: str) -> NetSpec:
     Raises:
         UserError: no network has that name.
     """
-    if name not in NETS:
-        raise UserError(f"unknown network {name!r}{nearest(name, NETS)}; known: {', '.join(NETS)}")
-    return NETS[name]
+    return lookup("network", NETS, name)
 
 
 class AtariCNN(nn.Module):

@@ -107,6 +107,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
                     break
             if progress.step % config.train.checkpoint_every == 0:
                 saver.save("last")
+        bar.stop()
         saver.save("last")
         log.saliency(progress.step, model, engine, loader, val_index)
         return finish(config, folder, dataset, loader, val_index, model, progress, log)

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
-import shlex
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +12,8 @@ import yaml
 from distill.config import Config, ObjectiveConfig, fill
 from distill.errors import UserError
 from distill.files import is_vacant, write_bytes, write_json
+from distill.provenance import command_line, versions
 
-LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "tensorboard")
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
 FREE = ("resume", "out", "checkpoint_every", "log_every", "verify")
 
@@ -59,21 +54,6 @@ def open_run(config: Config) -> tuple[Path, bool]:
     write_bytes(folder / "command.txt", (command_line() + "\n").encode())
     write_json(folder / "versions.json", versions())
     return folder, False
-
-
-def command_line() -> str:
-    """The command that started this process, as one would type it."""
-    program = Path(sys.argv[0]).name
-    return " ".join(shlex.quote(word) for word in (program, *sys.argv[1:]))
-
-
-def versions() -> dict[str, Any]:
-    """Python, libraries and cores, for the record."""
-    return {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        **{library: version(library) for library in LIBRARIES},
-    }
 
 
 def _same(folder: Path, asked: dict[str, Any]) -> None:

@@ -100,24 +100,23 @@ def test_sampled_follows_the_policy(log: Log, protocol: str, sticky: float) -> N
     assert log.sticky == {sticky}
 
 
-@pytest.mark.parametrize("protocol", ["zoo", "machado"])
-def test_same_seed_same_games(protocol: str) -> None:
-    once = games(lazy(), protocol)
-    assert games(lazy(), protocol) == once
-    assert games(lazy(), protocol, seed=2) != once
+def test_same_seed_same_games() -> None:
+    once = games(lazy(), "machado", games=2, num_envs=1)
+    assert games(lazy(), "machado", games=2, num_envs=1) == once
+    assert games(lazy(), "machado", games=2, num_envs=1, seed=2) != once
 
 
 def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
     def starts(net: AtariCNN, seed: int) -> Any:
         log.observations.clear()
-        games(net, games=4, num_envs=4, seed=seed)
+        games(net, games=2, seed=seed)
         return log.observations[0]
 
     teacher, student = starts(lazy(0), 1), starts(lazy(5, hidden=16), 1)
-    assert teacher.shape == (4, 4, 84, 84)
+    assert teacher.shape == (2, 4, 84, 84)
     assert np.array_equal(teacher, student)
     assert not np.array_equal(teacher, starts(lazy(0), 9))
-    assert len({lane.tobytes() for lane in teacher}) > 1
+    assert not np.array_equal(teacher[0], teacher[1])
 
 
 def test_no_more_lanes_than_games(log: Log) -> None:

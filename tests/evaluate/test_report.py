@@ -17,7 +17,8 @@ from distill.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
-from distill.evaluate.report import find_run, look, read_scores, report
+from distill.evaluate.papers import find_run
+from distill.evaluate.report import look, read_scores, report
 from distill.evaluate.statistics import summarise
 from distill.students.folder import load_student
 from distill.train.loop import train

@@ -75,18 +75,18 @@ def test_random_projections_agree_in_expectation(students: tuple[AtariCNN, Atari
     student, teacher, x = students
     want = full_loss(student, teacher, x, law)
     slopes = torch.autograd.grad(want, list(student.parameters()), allow_unused=True, materialize_grads=True)
-    draws = 600
+    draws = 300
     v = sample(law, teacher(x).detach(), draws, torch.Generator().manual_seed(2))
     loss, gradient = projected(student, teacher, x, v)
     difference = (jacobian(student, x) - jacobian(teacher, x)).detach()
     each = (v @ difference).square().sum(2).mean(0)
     assert float(loss) == pytest.approx(float(each.mean()), rel=1e-4)
     error = float(each.std()) / draws**0.5
-    assert error < 0.06 * want.item(), "too few draws to tell"
+    assert error < 0.08 * want.item(), "too few draws to tell"
     assert abs(float(loss) - want.item()) < 4 * error
     got, slope = (torch.cat([part.flatten() for part in parts]) for parts in (gradient, slopes))
-    assert (got - slope).norm() < 0.25 * slope.norm()
-    assert torch.cosine_similarity(got, slope, dim=0) > 0.97
+    assert (got - slope).norm() < 0.35 * slope.norm()
+    assert torch.cosine_similarity(got, slope, dim=0) > 0.95
 
 
 def test_the_sphere_ignores_a_shift_of_the_logits(students: tuple[AtariCNN, AtariCNN, Tensor]) -> None:

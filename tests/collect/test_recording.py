@@ -1,0 +1,255 @@
+"""What is on disk is what the teacher saw, did and thought, for every state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill.collect.actor import Actor
+from distill.collect.pipeline import Summary, collect
+from distill.config import Config
+from distill.dataset.reader import Dataset, load_shard
+from distill.dataset.schema import ShardArrays
+from distill.envs.ale_vec import AtariVec, Step
+from distill.losses.projection import zero_sum_basis
+from teachers.load import load_teacher
+
+LANES = 3
+
+
+@dataclass
+class Witness:
+    """Stands between environment and actor and writes down what passes."""
+
+    obs: list[np.ndarray] = field(default_factory=list)
+    """What the actor was given, uint8 (lanes, 4, 84, 84) a step."""
+    acting: list[np.ndarray] = field(default_factory=list)
+    """Which lanes it acted for."""
+    actions: list[np.ndarray] = field(default_factory=list)
+    steps: list[dict[str, np.ndarray]] = field(default_factory=list)
+    """What came of it."""
+    scores: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Score of the game that ended in that step of that lane."""
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        act, step, reset = Actor.act, AtariVec.step, AtariVec.reset
+        acting = np.ones(LANES, bool)
+
+        def seen_act(actor: Actor, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+            self.obs.append(obs.copy())
+            self.acting.append(acting.copy())
+            self.actions.append(act(actor, obs, rng).copy())
+            return self.actions[-1].copy()
+
+        def seen_step(env: AtariVec, actions: np.ndarray) -> Step:
+            done = step(env, actions)
+            names = ("reward", "terminated", "truncated", "life_lost")
+            if len(self.steps) < len(self.obs):
+                self.steps.append({name: getattr(done, name).copy() for name in names})
+                self.scores |= {(len(self.steps) - 1, game.lane): game.score for game in done.games}
+            acting[:] = done.acting
+            return done
+
+        def seen_reset(env: AtariVec, seed: int) -> np.ndarray:
+            obs = reset(env, seed)
+            acting[:] = True
+            return obs
+
+        patch.setattr(Actor, "act", seen_act)
+        patch.setattr(AtariVec, "step", seen_step)
+        patch.setattr(AtariVec, "reset", seen_reset)
+
+    def in_order_of(self, sizes: list[int]) -> list[tuple[int, int]]:
+        """(step, lane) of every state on disk: shards in time, and within a shard lane by lane."""
+        order: list[tuple[int, int]] = []
+        step = 0
+        for size in sizes:
+            lanes: list[list[tuple[int, int]]] = [[] for _ in range(LANES)]
+            left = size
+            while left:
+                for lane in np.flatnonzero(self.acting[step])[:left]:
+                    lanes[lane].append((step, lane))
+                left -= min(left, int(self.acting[step].sum()))
+                step += 1
+            order += [place for lane in lanes for place in lane]
+        assert step == len(self.obs), "the actor was asked for steps that no shard holds"
+        return order
+
+
+@dataclass
+class Recorded:
+    dataset: Dataset
+    shards: list[ShardArrays]
+    witness: Witness
+    order: list[tuple[int, int]]
+    summaries: list[Summary]
+
+
+def record(make_config: Callable[..., Config], out: Path, env: str, counts: list[int], **settings: Any) -> Recorded:
+    """Collect up to each count in turn, the later ones by resuming."""
+    witness, summaries = Witness(), []
+    with pytest.MonkeyPatch.context() as patch:
+        witness.watch(patch)
+        for states in counts:
+            chosen = {"out": str(out), "states": states, "num_envs": LANES, **settings}
+            summaries.append(collect(make_config(env=env, collect=chosen)))
+    dataset = Dataset(out, verify=True)
+    shards = [load_shard(path) for path in dataset.shards]
+    return Recorded(dataset, shards, witness, witness.in_order_of([len(shard) for shard in shards]), summaries)
+
+
+@pytest.fixture(scope="module")
+def breakout(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Random play loses lives and games quickly; shards of 97 end in the middle of everything."""
+    out = tmp_path_factory.mktemp("breakout") / "data"
+    settings = {"shard_states": 97, "behaviour": "epsilon", "epsilon": 1.0, "jacobian": "none"}
+    return record(make_config, out, "breakout", [700, 1000], **settings)
+
+
+@pytest.fixture(scope="module")
+def pong(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    out = tmp_path_factory.mktemp("pong") / "data"
+    return record(make_config, out, "pong", [90], shard_states=40, k=2)
+
+
+@pytest.mark.parametrize("game", ["breakout", "pong"])
+def test_stacks_from_disk_are_what_the_teacher_saw(game: str, request: pytest.FixtureRequest) -> None:
+    recorded: Recorded = request.getfixturevalue(game)
+    dataset = recorded.dataset
+    want = np.stack([recorded.witness.obs[step][lane] for step, lane in recorded.order])
+    np.testing.assert_array_equal(dataset.stacks(np.arange(len(dataset))), want)
+
+
+def test_breakout_has_what_makes_stacks_hard(breakout: Recorded) -> None:
+    shards = breakout.shards
+    assert [len(shard) for shard in shards] == [97] * 7 + [21] + [97] * 3 + [9]
+    assert sum(int(shard.life_lost.sum()) for shard in shards) >= 10
+    assert sum(int(shard.terminated.sum()) for shard in shards) >= 2
+    stacks = breakout.dataset.stacks(np.arange(1000))
+    first = (stacks[:, :3] == 0).all((1, 2, 3))
+    assert first.sum() >= 12, "stacks that hold one frame, after a game's start or a lost life"
+    begins = [int(shard.pos[0]) for shard in shards]
+    assert begins == [3] * len(shards)
+    assert any(shard.frames[:3].any() for shard in shards[1:]), "a shard that begins in the middle of a life"
+
+
+@pytest.mark.parametrize("game", ["breakout", "pong"])
+def test_steps_on_disk_are_the_environments(game: str, request: pytest.FixtureRequest) -> None:
+    recorded: Recorded = request.getfixturevalue(game)
+    witness = recorded.witness
+    for name in ("reward", "terminated", "truncated", "life_lost"):
+        want = np.array([witness.steps[step][name][lane] for step, lane in recorded.order])
+        np.testing.assert_array_equal(np.concatenate([getattr(s, name) for s in recorded.shards]), want, err_msg=name)
+    actions = [witness.actions[step][lane] for step, lane in recorded.order]
+    np.testing.assert_array_equal(recorded.dataset.action, actions)
+
+
+@pytest.mark.parametrize("game", ["breakout", "pong"])
+def test_logits_on_disk_are_the_teachers_on_what_it_saw(game: str, request: pytest.FixtureRequest) -> None:
+    recorded: Recorded = request.getfixturevalue(game)
+    teacher = load_teacher(game)
+    seen = np.stack([recorded.witness.obs[step][lane] for step, lane in recorded.order])
+    with torch.no_grad():
+        logits, value = teacher.logits_and_value(torch.from_numpy(seen) / 255)
+    np.testing.assert_allclose(recorded.dataset.logits, logits.numpy(), atol=2e-4)
+    assert value is not None
+    np.testing.assert_allclose(recorded.dataset.value, value.numpy(), atol=2e-4)
+    assert np.ptp(recorded.dataset.logits, axis=0).min() > 0.1
+
+
+def test_derivatives_on_disk_are_autograds(pong: Recorded) -> None:
+    dataset, teacher = pong.dataset, load_teacher("pong")
+    index = np.array([0, 41, 89])
+    stored, v = dataset.jacobian(index), dataset.v
+    assert v is not None
+    x = torch.from_numpy(dataset.stacks(index)).float().div(255).requires_grad_()
+    logits = teacher(x)
+    for k in range(2):
+        (want,) = torch.autograd.grad((logits * torch.from_numpy(v[index, k])).sum(), x, retain_graph=True)
+        got = stored.codes[:, k].astype(np.float32) * stored.scale[:, k, ..., None]
+        assert np.linalg.norm(got - want.numpy()) < 0.02 * want.norm()
+
+
+def test_projections_are_fresh_unit_vectors_without_a_mean(pong: Recorded) -> None:
+    v = pong.dataset.v
+    assert v is not None
+    assert v.shape == (90, 2, 6)
+    np.testing.assert_allclose(np.linalg.norm(v, axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(v.sum(-1), 0, atol=1e-5)
+    # No two are alike: neither the rows of a state nor those of two shards.
+    close = v.reshape(-1, 6) @ v.reshape(-1, 6).T - np.eye(180)
+    assert close.max() < 1 - 1e-5
+
+
+def test_scale_of_derivatives_is_the_mean_over_states_and_rows(pong: Recorded) -> None:
+    stored = pong.dataset.jacobian(np.arange(90))
+    rows = (stored.codes.astype(np.float32) * stored.scale[..., None]).reshape(90, 2, -1)
+    assert pong.dataset.jacobian_scale == pytest.approx(float((rows**2).sum(-1).mean()), rel=0.01)
+
+
+def test_games_are_numbered_and_timed(breakout: Recorded) -> None:
+    dataset = breakout.dataset
+    keys = list(zip(dataset.episode.tolist(), dataset.t.tolist(), strict=True))
+    assert len(set(keys)) == len(keys) == 1000
+    ended = np.concatenate([shard.terminated | shard.truncated for shard in breakout.shards])
+    for game in np.unique(dataset.episode):
+        mine = dataset.episode == game
+        # Shards hold a lane's steps in order, so a game's clock never goes back and its end comes last.
+        assert (np.diff(dataset.t[mine]) > 0).all()
+        assert not ended[mine][:-1].any()
+    # Three lanes begin with games 0, 1, 2; each finished game is followed by a new one; the resumed run too.
+    finished = int(ended.sum())
+    assert sorted(np.unique(dataset.episode)) == list(range(2 * LANES + finished))
+
+
+def test_a_games_rewards_add_up_to_its_score(breakout: Recorded) -> None:
+    reported = [game["score"] for record in breakout.dataset.records for game in record["games"]]
+    assert reported == list(breakout.witness.scores.values())
+    rewards = np.concatenate([shard.reward for shard in breakout.shards])
+    ended = np.flatnonzero(np.concatenate([shard.terminated for shard in breakout.shards]))
+    assert len(ended) >= 2
+    for last in ended:
+        game = breakout.dataset.episode == breakout.dataset.episode[last]
+        assert rewards[game].sum() == breakout.witness.scores[breakout.order[last]]
+    assert rewards.sum() > 0
+
+
+def test_summary_of_a_resumed_run(breakout: Recorded) -> None:
+    first, second = breakout.summaries
+    assert (first.states, first.added, first.writer) == (700, 700, "teacher")
+    assert (second.states, second.added) == (1000, 300)
+    assert [game.score for summary in breakout.summaries for game in summary.games] == list(
+        breakout.witness.scores.values()
+    )
+    size = sum(path.stat().st_size for shard in breakout.dataset.shards for path in shard.iterdir())
+    assert second.bytes_per_state == pytest.approx(size / 1000)
+    assert set(second.seconds) >= {"label", "write"}
+    assert all(seconds > 0 for seconds in second.seconds.values())
+
+
+def test_full_jacobian_and_projections_agree(
+    make_config: Callable[..., Config], tmp_path: Path, pong: Recorded
+) -> None:
+    """J^T v of the stored full Jacobian is the stored projection of another collection of the same states."""
+    settings = {"shard_states": 40, "jacobian": "full", "codec": "fp16"}
+    full = record(make_config, tmp_path / "full", "pong", [40], **settings).dataset
+    assert (full.identity.k, full.v) == (6, None)
+    index = np.arange(40)
+    np.testing.assert_array_equal(full.frames, pong.shards[0].frames)
+    rows = full.jacobian(index)
+    jacobian = rows.codes.astype(np.float32) * rows.scale[..., None]
+    projected = pong.dataset.jacobian(index)
+    assert pong.dataset.v is not None
+    want = projected.codes.astype(np.float32) * projected.scale[..., None]
+    got = np.einsum("nka,nachw->nkchw", pong.dataset.v[index], jacobian)
+    assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+    # E ||J^T v||^2 = ||J_c||^2 / (A - 1): the two laws of s agree over many v.
+    centred = np.einsum("ra,nachw->nrchw", zero_sum_basis(6).numpy(), jacobian)
+    mean = (centred.reshape(40, -1) ** 2).sum(-1).mean() / 5
+    assert pong.dataset.jacobian_scale == pytest.approx(float(mean), rel=0.5)

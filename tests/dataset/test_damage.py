@@ -1,0 +1,172 @@
+"""Whatever happens to a dataset's files, it is refused and the file is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.verify import verify
+from distill.dataset.writer import DatasetWriter
+from distill.errors import UserError
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+Shards = tuple[Path, list[ShardArrays]]
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return load_teacher("pong")
+
+
+def flip(path: Path, place: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(place * (len(data) - 1))] ^= 1
+    path.write_bytes(data)
+
+
+def test_verify_accepts_a_real_collection(pong_data: Path, teacher: Teacher) -> None:
+    verdict = verify(pong_data, teacher, sample=40)
+    assert (verdict.states, verdict.shards, verdict.sampled) == (600, 5, 40)
+    assert verdict.logit_error < 1e-4
+    assert verdict.value_error is not None
+    assert verdict.value_error < 1e-4
+    assert verdict.jacobian_error is not None
+    assert 0.001 < verdict.jacobian_error < 0.02
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", ["steps.safetensors", "jacobian.npy"])
+def test_verify_refuses_a_flipped_bit(pong_copy: Path, teacher: Teacher, name: str, place: float) -> None:
+    flip(pong_copy / "shards" / "teacher-00002" / name, place)
+    with pytest.raises(UserError, match=rf"teacher-00002/{name} does not match its checksum"):
+        verify(pong_copy, teacher)
+
+
+def test_a_flipped_bit_in_compressed_frames_is_seen_without_checksums(three_shards: Shards) -> None:
+    """Zstandard keeps a checksum of its own, so training without ``train.verify`` sees no wrong frame either."""
+    path = three_shards[0] / "shards" / "a-00001" / "steps.safetensors"
+    data = bytearray(path.read_bytes())
+    header = int.from_bytes(data[:8], "little")
+    begin, end = json.loads(data[8 : 8 + header])["frames_zstd"]["data_offsets"]
+    data[8 + header + (begin + end) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="a-00001 is damaged"):
+        Dataset(three_shards[0])
+
+
+def test_verify_refuses_labels_of_another_teacher(pong_copy: Path, other_pong_zip: Path) -> None:
+    with pytest.raises(UserError, match=r"was labelled by pong .*, not by .*other-pong.zip.* --teacher"):
+        verify(pong_copy, load_teacher(str(other_pong_zip), game="pong"))
+
+
+def test_verify_refuses_labels_that_are_not_the_teachers(
+    pong_data: Path, other_pong_zip: Path, tmp_path: Path, teacher: Teacher
+) -> None:
+    """Consistent files with wrong labels: as if observations had been mixed up."""
+    copy = Path(shutil.copytree(pong_data, tmp_path / "copy"))
+    manifest = json.loads((copy / "dataset.json").read_text())
+    other = load_teacher(str(other_pong_zip), game="pong")
+    manifest["identity"]["teacher"] = other.info.fingerprint
+    (copy / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"stored logits or values differ from the teacher's by up to 0\.5"):
+        verify(copy, other)
+
+
+@pytest.mark.parametrize("shard", [0, 1, 2], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("part", [".", "shard.json"])
+def test_lost_shard_is_refused_by_reader_and_writer(
+    three_shards: Shards, open_writer: Callable[..., DatasetWriter], shard: int, part: str
+) -> None:
+    folder, _ = three_shards
+    lost = folder / "shards" / f"a-{shard:05d}"
+    if part == ".":
+        shutil.rmtree(lost)
+    else:
+        (lost / part).unlink()
+    left = sorted(path for path in folder.rglob("*") if path.is_file())
+    for use in (lambda: Dataset(folder), lambda: open_writer(folder), lambda: open_writer(folder, "b")):
+        with pytest.raises(UserError, match=rf"has lost shard a-{shard:05d}.*restore it"):
+            use()
+    # Only the second writer's lock and record may be new: nothing that was there is deleted.
+    assert set(left) <= set(folder.rglob("*"))
+
+
+def test_lost_shard_is_refused_without_the_writers_record(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    (folder / "writers" / "a.json").unlink()
+    shutil.rmtree(folder / "shards" / "a-00001")
+    with pytest.raises(UserError, match="has lost shard a-00001"):
+        Dataset(folder)
+
+
+@pytest.mark.parametrize("name", ["steps.safetensors", "jacobian.npy"])
+def test_missing_and_truncated_files_are_refused_without_checksums(three_shards: Shards, name: str) -> None:
+    folder, _ = three_shards
+    path = folder / "shards" / "a-00001" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match=rf"a-00001/{name} has {len(whole) - 1} bytes, not {len(whole)}"):
+        Dataset(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=rf"a-00001/{name} is missing"):
+        Dataset(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"states": 30}'])
+def test_damaged_shard_record_is_refused(three_shards: Shards, content: str) -> None:
+    folder, _ = three_shards
+    (folder / "shards" / "a-00001" / "shard.json").write_text(content)
+    with pytest.raises(UserError, match=r"a-00001/shard.json is not a .* shard record"):
+        Dataset(folder)
+
+
+def test_record_of_another_shard_is_refused(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    path = folder / "shards" / "a-00001" / "shard.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "states": 29}))
+    with pytest.raises(UserError, match="a-00001 is damaged: its arrays do not fit its record"):
+        Dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "is not the manifest of an atari-sobolev dataset"),
+        ({"version": 99}, "has format version 99; this toolkit reads version 1"),
+        ({"identity": {"game": "pong"}}, "dataset.json is damaged"),
+        ({"identity": None}, "dataset.json is damaged"),
+    ],
+)
+def test_foreign_manifest_is_refused(three_shards: Shards, change: dict[str, Any], message: str) -> None:
+    path = three_shards[0] / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=message):
+        Dataset(three_shards[0])
+
+
+def test_unknown_codec_is_refused(
+    tmp_path: Path, open_writer: Callable[..., DatasetWriter], identity: Identity
+) -> None:
+    open_writer(tmp_path / "data", identity=Identity(**{**vars(identity), "codec": "int4"}))
+    with pytest.raises(UserError, match="unknown codec 'int4'"):
+        Dataset(tmp_path / "data")
+
+
+def test_dataset_without_a_shard_is_refused(tmp_path: Path, open_writer: Callable[..., DatasetWriter]) -> None:
+    open_writer(tmp_path / "data")
+    with pytest.raises(UserError, match="holds no complete shard yet; run `distill collect`"):
+        Dataset(tmp_path / "data")
+
+
+def test_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no dataset at .* make one with `distill collect`"):
+        Dataset(tmp_path)

@@ -1,0 +1,294 @@
+"""``evaluate`` from agents to scores.json: a hopeless Breakout agent and students that learned from it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.collect.pipeline import collect
+from distill.config import Config
+from distill.envs.presets import get_preset
+from distill.errors import UserError
+from distill.evaluate import run
+from distill.evaluate.run import HEADER, evaluate, find_agents, table
+from distill.files import write_json
+from distill.train.loop import train
+from teachers.load import PRETRAINED
+
+TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "created", "command", "versions", "agents"}
+KEYS = {
+    "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
+    "human_normalized", "share_of_teacher", "val_kl", "val_action_error", "val_jacobian_cosine",
+}  # fmt: skip
+MakeConfig = Callable[..., Config]
+RANDOM, HUMAN = 1.7, 30.5
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Breakout agent that plays nearly at random, so that its games are short."""
+    path = tmp_path_factory.mktemp("teacher") / "breakout-clumsy.zip"
+    with zipfile.ZipFile(PRETRAINED / "breakout-ppo.zip") as archive, zipfile.ZipFile(path, "w") as copy:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+        weights["action_net.weight"].normal_(0, 0.01, generator=torch.Generator().manual_seed(0))
+        weights["action_net.bias"].zero_()
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        copy.writestr("policy.pth", buffer.getvalue())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def student(teacher: str, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder after two steps on 200 states of the clumsy teacher. Read only: change a copy."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = str(folder / "data")
+    collect(make_config(env="breakout", teacher=teacher, collect={"out": data, "states": 200, "num_envs": 4}))
+    config = make_config(
+        env="breakout",
+        teacher=teacher,
+        objective={"jacobian_weight": 0.01},
+        train={"data": data, "out": str(folder / "run"), "steps": 2, "batch_size": 16},
+    )
+    return train(config)
+
+
+@pytest.fixture
+def copied(student: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(student, tmp_path / "copied"))
+
+
+def edit_facts(folder: Path, **changes: Any) -> None:
+    path = folder / "student" / "student.json"
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+@pytest.fixture(scope="module")
+def config(teacher: str, student: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Two games each of the teacher and the student."""
+    return make_config(
+        env="breakout",
+        teacher=teacher,
+        seed=3,
+        evaluate={
+            "agents": ["teacher", f"small={student}"],
+            "games": 2,
+            "num_envs": 2,
+            "out": str(tmp_path_factory.mktemp("scores") / "{env}"),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def record(config: Config) -> dict[str, Any]:
+    """The evaluation of ``config``: its scores.json is there for every test that asks for this."""
+    return evaluate(config)
+
+
+def scores_path(config: Config) -> Path:
+    return Path(config.evaluate.out.format(env=config.env)) / "scores.json"
+
+
+def with_evaluate(config: Config, **changes: Any) -> Config:
+    return replace(config, evaluate=replace(config.evaluate, **changes))
+
+
+@pytest.fixture
+def no_games(monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a game was played")
+
+    monkeypatch.setattr(run, "play", play)
+
+
+def test_what_scores_json_says(record: dict[str, Any], config: Config, student: Path, teacher: str) -> None:
+    assert json.loads(scores_path(config).read_text()) == record
+    assert record.keys() == TOP_KEYS
+    assert (record["game"], record["preset"], record["protocol"]) == ("breakout", "sb3", "zoo")
+    assert (record["games"], record["seed"]) == (2, 3)
+    assert list(record["agents"]) == ["teacher", "small"]
+    assert all(agent.keys() == KEYS for agent in record["agents"].values())
+    assert [agent["kind"] for agent in record["agents"].values()] == ["teacher", "student"]
+    assert [agent["what"] for agent in record["agents"].values()] == ["teacher", str(student)]
+    # Policy weights only: the teacher's value head does not count.
+    assert [agent["parameters"] for agent in record["agents"].values()] == [1_686_180, 677_172]
+
+
+def test_figures_follow_from_the_returns(record: dict[str, Any]) -> None:
+    for agent in record["agents"].values():
+        returns = np.array(agent["returns"])
+        assert len(returns) == len(agent["lengths"]) == 2
+        assert all(length > 100 for length in agent["lengths"])
+        assert agent["mean"] == pytest.approx(returns.mean())
+        assert agent["median"] == pytest.approx(np.median(returns))
+        assert agent["iqm"] == pytest.approx(stats.trim_mean(returns, 0.25))
+        assert agent["ci95"][0] <= agent["mean"] <= agent["ci95"][1]
+        assert agent["human_normalized"] == pytest.approx((agent["mean"] - RANDOM) / (HUMAN - RANDOM))
+    clumsy, small = record["agents"].values()
+    assert clumsy["mean"] > RANDOM  # else the share below is not defined; the seed is chosen so
+    assert clumsy["share_of_teacher"] == 1.0
+    assert small["share_of_teacher"] == pytest.approx((small["mean"] - RANDOM) / (clumsy["mean"] - RANDOM))
+
+
+def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> None:
+    clumsy, small = record["agents"].values()
+    assert clumsy["val_kl"] is clumsy["val_action_error"] is clumsy["val_jacobian_cosine"] is None
+    facts = json.loads((student / "student" / "student.json").read_text())
+    assert small["fingerprint"] == facts["fingerprint"]
+    for name in ("val_kl", "val_action_error", "val_jacobian_cosine"):
+        assert small[name] == pytest.approx(facts["metrics"][name], rel=1e-4)
+    assert small["val_kl"] > 0
+
+
+def test_tensorboard(record: dict[str, Any], config: Config) -> None:
+    for name, agent in record["agents"].items():
+        events = EventAccumulator(str(scores_path(config).parent / name))
+        events.Reload()
+        for tag, value in (
+            ("eval/mean_reward", agent["mean"]),
+            ("eval/mean_ep_length", np.mean(agent["lengths"])),
+            ("eval/human_normalized_score", agent["human_normalized"]),
+        ):
+            assert events.Scalars(tag)[0].value == pytest.approx(value)
+
+
+def test_table(record: dict[str, Any]) -> None:
+    rows = [dict(zip(HEADER, row, strict=True)) for row in table(record)]
+    clumsy, small = record["agents"].values()
+    assert [row["agent"] for row in rows] == ["teacher", "small"]
+    assert rows[0]["parameters"] == "1,686,180"
+    assert rows[0]["of teacher"] == "100%"
+    assert rows[0]["val KL"] == rows[0]["action error"] == rows[0]["Jacobian cosine"] == "-"
+    assert rows[1]["mean"] == f"{small['mean']:.2f}"
+    assert rows[1]["val KL"] == f"{small['val_kl']:.4f}"
+    assert rows[0]["95 % interval"] == f"{clumsy['ci95'][0]:.2f} .. {clumsy['ci95'][1]:.2f}"
+
+
+@pytest.mark.usefixtures("record", "no_games")
+def test_existing_scores_are_refused(config: Config) -> None:
+    before = scores_path(config).read_bytes()
+    with pytest.raises(UserError, match=r"scores.json exists; add --evaluate.resume=true to keep it"):
+        evaluate(config)
+    assert scores_path(config).read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_games")
+def test_resuming_keeps_complete_scores(config: Config, record: dict[str, Any]) -> None:
+    before = scores_path(config).stat().st_mtime_ns
+    assert evaluate(with_evaluate(config, resume=True)) == record
+    assert scores_path(config).stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("record", "no_games")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, other: with_evaluate(config, games=4),
+        lambda config, other: with_evaluate(config, protocol="machado"),
+        lambda config, other: replace(config, seed=4),
+        lambda config, other: with_evaluate(config, agents=["teacher"]),
+        lambda config, other: with_evaluate(config, agents=["teacher", f"tiny={other}"]),
+        lambda config, other: with_evaluate(config, agents=["breakout", config.evaluate.agents[1]]),
+        lambda config, other: with_evaluate(config, agents=["teacher=breakout", config.evaluate.agents[1]]),
+    ],
+)
+def test_resuming_another_evaluation_is_refused(
+    config: Config, student: Path, change: Callable[[Config, Path], Config]
+) -> None:
+    with pytest.raises(UserError, match=r"is of another game, preset, agents, number of games, protocol or seed"):
+        evaluate(with_evaluate(change(config, student), resume=True))
+
+
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize(("key", "value"), [("game", "pong"), ("preset", "sb3-fast")])
+def test_resuming_another_game_or_preset_is_refused(
+    config: Config, record: dict[str, Any], tmp_path: Path, key: str, value: str
+) -> None:
+    write_json(tmp_path / "scores.json", {**record, key: value})
+    with pytest.raises(UserError, match="is of another game, preset"):
+        evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+
+
+@pytest.mark.usefixtures("no_games")
+def test_damaged_scores_are_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text('{"game": "break')
+    with pytest.raises(UserError, match="not a readable scores file"):
+        evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+
+
+def test_names(config: Config, teacher: str, student: Path) -> None:
+    """Names become files and TensorBoard runs, so a path gives only its last part."""
+    named = find_agents(with_evaluate(config, agents=["teacher", teacher, "breakout", str(student), f"a b={student}/"]))
+    assert [agent.name for agent in named] == ["teacher", "breakout-clumsy", "breakout", "run", "a b"]
+    assert [agent.kind for agent in named] == ["teacher"] * 3 + ["student"] * 2
+    assert named[0].fingerprint == named[1].fingerprint != named[2].fingerprint
+
+
+def test_two_agents_of_one_name_are_refused(config: Config, student: Path) -> None:
+    with pytest.raises(UserError, match=r"two agents are called 'run'; rename one with --evaluate.agents NAME=WHAT"):
+        find_agents(with_evaluate(config, agents=[str(student), f"{student}/"]))
+
+
+def test_a_name_with_a_slash_is_refused(config: Config, student: Path) -> None:
+    with pytest.raises(UserError, match=r"'a/b=.* gives an agent a name with a slash"):
+        find_agents(with_evaluate(config, agents=[f"a/b={student}"]))
+
+
+def test_an_unknown_agent_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match="unknown teacher 'techer'"):
+        find_agents(with_evaluate(config, agents=["techer"]))
+
+
+def test_a_student_of_another_game_is_refused(config: Config, copied: Path) -> None:
+    edit_facts(copied, game="pong")
+    with pytest.raises(UserError, match=r"student .*copied plays pong, not breakout; set --env"):
+        find_agents(with_evaluate(config, agents=[str(copied)]))
+
+
+def test_a_student_of_another_preset_is_refused(config: Config, student: Path, copied: Path) -> None:
+    fast = get_preset("sb3-fast")
+    with pytest.raises(UserError, match=rf"was trained on preset sb3 \(\w+\), not on sb3-fast \({fast.hash}\)"):
+        find_agents(replace(config, preset="sb3-fast"))
+    edit_facts(copied, preset="sb3-fast", preset_hash=fast.hash)
+    with pytest.raises(UserError, match=r"these agents see different presets \(sb3, sb3-fast\); evaluate them apart"):
+        find_agents(with_evaluate(config, agents=["teacher", str(copied)]))
+    edit_facts(copied, preset="sb3", preset_hash="0123456789ab")
+    with pytest.raises(UserError, match=r"was trained on preset sb3 \(0123456789ab\), not on sb3"):
+        find_agents(with_evaluate(config, agents=[str(copied)]))
+
+
+def test_an_unfinished_run_is_refused(config: Config, copied: Path) -> None:
+    shutil.rmtree(copied / "student")
+    with pytest.raises(UserError, match=r"no finished student at .*copied"):
+        find_agents(with_evaluate(config, agents=[str(copied)]))
+
+
+@pytest.mark.usefixtures("no_games")
+def test_data_of_another_teacher_is_refused_before_any_game(config: Config, pong_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"learned from another teacher than the one of {pong_data}"):
+        evaluate(with_evaluate(config, data=str(pong_data), out=str(tmp_path)))
+
+
+def test_without_its_dataset_a_student_keeps_the_fidelity_of_its_training(config: Config, copied: Path, tmp_path: Path) -> None:
+    facts = json.loads((copied / "student" / "student.json").read_text())
+    edit_facts(copied, dataset={**facts["dataset"], "folder": str(tmp_path / "gone")})
+    alone = with_evaluate(config, agents=[str(copied)], games=1, protocol="machado", out=str(tmp_path / "scores"))
+    record = evaluate(alone)
+    agent = record["agents"]["copied"]
+    for name in ("val_kl", "val_action_error", "val_jacobian_cosine"):
+        assert agent[name] == facts["metrics"][name]
+    assert agent["share_of_teacher"] is None  # no teacher played
+    assert len(agent["returns"]) == 1
+    assert record["protocol"] == "machado"
