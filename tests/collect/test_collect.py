@@ -24,15 +24,29 @@ MakeConfig = Callable[..., Config]
 QUICK = {"states": 24, "num_envs": 2, "shard_states": 16, "jacobian": "none"}
 
 
-@pytest.fixture
-def run(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Summary]:
-    """``run(out="data", env="pong", states=24, ...)``: a quick collection below ``tmp_path``."""
+@pytest.fixture(scope="module")
+def run_in(make_config: MakeConfig) -> Callable[..., Summary]:
+    """``run_in(folder, env="pong", states=24, ...)``: a quick collection."""
 
-    def start(out: str = "data", **settings: Any) -> Summary:
+    def start(out: Path, **settings: Any) -> Summary:
         top = {name: settings.pop(name) for name in ("env", "teacher", "preset", "seed") if name in settings}
-        return collect(make_config(collect={**QUICK, **settings, "out": str(tmp_path / out)}, **top))
+        return collect(make_config(collect={**QUICK, **settings, "out": str(out)}, **top))
 
     return start
+
+
+@pytest.fixture
+def run(run_in: Callable[..., Summary], tmp_path: Path) -> Callable[..., Summary]:
+    """``run(out="data", ...)``: the same below ``tmp_path``."""
+    return lambda out="data", **settings: run_in(tmp_path / out, **settings)
+
+
+@pytest.fixture(scope="module")
+def two_states(run_in: Callable[..., Summary], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset for those who are refused."""
+    out = tmp_path_factory.mktemp("two") / "data"
+    run_in(out, states=2, shard_states=2)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -101,23 +115,19 @@ def test_one_uninterrupted_collection_is_a_function_of_the_seed(run: Callable[..
     ],
 )
 def test_other_settings_are_refused_and_named(
-    run: Callable[..., Summary], tmp_path: Path, changed: dict[str, Any], message: str
+    run_in: Callable[..., Summary], two_states: Path, changed: dict[str, Any], message: str
 ) -> None:
-    run(states=2, shard_states=2)
-    before = shards_of(tmp_path / "data")
+    before = shards_of(two_states)
     with pytest.raises(UserError, match=message):
-        run(states=4, shard_states=2, **changed)
-    assert shards_of(tmp_path / "data") == before
+        run_in(two_states, states=4, shard_states=2, **changed)
+    assert shards_of(two_states) == before
 
 
-def test_other_teacher_is_refused(run: Callable[..., Summary], other_pong_zip: Path) -> None:
-    run(states=2, shard_states=2)
-    ours, theirs = (
-        load_teacher("pong").info.fingerprint,
-        load_teacher(str(other_pong_zip), game="pong").info.fingerprint,
-    )
+def test_other_teacher_is_refused(run_in: Callable[..., Summary], two_states: Path, other_pong_zip: Path) -> None:
+    ours = load_teacher("pong").info.fingerprint
+    theirs = load_teacher(str(other_pong_zip), game="pong").info.fingerprint
     with pytest.raises(UserError, match=f"teacher is {ours}, not {theirs}; choose another --collect.out"):
-        run(states=4, shard_states=2, teacher=str(other_pong_zip))
+        run_in(two_states, states=4, shard_states=2, teacher=str(other_pong_zip))
 
 
 def test_greedy_takes_the_teachers_best_action(run: Callable[..., Summary], tmp_path: Path) -> None:

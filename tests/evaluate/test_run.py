@@ -281,7 +281,9 @@ def test_data_of_another_teacher_is_refused_before_any_game(config: Config, pong
         evaluate(with_evaluate(config, data=str(pong_data), out=str(tmp_path)))
 
 
-def test_without_its_dataset_a_student_keeps_the_fidelity_of_its_training(config: Config, copied: Path, tmp_path: Path) -> None:
+def test_without_its_dataset_a_student_keeps_the_fidelity_of_its_training(
+    config: Config, copied: Path, tmp_path: Path
+) -> None:
     facts = json.loads((copied / "student" / "student.json").read_text())
     edit_facts(copied, dataset={**facts["dataset"], "folder": str(tmp_path / "gone")})
     alone = with_evaluate(config, agents=[str(copied)], games=1, protocol="machado", out=str(tmp_path / "scores"))
