@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.divergence import get_divergence
+from distill.losses.folding import fold_pixels, foldable
 from distill.losses.layers import SMOOTH, known
 from distill.losses.matching import blur_matrix, match
 from distill.losses.projection import cotangent, cotangent_slope
@@ -85,7 +86,7 @@ class Engine:
 
     def forward(self, x: Tensor) -> Tape:
         """Primal pass. ``x``: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes."""
-        self.stages[0].fold = _foldable(self.stages[0].layer, x)
+        self.stages[0].fold = foldable(self.stages[0].layer, x)
         h = self._fold(x).to(self.dtype)
         if x.dtype == torch.uint8:
             h = h.mul_(1 / 255)
@@ -300,28 +301,6 @@ class Engine:
     def _unfold(self, x: Tensor) -> Tensor:
         fold = self.stages[0].fold
         return F.pixel_shuffle(x, fold) if fold > 1 else x
-
-
-def _foldable(layer: nn.Conv2d | nn.Linear, x: Tensor) -> int:
-    """The stride of a convolution whose kernel and image are whole multiples of it, else 1."""
-    if isinstance(layer, nn.Linear) or any(size % layer.stride[0] for size in (layer.kernel_size[0], *x.shape[-2:])):
-        return 1
-    return layer.stride[0]
-
-
-def fold_pixels(x: Tensor, fold: int) -> Tensor:
-    """``pixel_unshuffle`` straight into channels-last memory: (B, C, H, W) to (B, C*f*f, H/f, W/f).
-
-    Runs of ``fold`` pixels stay together, so they are moved as one wide integer where one exists.
-    """
-    b, c, h, w = x.shape
-    wide = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}.get(x.element_size() * fold)
-    if wide is None:
-        folded = x.view(b, c, h // fold, fold, w // fold, fold).permute(0, 2, 4, 1, 3, 5).contiguous()
-    else:
-        runs = x.contiguous().view(wide).view(b, c, h // fold, fold, w // fold)
-        folded = runs.permute(0, 2, 4, 1, 3).contiguous().view(x.dtype)
-    return folded.view(b, h // fold, w // fold, c * fold * fold).permute(0, 3, 1, 2)
 
 
 def _conv_backward(

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.engine import Engine, fold_pixels
+from distill.losses.engine import Engine
+from distill.losses.folding import fold_pixels
 from distill.losses.projection import SPACES
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.losses.engine import Engine, fold_pixels
+from distill.losses.engine import Engine
+from distill.losses.folding import fold_pixels
 from distill.losses.sobolev import Objective, Targets, sobolev_loss
 from distill.students.nets import NETS, AtariCNN, to_unit
 
