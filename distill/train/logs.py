@@ -24,7 +24,7 @@ class TrainLog:
     """Writes a run's events; points after ``step`` of an earlier, killed process are dropped."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
         self._last = (time.perf_counter(), step)
 
     def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float) -> None:

@@ -1,0 +1,322 @@
+"""A run that was cut off and resumed ends bit for bit where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.config import Config
+from distill.errors import UserError
+from distill.evaluate.fidelity import Fidelity
+from distill.train import loop
+from distill.train.loop import train
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "kl": {},
+    "stored": {"jacobian_weight": 0.1, "jacobian_schedule": "cosine"},
+    "online": {"jacobian_weight": 0.1, "jacobian_targets": "online", "k": 2},
+}
+
+
+class CutError(Exception):
+    """Stands for a kill: nobody saves anything because of it."""
+
+
+@pytest.fixture
+def cut_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``cut_at(step, error)``: the gradient of that step (0, 1, ...) raises; ``cut_at(None)`` ends it."""
+    make_step = loop.make_step
+
+    def cut(step: int | None, error: type[BaseException] = KeyboardInterrupt, already: int = 0) -> None:
+        def cutting(net: Any, engine: Any) -> Any:
+            gradient, count = make_step(net, engine), iter(range(already, 10**9))
+
+            def compute(*arguments: Any) -> Any:
+                if next(count) == step:
+                    raise error
+                return gradient(*arguments)
+
+            return compute
+
+        monkeypatch.setattr(loop, "make_step", cutting)
+
+    return cut
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def assert_equal(a: Any, b: Any, where: str = "") -> None:
+    """Bit-equal nested checkpoints."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for number, (left, right) in enumerate(zip(a, b, strict=True)):
+            assert_equal(left, right, f"{where}[{number}]")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    for name in ("last", "best"):
+        left, right = load(a / "checkpoints" / f"{name}.pt"), load(b / "checkpoints" / f"{name}.pt")
+        for content in (left, right):
+            del content["config"], content["progress"]["seconds"]
+        assert_equal(left, right, name)
+    file = "student/model.safetensors"
+    assert (a / file).read_bytes() == (b / file).read_bytes()
+
+
+def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return [(point.step, point.value) for point in events.Scalars(tag)]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_resumed_run_is_bit_equal_to_an_uninterrupted_one(
+    quick: Callable[..., Config], cut_at: Callable[..., None], objective: str
+) -> None:
+    settings = {"objective": OBJECTIVES[objective]}
+    whole = train(quick("whole", **settings))
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut", **settings))
+    assert load(Path(quick("cut").train.out) / "checkpoints" / "last.pt")["progress"]["step"] == 7
+    cut_at(3)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut", **settings, train={"resume": True}))
+    cut_at(None)
+    cut = train(quick("cut", **settings, train={"resume": True}))
+    assert_same_run(whole, cut)
+    assert load(cut / "checkpoints" / "last.pt")["progress"]["step"] == 12
+
+
+@pytest.mark.parametrize("step", [0, 2, 9, 11])
+def test_killed_run_goes_on_from_its_last_checkpoint(
+    quick: Callable[..., Config], cut_at: Callable[..., None], step: int
+) -> None:
+    settings = {"objective": OBJECTIVES["stored"]}
+    whole = train(quick("whole", **settings))
+    cut_at(step, CutError)
+    with pytest.raises(CutError):
+        train(quick("cut", **settings))
+    saved = Path(quick("cut").train.out) / "checkpoints" / "last.pt"
+    assert (load(saved)["progress"]["step"] if saved.exists() else 0) == step // 4 * 4
+    cut_at(None)
+    cut = train(quick("cut", **settings, train={"resume": True}))
+    assert_same_run(whole, cut)
+    for tag in ("train/loss", "train/jacobian_loss", "val/kl", "train/learning_rate"):
+        assert scalars(cut, tag) == scalars(whole, tag), f"{tag}: a point is missing, doubled or different"
+
+
+def test_ctrl_c_in_the_middle_of_a_step_finishes_that_step(
+    quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real signal after the weights have moved and before the step is counted."""
+    whole = train(quick("whole"))
+    step = torch.optim.AdamW.step
+    calls = iter(range(100))
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        result = step(self, *args)
+        if next(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut"))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "interrupted at step 6; saved. Add --train.resume=true to continue." in capsys.readouterr().out
+    assert_same_run(whole, train(quick("cut", train={"resume": True})))
+
+
+def test_second_ctrl_c_stops_at_once_and_saves_nothing(
+    quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = train(quick("whole"))
+    step = torch.optim.AdamW.step
+    calls = iter(range(100))
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        result = step(self, *args)
+        if next(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut"))
+    assert load(tmp_path / "cut" / "checkpoints" / "last.pt")["progress"]["step"] == 4
+    assert_same_run(whole, train(quick("cut", train={"resume": True})))
+
+
+def test_finished_run_is_left_alone(quick: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(quick())
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert train(quick(train={"resume": True})) == run
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert "already trained; nothing to do" in capsys.readouterr().out
+
+
+def test_existing_folder_is_refused_without_resume(quick: Callable[..., Config]) -> None:
+    run = train(quick())
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(UserError, match=r"run exists; add --train\.resume=true to continue it, or choose another"):
+        train(quick())
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_folder_that_is_no_run_is_refused_even_with_resume(quick: Callable[..., Config], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="exists and is not a run of this toolkit"):
+        train(quick(train={"resume": True}))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", ["", "[1", "- a", "\x00"])
+def test_damaged_config_of_a_run_is_named(quick: Callable[..., Config], tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"run/config\.yaml (is not readable|does not hold)"):
+        train(quick(train={"resume": True}))
+
+
+@pytest.mark.parametrize("left", ["nothing", "temporary", "config"])
+def test_run_killed_before_it_began_begins_again(
+    quick: Callable[..., Config], cut_at: Callable[..., None], tmp_path: Path, left: str
+) -> None:
+    whole = train(quick("whole"))
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    if left == "temporary":
+        (folder / ".config.yaml.123.tmp").write_text("env: po")
+    if left == "config":
+        shutil.rmtree(folder)
+        cut_at(0, CutError)
+        with pytest.raises(CutError):
+            train(quick("cut"))
+        cut_at(None)
+        (folder / "versions.json").unlink()
+    cut = train(quick("cut", train={"resume": left == "config"}))
+    assert_same_run(whole, cut)
+    assert (cut / "versions.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2}, "seed was 1, now 2"),
+        ({"train": {"learning_rate": 0.1}}, r"train\.learning_rate was 0\.01, now 0\.1"),
+        ({"train": {"steps": 24}}, r"train\.steps was 12, now 24"),
+        ({"objective": {"jacobian_weight": 0.5}}, r"objective\.jacobian_weight was 0\.0, now 0\.5"),
+        ({"student": {"hidden": [9]}}, r"student\.hidden was \[8\], now \[9\]"),
+        ({"teacher": "pong-ppo"}, "teacher was pong, now pong-ppo"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused_and_the_difference_named(
+    quick: Callable[..., Config], cut_at: Callable[..., None], changes: dict[str, Any], message: str
+) -> None:
+    cut_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick())
+    cut_at(None)
+    changes["train"] = {**changes.get("train", {}), "resume": True}
+    with pytest.raises(UserError, match=f"is a different run: {message}; choose another --train.out"):
+        train(quick(**changes))
+
+
+def test_settings_that_do_not_matter_may_change(quick: Callable[..., Config], cut_at: Callable[..., None]) -> None:
+    whole = train(quick("whole"))
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut"))
+    cut_at(None)
+    free = {"resume": True, "log_every": 1, "checkpoint_every": 3, "verify": False}
+    assert_same_run(whole, train(quick("cut", train=free)))
+
+
+def test_dataset_that_has_grown_is_another_run(
+    quick: Callable[..., Config], cut_at: Callable[..., None], pong_copy: Path, make_config: Callable[..., Config]
+) -> None:
+    from distill.collect.pipeline import collect
+
+    settings = {"train": {"data": str(pong_copy)}}
+    cut_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(**settings))
+    cut_at(None)
+    collect(make_config(collect={"out": str(pong_copy), "states": 640, "num_envs": 4, "shard_states": 128}))
+    settings["train"]["resume"] = True  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"was training on \d+ states and there are \d+ now; choose another"):
+        train(quick(**settings))
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a checkpoint", None])
+def test_damaged_checkpoint_is_named(
+    quick: Callable[..., Config], cut_at: Callable[..., None], tmp_path: Path, damage: bytes | None
+) -> None:
+    cut_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick())
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    with pytest.raises(UserError, match=r"checkpoints/last\.pt is not a readable checkpoint"):
+        train(quick(train={"resume": True}))
+
+
+@pytest.fixture
+def val_kl(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
+    """``val_kl([1.0, 2.0])``: what validations find, in turn."""
+
+    def script(values: list[float]) -> None:
+        left = iter(values)
+        monkeypatch.setattr(loop, "fidelity", lambda *arguments: Fidelity(next(left), 0.5, None, None))
+
+    return script
+
+
+def test_training_stops_when_validation_no_longer_improves(
+    quick: Callable[..., Config], val_kl: Callable[[list[float]], None]
+) -> None:
+    val_kl([3.0, 2.0, 2.5, 2.0, 9.9])
+    run = train(quick(train={"val_every": 1, "patience": 2}))
+    last, best = (load(run / "checkpoints" / f"{name}.pt") for name in ("last", "best"))
+    assert (last["progress"]["step"], last["progress"]["best_step"], best["progress"]["step"]) == (4, 2, 2)
+    assert last["progress"]["best_kl"] == 2.0
+    from safetensors.torch import load_file
+
+    student = load_file(run / "student" / "model.safetensors")
+    assert all(torch.equal(student[name], best["model"][name]) for name in student)
+    assert any(not torch.equal(student[name], last["model"][name]) for name in student)
+
+
+def test_run_killed_after_stopping_early_does_not_train_on(
+    quick: Callable[..., Config], val_kl: Callable[[list[float]], None]
+) -> None:
+    val_kl([1.0, 2.0, 3.0, 9.9])
+    run = train(quick(train={"val_every": 1, "patience": 2}))
+    shutil.rmtree(run / "student")
+    val_kl([1.0])
+    train(quick(train={"val_every": 1, "patience": 2, "resume": True}))
+    assert load(run / "checkpoints" / "last.pt")["progress"]["step"] == 3
+    assert (run / "student" / "student.json").is_file()
