@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError, first_line, nearest
 from distill.runtime import tune_process
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _check_files(words: list[str]) -> None:
             line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
             raise UserError(f"{name} is not YAML: {error.problem}{line}; correct it") from error
         except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+            reason = error.strerror if isinstance(error, OSError) else first_line(error)
             raise UserError(f"cannot read the settings in {name}: {reason}") from error
         if not isinstance(content, dict | None):
             raise UserError(f"{name} does not hold settings (lines such as `seed: 1`)")

@@ -31,3 +31,8 @@ def lookup(what: str, table: Mapping[str, T], name: str) -> T:
     if name not in table:
         raise UserError(f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(table)}")
     return table[name]
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -40,8 +40,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(fd)
         os.replace(temporary, path)
         fsync_dir(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.files import sha256
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
@@ -28,7 +28,7 @@ def read_card(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable model card ({error}); remove or replace it") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: its front matter is not YAML ({str(error).splitlines()[0]}); correct it") from error
+        raise UserError(f"{path}: its front matter is not YAML ({first_line(error)}); correct it") from error
     return fields if isinstance(fields, dict) else {}
 
 

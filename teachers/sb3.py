@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ def _read_weights(path: Path, policy: bytes) -> State:
             with zipfile.ZipFile(io.BytesIO(policy)) as records:
                 if sum(record.file_size for record in records.infolist()) > MAX_BYTES:
                     raise UserError(f"{path}: its weights would unpack to more than 1 GiB; refusing them")
-        weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
+            weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
     except UserError:
         raise
     except Exception as error:  # torch raises many kinds for a hostile or damaged pickle

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.runtime import tune_process
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tu
         try:  # weights and Adam's memory only: nothing is unpickled
             model.set_parameters(str(path), device=model.device)
         except (ValueError, RuntimeError, OSError) as error:
-            raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{path} is not a readable checkpoint ({first_line(error)})") from error
         model.num_timesteps = state.timesteps
         model.ep_info_buffer = deque(({"r": r, "l": length} for r, length in state.games), maxlen=100)
         model.ep_success_buffer = deque(maxlen=100)  # SB3 makes both or none

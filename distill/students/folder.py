@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.files import read_json, write_bytes, write_json
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
@@ -87,7 +87,7 @@ def load_student(path: str | Path) -> Student:
         state = load((folder / "model.safetensors").read_bytes())
         net.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} is damaged ({str(error).splitlines()[0]}); train the student again") from error
+        raise UserError(f"{folder} is damaged ({first_line(error)}); train the student again") from error
     if fingerprint(state) != facts.get("fingerprint"):
         raise UserError(f"{folder}/model.safetensors does not match student.json; it is damaged")
     net.eval()

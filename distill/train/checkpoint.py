@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from distill.config import Config
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.evaluate.fidelity import Fidelity
 from distill.files import write_bytes
 from distill.progress import console
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is not a readable checkpoint ({first_line(error)})") from error
     if not isinstance(content, dict) or not {"model", "optimizer", "progress", "rng", "config"} <= content.keys():
         raise UserError(f"{path} is not a checkpoint of this toolkit")
     return content

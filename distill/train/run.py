@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from distill.config import Config, ObjectiveConfig, fill
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.files import is_vacant, write_bytes, write_json
 from distill.provenance import command_line, versions
 
@@ -64,7 +64,7 @@ def _same(folder: Path, asked: dict[str, Any]) -> None:
     try:
         before = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable ({str(error).splitlines()[0]}); choose another --train.out") from error
+        raise UserError(f"{path} is not readable ({first_line(error)}); choose another --train.out") from error
     if not isinstance(before, dict):
         raise UserError(f"{path} does not hold a run's settings; choose another --train.out")
     changed = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,13 @@ def make_step(net: nn.Module, engine: Engine | None) -> Step:
     """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``."""
     if engine is not None:
         return engine.step
-    log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
+    if make_engine(net) is None:  # else autograd was asked for
+        log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
 
     def step(obs: Tensor, logits: Tensor, targets: Targets | None, weight: float, objective: Objective) -> Losses:
         x = to_unit(obs) if obs.dtype == torch.uint8 else obs
         losses = sobolev_loss(net, x, logits, targets, weight, objective)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        return losses
+        return replace(losses, total=losses.total.detach())
 
     return step
