@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.errors import UserError
-from distill.files import read_json, replacing, sha256, write_bytes, write_json
+from distill.files import is_vacant, read_json, replacing, sha256, write_bytes, write_json
 
 
 def test_replacing_puts_the_new_file_in_place(tmp_path: Path) -> None:
@@ -32,6 +35,57 @@ def test_replacing_keeps_the_old_file_on_an_error(tmp_path: Path, error: type[Ba
         interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    calls: list[str] = []
+    for name, real in (("fsync", os.fsync), ("replace", os.replace)):
+
+        def noted(*args: Any, name: str = name, real: Any = real) -> None:
+            calls.append(name)
+            real(*args)
+
+        monkeypatch.setattr(os, name, noted)
+    with path.open("rb") as reader:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"new")
+            inode = temporary.stat().st_ino
+        assert reader.read() == b"old"
+    assert path.stat().st_ino == inode, "renamed, not copied"
+    assert calls == ["fsync", "replace", "fsync"], "the bytes, then the name, then the folder"
+
+
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as failed, replacing(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert failed.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("names", "vacant"),
+    [
+        ([], True),
+        ([".x.json.12.tmp"], True),
+        ([".x.json.12.tmp", "y"], False),
+        ([".hidden"], False),
+        (["x.tmp"], False),
+    ],
+)
+def test_is_vacant_overlooks_only_what_a_killed_write_leaves(tmp_path: Path, names: list[str], vacant: bool) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert is_vacant(tmp_path) is vacant
+
+
+def test_fields_that_are_missing_are_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": None})
+    assert read_json(tmp_path / "x.json", "record", "a") == {"a": None}
+    with pytest.raises(UserError, match=r"x\.json is not a complete record: it has no 'b'"):
+        read_json(tmp_path / "x.json", "record", "a", "b")
 
 
 def test_nothing_written_is_an_error_and_keeps_the_old_file(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ class Witness:
     actions: list[np.ndarray] = field(default_factory=list)
     steps: list[dict[str, np.ndarray]] = field(default_factory=list)
     """What came of it."""
+    resets: list[int] = field(default_factory=list)
+    """Steps at which a run began."""
     scores: dict[tuple[int, int], float] = field(default_factory=dict)
     """Score of the game that ended in that step of that lane."""
 
@@ -58,6 +60,7 @@ class Witness:
 
         def seen_reset(env: AtariVec, seed: int) -> np.ndarray:
             obs = reset(env, seed)
+            self.resets.append(len(self.obs))
             acting[:] = True
             return obs
 
@@ -197,6 +200,12 @@ def test_games_are_numbered_and_timed(breakout: Recorded) -> None:
     dataset = breakout.dataset
     keys = list(zip(dataset.episode.tolist(), dataset.t.tolist(), strict=True))
     assert len(set(keys)) == len(keys) == 700
+    clock, clocks = np.zeros(LANES, int), []
+    for number, step in enumerate(breakout.witness.steps):
+        clock = np.zeros(LANES, int) if number in breakout.witness.resets else clock
+        clocks.append(clock)
+        clock = np.where(step["terminated"] | step["truncated"], 0, clock + 1)
+    np.testing.assert_array_equal(dataset.t, [clocks[step][lane] for step, lane in breakout.order])
     ended = np.concatenate([shard.terminated | shard.truncated for shard in breakout.shards])
     for game in np.unique(dataset.episode):
         mine = dataset.episode == game
