@@ -13,7 +13,7 @@ def tune_process() -> None:
     """Call before PyTorch is imported; safe to call twice.
 
     * Threads that wait should sleep: spinning ones starve ALE's emulator threads and any other
-      program (measured: a training step slowed 7-fold beside one busy process, docs/performance.md).
+      program (measured: a training step slowed 7-fold beside one busy process, docs/decisions.md).
     * glibc returns every large block to the kernel at once, so each step pays page faults for the
       same buffers again (measured: a Sobolev step takes 1.3 times as long).
     """
