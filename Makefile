@@ -24,7 +24,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow lint typecheck format clean
+.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow bench lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -81,6 +81,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(VENV)/.runtime
+	$(BIN)/python benchmarks/step.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -238,7 +238,7 @@ class Engine:
             layer = self.stages[index].layer
             _accumulate(layer.weight, self._unfold_weight(self.stages[index], gradient))
             if layer.bias is not None:
-                _accumulate(layer.bias, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0))
+                _accumulate(layer.bias, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
             if index:
                 d = self._transpose(index, tape, d)
 
