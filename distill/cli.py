@@ -33,6 +33,11 @@ TOOLS = {
     "export": "write a student as onnx, safetensors or sb3 zip",
 }
 ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}
+AFTER_INTERRUPT = {
+    "collect": "; the same command continues",
+    "train": "; the same command with --train.resume=true continues",
+    "evaluate": "; no score was written",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print(f"interrupted{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
         return 130
 
 
@@ -127,11 +132,13 @@ def parse(command: str, words: Sequence[str]) -> Config:
     from distill.validate import validated
 
     parser = stage_parser(command)
-    return validated(_instantiate(parser, _canonical(words)))
+    return validated(_instantiate(parser, _canonical(command, words)))
 
 
-def _canonical(words: Sequence[str]) -> list[str]:
+def _canonical(command: str, words: Sequence[str]) -> list[str]:
     """Flags of rl-zoo and CleanRL to ours."""
+    if command != "collect" and any(word.partition("=")[0] == "--total-timesteps" for word in words):
+        raise UserError("--total-timesteps counts collected states; the length of training is --train.steps")
     renamed = []
     for word in words:
         flag, equals, value = word.partition("=")

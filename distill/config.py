@@ -114,7 +114,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     states: int | None = None
-    """Use only this many training states (whole episodes first come); by default all."""
+    """Use only this many training states, whole games in random order; by default all."""
     val_fraction: float = 0.1
     """Share of episodes held out for validation, whole episodes, at least one per writer."""
     val_states: int = 2048
@@ -163,7 +163,7 @@ class ReportConfig:
 
     scores: str = "runs/{env}__scores/scores.json"
     """scores.json to report on."""
-    out: str = "report"
+    out: str = "report/{env}"
     """Folder for index.html and the pictures."""
 
 

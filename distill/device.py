@@ -8,11 +8,13 @@ from distill.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
+    """``auto`` is CUDA where there is one, else the CPU. Arithmetic is fp32 until ``arithmetic`` says otherwise.
 
     Raises:
         UserError: the device is unknown or not there.
     """
+    # PyTorch lets cuDNN use TF32 by default: labels would differ from the CPU's by 1e-3.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

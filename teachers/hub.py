@@ -60,7 +60,7 @@ def fetch(name: str) -> Path:
     try:
         import huggingface_hub  # noqa: F401  # optional: asked for here, used below
     except ImportError as error:
-        raise UserError('hf:// names need huggingface_hub; run pip install "atari-sobolev[hub]"') from error
+        raise UserError('hf:// names need huggingface_hub; run pip install -e ".[hub]"') from error
     wanted = _Name(name.rstrip("/"), match["repo"], match["revision"], match["file"])
     try:
         files = _list_files(wanted)

@@ -20,6 +20,7 @@ from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import get_preset
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
+from distill.validate import validated
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -50,13 +51,14 @@ def collect(config: Config) -> Summary:
     Raises:
         UserError: bad settings, or a folder that holds something else.
     """
+    config = validated(config)
     device = pick_device(config.device)
     teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
     identity = identify(config, teacher)
     actor, writer_name = _actor(config, teacher, device)
     folder = fill(config.collect.out, env=config.env)
     behaviour = {
-        "actor": writer_name if config.collect.writer is None else config.collect.actor,
+        "actor": writer_name,
         "behaviour": config.collect.behaviour,
         "epsilon": config.collect.epsilon if config.collect.behaviour == "epsilon" else None,
         "beta": config.collect.beta,

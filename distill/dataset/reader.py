@@ -20,6 +20,8 @@ from distill.errors import UserError
 from distill.files import read_json, sha256
 
 FRAME = (84, 84)
+GAME_BITS = 40
+GAME_MASK = (1 << GAME_BITS) - 1
 
 
 def committed_shards(folder: Path) -> dict[str, list[Path]]:
@@ -138,9 +140,10 @@ class Dataset:
         self.frames: npt.NDArray[np.uint8] = np.concatenate([part.frames for part in parts])
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
+        self.writers = list(writers)
         owner = [index for index, paths in enumerate(writers.values()) for _ in paths]
         self.writer = np.repeat(owner, [len(part) for part in parts])
-        self.episode = np.concatenate([part.episode for part in parts]) + (self.writer << 40)
+        self.episode = np.concatenate([part.episode for part in parts]) + (self.writer << GAME_BITS)
         self.t = np.concatenate([part.t for part in parts])
         self.action = np.concatenate([part.action for part in parts])
         self.logits = np.concatenate([part.logits for part in parts])

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.reader import Dataset
+from distill.dataset.reader import GAME_MASK, Dataset
 from distill.errors import UserError
 
 Index = npt.NDArray[np.int64]
@@ -27,7 +27,7 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
         UserError: a writer has only one game, so none can be held out.
     """
     held: list[int] = []
-    for writer in np.unique(dataset.writer):
+    for writer, name in enumerate(dataset.writers):
         games = np.unique(dataset.episode[dataset.writer == writer])
         if len(games) < 2:
             raise UserError(
@@ -35,7 +35,17 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
                 "collect more states or use more --collect.num_envs"
             )
         count = min(math.ceil(fraction * len(games)), len(games) - 1)
-        ranked = sorted(games.tolist(), key=lambda game: hashlib.sha256(f"{seed}:{game}".encode()).digest())
+        # By the writer's own game numbers and name, so that another writer's data changes nothing here.
+        keys = {game: f"{seed}:{name}:{game & GAME_MASK}".encode() for game in games.tolist()}
+        ranked = sorted(keys, key=lambda game: hashlib.sha256(keys[game]).digest())
         held += ranked[:count]
     is_held = np.isin(dataset.episode, held)
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def by_random_games(dataset: Dataset, index: Index, seed: int) -> Index:
+    """The same states, whole games together, games in random order: a prefix is a small sample of games."""
+    games = np.random.default_rng([seed, 7]).permutation(np.unique(dataset.episode[index]))
+    place = {game: rank for rank, game in enumerate(games.tolist())}
+    ranks = np.array([place[game] for game in dataset.episode[index].tolist()])
+    return index[np.argsort(ranks, kind="stable")]

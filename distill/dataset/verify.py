@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from distill.collect.label import Labeller
@@ -14,7 +15,8 @@ from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from teachers.protocol import Teacher
 
-LOGIT_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
+"""Largest difference of a logit or value, relative to the largest logit or value (at least 1)."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Verdict:
     sampled: int
     """States labelled again."""
     logit_error: float
-    """Largest absolute difference of a logit."""
+    """Largest difference of a logit, relative to the largest logit (at least 1)."""
     value_error: float | None
-    """Largest absolute difference of a value, or None where none is stored."""
+    """The same of values, or None where none is stored."""
     jacobian_error: float | None
     """||stored - fresh|| / ||fresh|| over the sample, or None where none is stored."""
 
@@ -58,10 +60,10 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
     v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
     logits, value, _, rows = labeller.derive(dataset.stacks(index), torch.Generator(), v)
-    logit_error = float(np.abs(logits.numpy() - dataset.logits[index]).max())
+    logit_error = _difference(logits.numpy(), dataset.logits[index])
     value_error = None
     if value is not None and dataset.value is not None:
-        value_error = float(np.abs(value.numpy() - dataset.value[index]).max())
+        value_error = _difference(value.numpy(), dataset.value[index])
     jacobian_error = None
     if rows is not None:
         stored = dataset.jacobian(index)
@@ -73,10 +75,15 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     return verdict
 
 
+def _difference(fresh: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> float:
+    return float(np.abs(fresh - stored).max() / max(1.0, float(np.abs(fresh).max())))
+
+
 def _judge(folder: str | Path, verdict: Verdict, codec: str) -> None:
-    if max(verdict.logit_error, verdict.value_error or 0.0) > LOGIT_TOLERANCE:
+    worst = max(verdict.logit_error, verdict.value_error or 0.0)
+    if worst > TOLERANCE:
         raise UserError(
-            f"{folder}: stored logits or values differ from the teacher's by up to {verdict.logit_error:.3g}; "
+            f"{folder}: stored logits or values differ from the teacher's by up to {100 * worst:.2g} % of the largest; "
             "the observations or labels are not what the teacher saw"
         )
     if verdict.jacobian_error is not None and verdict.jacobian_error > RELATIVE_ERROR[codec]:

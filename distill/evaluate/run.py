@@ -30,6 +30,7 @@ from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN, count_parameters
 from distill.train.data import Loader
 from distill.train.step import make_engine
+from distill.validate import validated
 from teachers.load import load_teacher
 
 
@@ -65,6 +66,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     Raises:
         UserError: an agent is unknown or of another game, or scores.json exists.
     """
+    config = validated(config)
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)
@@ -203,7 +205,7 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     facts = agent.student.facts
     if config.evaluate.data is None:
         return Fidelity(**{name.removeprefix("val_"): value for name, value in facts["metrics"].items()})
-    dataset = Dataset(config.evaluate.data)
+    dataset = Dataset(fill(config.evaluate.data, env=config.env))
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     trained_here = dataset.manifest["created"] == facts["dataset"]["created"]

@@ -30,9 +30,7 @@ def require_video() -> Any:
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise UserError(
-            'videos need imageio-ffmpeg, which is not installed: pip install "atari-sobolev[video]"'
-        ) from error
+        raise UserError('videos need imageio-ffmpeg, which is not installed: pip install -e ".[video]"') from error
     return imageio_ffmpeg
 
 

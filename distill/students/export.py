@@ -40,7 +40,7 @@ def _onnx(student: Student, path: Path) -> None:
     try:
         import onnx  # noqa: F401  # only to tell early that the extra is missing
     except ImportError as error:
-        raise UserError('ONNX export needs the onnx extra: pip install "atari-sobolev[onnx]"') from error
+        raise UserError('ONNX export needs the onnx extra: pip install -e ".[onnx]"') from error
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
         student.net,

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
 from distill.files import read_json, write_bytes, write_json
 from distill.students.nets import AtariCNN, NetSpec
@@ -40,7 +41,7 @@ class Student:
         """Refuse a student of another game, preset or number of actions."""
         for what, mine, theirs in (
             ("game", self.facts["game"], game),
-            ("preset", self.facts["preset"], teacher.info.preset),
+            ("preset hash", self.facts["preset_hash"], get_preset(teacher.info.preset).hash),
             ("number of actions", self.net.num_actions, teacher.info.num_actions),
         ):
             if mine != theirs:

@@ -87,7 +87,7 @@ class Loader:
         o, identity = self.objective, self.dataset.identity
         if self._teacher is not None:
             generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
-            v = sample(o.law, logits, o.k, generator, zero_sum=identity.space == "logits")
+            v = sample(o.law, logits / o.temperature, o.k, generator, zero_sum=identity.space == "logits")
             seeds = torch.stack([cotangent(identity.space, logits, v[:, k]) for k in range(o.k)], 1)
             return Targets(v, self._teacher.vjp(obs, seeds)[1])
         stored = self.dataset.jacobian(index)
@@ -95,11 +95,11 @@ class Loader:
         if identity.jacobian == "projected":
             assert self.dataset.v is not None
             return Targets(self._send(self.dataset.v[index]), codes, scale)
-        v = quadrature(o.law, logits, zero_sum=identity.space == "logits")
+        v = quadrature(o.law, logits / o.temperature, zero_sum=identity.space == "logits")
         return Targets(v, torch.einsum("bra,bachw->brchw", v, codes * scale.unsqueeze(-1)))
 
     def _send(self, array: npt.NDArray[np.generic]) -> Tensor:
-        """To the device; by way of pinned memory on CUDA, so that the copy overlaps with the last step."""
+        """To the device; by way of pinned memory on CUDA, so that this thread need not wait for the copy."""
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)

@@ -14,7 +14,7 @@ from torch import nn
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
-from distill.dataset.split import split_by_episode
+from distill.dataset.split import by_random_games, split_by_episode
 from distill.device import arithmetic, pick_device
 from distill.errors import UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
@@ -28,6 +28,7 @@ from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 from distill.train.step import make_engine, make_step
+from distill.validate import validated
 
 
 def train(config: Config, net: nn.Module | None = None) -> Path:
@@ -44,6 +45,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     Raises:
         UserError: bad settings or data, or the loss became NaN or infinite.
     """
+    config = validated(config)
     device = pick_device(config.device)
     dtype = arithmetic(device, config.train.precision)
     dataset = Dataset(fill(config.train.data, env=config.env), verify=config.train.verify)
@@ -150,7 +152,7 @@ def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
             raise UserError(
                 f"--train.states={config.train.states} but {dataset.folder} has {len(train_index)} training states"
             )
-        train_index = train_index[: config.train.states]
+        train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
     chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
     return train_index, np.sort(chosen)
 
@@ -163,6 +165,9 @@ def make_student(config: Config, dataset: Dataset) -> AtariCNN:
     net = AtariCNN(NetSpec(convs, hidden, s.activation), dataset.logits.shape[1])
     if s.init is not None:
         start = load_student(s.init)
+        identity = dataset.identity
+        if (start.facts["game"], start.facts["preset_hash"]) != (identity.game, identity.preset_hash):
+            raise UserError(f"--student.init={s.init} plays another game or preset than {dataset.folder}")
         if start.net.spec != net.spec or start.net.num_actions != net.num_actions:
             raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
         net.load_state_dict(start.net.state_dict())
@@ -256,7 +261,7 @@ def _restore(
 
 def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: Index, folder: Path) -> None:
     """A NaN or Inf anywhere in loss or gradient shows in the gradient's norm."""
-    if torch.isfinite(norm) and torch.isfinite(losses.total):
+    if torch.isfinite(norm + losses.total):  # one question, since each waits for the GPU
         return
     states = ", ".join(map(str, index[:4]))
     loss = f"loss {float(losses.total)}, gradient norm {float(norm)}, batch of states {states}, ..."

@@ -34,14 +34,11 @@ def open_run(config: Config) -> tuple[Path, bool]:
     Raises:
         UserError: the folder exists and resume is off, or it holds a different run.
     """
-    folder = fill(
-        config.train.out,
-        env=config.env,
-        student=config.student.name,
-        objective=objective_name(config.objective),
-        seed=config.seed,
-        time=int(time.time()),
-    )
+    folder = _folder(config, str(int(time.time())))
+    if config.train.resume and "{time}" in config.train.out:
+        # The newest run of these settings, whenever it was started.
+        pattern = _folder(config, "*")
+        folder = max(pattern.parent.glob(pattern.name), default=folder)
     asked = yaml.safe_load(yaml.safe_dump(_plain(config)))
     if folder.exists() and not (folder.is_dir() and is_vacant(folder)):
         if not config.train.resume:
@@ -54,6 +51,17 @@ def open_run(config: Config) -> tuple[Path, bool]:
     write_bytes(folder / "command.txt", (command_line() + "\n").encode())
     write_json(folder / "versions.json", versions())
     return folder, False
+
+
+def _folder(config: Config, when: str) -> Path:
+    return fill(
+        config.train.out,
+        env=config.env,
+        student=config.student.name,
+        objective=objective_name(config.objective),
+        seed=config.seed,
+        time=when,
+    )
 
 
 def _same(folder: Path, asked: dict[str, Any]) -> None:

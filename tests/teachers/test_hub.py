@@ -347,4 +347,4 @@ def test_names_no_repository_can_have(client: Client) -> None:
 def test_without_huggingface_hub(tmp_path: Path, client: Client) -> None:
     (tmp_path / "huggingface_hub.py").write_text("raise ImportError('not here')\n")
     (answer,) = client.run("hf://us/pong", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
-    assert 'run pip install "atari-sobolev[hub]"' in answer
+    assert 'run pip install -e ".[hub]"' in answer
