@@ -90,9 +90,10 @@ def test_game_by_any_flag_and_spelling(flag: str, spelling: str, joined: bool) -
 
 
 def test_flags_of_other_projects() -> None:
-    words = ["--total-timesteps", "77", "--capture-video", "--env-id", "breakout"]
-    config = parse("evaluate", words)
+    config = parse("collect", ["--total-timesteps", "77", "--capture-video", "--env-id", "breakout"])
     assert (config.collect.states, config.evaluate.capture_video, config.env) == (77, True, "breakout")
+    with pytest.raises(UserError, match=r"--train\.steps"):
+        parse("train", ["--total-timesteps=77"])
     assert parse("evaluate", ["--capture-video=false"]).evaluate.capture_video is False
 
 

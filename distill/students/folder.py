@@ -39,9 +39,11 @@ class Student:
 
     def check_fits(self, game: str, teacher: Teacher) -> None:
         """Refuse a student of another game, preset or number of actions."""
+        preset = get_preset(teacher.info.preset)
+        seen = f"{self.facts['preset']} ({self.facts['preset_hash']})"
         for what, mine, theirs in (
             ("game", self.facts["game"], game),
-            ("preset hash", self.facts["preset_hash"], get_preset(teacher.info.preset).hash),
+            ("preset", seen, f"{preset.name} ({preset.hash})"),
             ("number of actions", self.net.num_actions, teacher.info.num_actions),
         ):
             if mine != theirs:

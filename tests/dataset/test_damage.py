@@ -76,7 +76,7 @@ def test_verify_refuses_labels_that_are_not_the_teachers(
     other = load_teacher(str(other_pong_zip), game="pong")
     manifest["identity"]["teacher"] = other.info.fingerprint
     (copy / "dataset.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"stored logits or values differ from the teacher's by up to 4\.1 % of the largest"):
+    with pytest.raises(UserError, match=r"differ from the teacher's by up to 4\.1 % of the largest"):
         verify(copy, other)
 
 

@@ -73,6 +73,6 @@ def test_a_failure_leaves_the_old_video(tmp_path: Path) -> None:
 
 def test_without_the_extra_the_user_is_told_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match=r'pip install "atari-sobolev\[video\]"'):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[video\]"'):
         record_game(agent(6), "pong", get_preset("sb3"), ZOO, 1, CPU, tmp_path / "pong.mp4")
     assert list(tmp_path.iterdir()) == []

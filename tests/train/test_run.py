@@ -24,6 +24,7 @@ from distill.students.folder import load_student
 from distill.train import loop
 from distill.train.data import Batch, Loader
 from distill.train.loop import train, training_split
+from distill.train.run import open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}
@@ -188,15 +189,33 @@ def test_only_training_states_are_trained_on_and_held_out_ones_scored(
     np.testing.assert_array_equal(scored, val_index)
 
 
-def test_fewer_training_states_are_the_first_ones(quick: Callable[..., Config], pong_data: Path) -> None:
-    """Of the same held-out games, so that students of different amounts of data can be compared."""
+def test_fewer_training_states_are_whole_games_and_nested(quick: Callable[..., Config], pong_data: Path) -> None:
+    """With the same held-out games, so that students of different amounts of data can be compared."""
     dataset = Dataset(pong_data)
     everything, val = training_split(quick(), dataset)
     some, same_val = training_split(quick(train={"states": 33}), dataset)
-    np.testing.assert_array_equal(some, everything[:33])
+    more, _ = training_split(quick(train={"states": 200}), dataset)
+    assert len(some) == 33
+    assert len(np.unique(dataset.episode[some])) == 1
+    assert set(some) < set(more) < set(everything)
+    games, counts = np.unique(dataset.episode[more], return_counts=True)
+    whole = [count == (dataset.episode[everything] == game).sum() for game, count in zip(games, counts, strict=True)]
+    assert sum(not complete for complete in whole) <= 1
     np.testing.assert_array_equal(val, same_val)
     with pytest.raises(UserError, match=r"--train\.states=451 but .* has 450 training states"):
         training_split(quick(train={"states": 451}), dataset)
+
+
+def test_resume_finds_the_newest_run_of_the_same_name(
+    quick: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = str(tmp_path / "{env}-{time}")
+    for second in (1000, 2000):
+        monkeypatch.setattr("distill.train.run.time.time", lambda second=second: float(second))
+        open_run(quick(train={"out": template}))
+    monkeypatch.setattr("distill.train.run.time.time", lambda: 3000.0)
+    assert open_run(quick(train={"out": template, "resume": True}))[0] == tmp_path / "pong-2000"
+    assert open_run(quick(train={"out": template}))[0] == tmp_path / "pong-3000"
 
 
 def test_epochs_replace_steps(quick: Callable[..., Config]) -> None:

@@ -1,0 +1,31 @@
+"""Another writer's data must not move a game from the held-out set into training."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from distill.dataset.reader import GAME_BITS, GAME_MASK
+from distill.dataset.split import split_by_episode
+
+
+def dataset(writers: dict[str, int]) -> Any:
+    """What the split reads of a dataset: writers by name, each with so many games of three states."""
+    owner = np.repeat(np.arange(len(writers)), [3 * games for games in writers.values()])
+    game = np.concatenate([np.repeat(np.arange(games), 3) for games in writers.values()])
+    return SimpleNamespace(writers=list(writers), writer=owner, episode=(owner << GAME_BITS) + game, folder="here")
+
+
+def test_a_new_writer_leaves_the_others_held_out_games_alone() -> None:
+    alone = dataset({"teacher": 40})
+    both = dataset({"student-1": 40, "teacher": 40})  # sorts before the teacher, and takes its place as number 0
+    _, held = split_by_episode(alone, 0.1, seed=3)
+    _, held_of_both = split_by_episode(both, 0.1, seed=3)
+    of_teacher = held_of_both[both.writer[held_of_both] == 1]
+    np.testing.assert_array_equal(
+        np.unique(alone.episode[held] & GAME_MASK), np.unique(both.episode[of_teacher] & GAME_MASK)
+    )
+    of_student = held_of_both[both.writer[held_of_both] == 0]
+    assert set(both.episode[of_student] & GAME_MASK) != set(both.episode[of_teacher] & GAME_MASK)
