@@ -153,7 +153,12 @@ def test_unreadable_description(copy: Path, text: str) -> None:
     ("game", "changes", "message"),
     [
         ("pong", {}, "has game breakout, but pong was asked for"),
-        ("breakout", {"preset": "sb3-fast"}, "has preset sb3-fast, but sb3 was asked for"),
+        ("breakout", {"preset": "sb3-fast"}, r"has preset sb3-fast \(\w+\), but sb3 \(\w+\) was asked for"),
+        (
+            "breakout",
+            {"preset_hash": "0123456789ab"},
+            r"has preset sb3 \(0123456789ab\), but sb3 \(\w+\) was asked for",
+        ),
         ("pong", {"game": "pong"}, "has number of actions 4, but 6 was asked for"),
     ],
 )
