@@ -18,7 +18,7 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
     """Split into training and held-out states by whole games.
 
     Each writer gives ``ceil(fraction * games)`` of its games to the held-out set, chosen by a hash
-    of game number and seed, so that a student's own games are held out as well as the teacher's.
+    of seed, writer's name and game number, so that a student's own games are held out as well as the teacher's.
 
     Returns:
         (training, held-out): sorted int64 indices into the dataset.

@@ -78,7 +78,9 @@ def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency |
         (pictures or None, sentences about what is left out or doubtful).
     """
     students = {name: run.student for name, run in runs.items() if run.student is not None}
-    folders = [Path(config.evaluate.data or student.facts["dataset"]["folder"]) for student in students.values()]
+    given = config.evaluate.data
+    trained_on = [Path(student.facts["dataset"]["folder"]) for student in students.values()]
+    folders = trained_on if given is None else [fill(given, env=config.env)] * len(students)
     here = [folder for folder in folders if (folder / "dataset.json").is_file()]
     if not here:
         return None, ["No student with its dataset is at hand." if students else "No student is at hand."]
