@@ -53,8 +53,8 @@ class Labeller:
             if value is not None and values is not None:
                 value[part] = values.cpu()
             if rows is not None:
-                total += float(rows.flatten(2).square().sum(-1).mean(-1).sum())
-                encoded.append(encode(rows.cpu().numpy(), self.identity.codec))
+                total += float(torch.linalg.vector_norm(rows).square()) / rows.shape[1]
+                encoded.append(encode(rows, self.identity.codec))
                 projections.append(v.cpu().numpy())
         arrays.value = value
         if encoded:
@@ -91,8 +91,5 @@ class Labeller:
                 zero_sum = identity.space == "logits"
                 v = sample(identity.law, tape.logits, identity.k, generator, zero_sum=zero_sum)
             v = v.to(self.device)
-            rows = [
-                self._engine.pixels(self._engine.pull(tape, cotangent(identity.space, tape.logits, v[:, row]))[0])
-                for row in range(v.shape[1])
-            ]
-            return tape.logits, value, v, torch.stack(rows, 1)
+            seeds = torch.stack([cotangent(identity.space, tape.logits, v[:, row]) for row in range(v.shape[1])], 1)
+            return tape.logits, value, v, self._engine.rows(tape, seeds)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 
 from distill.collect.actor import Actor, Policy
 from distill.collect.label import Labeller
-from distill.collect.rollout import Rollout
+from distill.collect.rollout import Recording, Rollout
 from distill.config import Config, fill
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
@@ -40,7 +42,9 @@ class Summary:
     games: list[Game] = field(default_factory=list)
     """Games that ended in this run."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock of this run by part: env, actor, label, write."""
+    """How long each part ran: env and actor (one after the other) beside label and write."""
+    wall: float = 0.0
+    """Wall-clock from the first step to the last commit."""
     bytes_per_state: float = 0.0
     """Bytes on disk per state, over all committed shards of this writer."""
 
@@ -117,13 +121,16 @@ def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Acto
     sequence = len(writer.shards)
     seed = config.seed * 10_007 % 2**30 + sequence * c.num_envs
     env = AtariVec(config.env, c.num_envs, get_preset(writer.identity.preset), sticky=c.sticky)
-    with env, Bar(f"collect {writer.writer}", "states", c.states, writer.states) as bar:
+    # While one shard is played, the one before it is labelled and written.
+    with env, Bar(f"collect {writer.writer}", "states", c.states, writer.states) as bar, ThreadPoolExecutor(1) as pool:
         rollout = Rollout(env, actor, seed, writer.next_episode)
-        started = time.perf_counter()
-        while writer.states < c.states:
-            _one_shard(min(c.shard_states, c.states - writer.states), config, writer, labeller, rollout, summary)
-            rate = (writer.states - summary.states) / (time.perf_counter() - started)
-            bar.update(writer.states, f"{rate:,.0f}/s, {_scores(summary.games)}")
+        started, behind = time.perf_counter(), None
+        for recording, next_episode in _play(rollout, c.states - writer.states, c.shard_states):
+            _settle(behind, writer, summary, bar, started)
+            behind = pool.submit(_one_shard, recording, next_episode, config, writer, labeller, summary)
+        _settle(behind, writer, summary, bar, started)
+        summary.wall = time.perf_counter() - started
+        summary.seconds |= rollout.seconds
     summary.added = writer.states - summary.states
     summary.states = writer.states
     size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())
@@ -132,26 +139,41 @@ def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Acto
     return summary
 
 
+def _play(rollout: Rollout, states: int, shard_states: int) -> Iterator[tuple[Recording, int]]:
+    """Recordings of one shard each, with the number that the next game then has."""
+    while states > 0:
+        recording = rollout.record(min(shard_states, states))
+        states -= len(recording.arrays)
+        yield recording, rollout.next_episode
+
+
+def _settle(behind: Future[None] | None, writer: DatasetWriter, summary: Summary, bar: Bar, started: float) -> None:
+    """Wait for the shard that is being labelled, if any."""
+    if behind is None:
+        return
+    behind.result()
+    rate = (writer.states - summary.states) / (time.perf_counter() - started)
+    bar.update(writer.states, f"{rate:,.0f}/s, {_scores(summary.games)}")
+
+
 def _one_shard(
-    states: int, config: Config, writer: DatasetWriter, labeller: Labeller, rollout: Rollout, summary: Summary
+    recording: Recording, next_episode: int, config: Config, writer: DatasetWriter, labeller: Labeller, summary: Summary
 ) -> None:
+    """Label and commit what was played."""
     clock = [time.perf_counter()]
-    recording = rollout.record(states)
-    clock.append(time.perf_counter())
     square_sum = labeller.label(recording.arrays, [config.seed, len(writer.shards)])
     clock.append(time.perf_counter())
     facts = {
         "seed": config.seed,
-        "next_episode": rollout.next_episode,
+        "next_episode": next_episode,
         "jacobian_square_sum": square_sum,
         "games": [{"score": game.score, "length": game.length} for game in recording.games],
     }
     writer.commit(recording.arrays, facts)
     clock.append(time.perf_counter())
     summary.games += recording.games
-    summary.seconds["label"] += clock[2] - clock[1]
-    summary.seconds["write"] += clock[3] - clock[2]
-    summary.seconds |= rollout.seconds
+    summary.seconds["label"] += clock[1] - clock[0]
+    summary.seconds["write"] += clock[2] - clock[1]
 
 
 def _scores(games: list[Game]) -> str:
@@ -161,16 +183,15 @@ def _scores(games: list[Game]) -> str:
 
 
 def _print(summary: Summary) -> None:
-    total = sum(summary.seconds.values()) or 1.0
     parts = {"env": "env", "actor": "actor", "label": "logits and Jacobians", "write": "write"}
-    shares = ", ".join(f"{text} {100 * summary.seconds[part] / total:.0f} %" for part, text in parts.items())
+    shares = ", ".join(f"{text} {summary.seconds[part]:.0f} s" for part, text in parts.items())
     rows = [
         ("dataset", str(summary.folder)),
         ("writer", summary.writer),
         ("states", f"{summary.states:,} ({summary.added:,} new)"),
         ("finished games", _scores(summary.games)),
-        ("speed", f"{summary.added / total:,.0f} states/s"),
-        ("time", f"{total:.0f} s: {shares}"),
+        ("speed", f"{summary.added / summary.wall:,.0f} states/s"),
+        ("time", f"{summary.wall:.0f} s; side by side: {shares}"),
         ("size", f"{summary.bytes_per_state / 1024:.1f} KiB per state"),
     ]
     print_table("collected", ("", ""), rows)

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 CODECS = {"int8": np.dtype(np.int8), "fp16": np.dtype(np.float16)}
 RELATIVE_ERROR = {"int8": 0.02, "fp16": 0.002}
 """Largest relative error (2-norm) a faithful round trip may show; `distill verify` holds data to it."""
 PEAK = {"int8": 127.0, "fp16": 1.0}
 Float = npt.NDArray[np.float32]
+_PIECE = 32
+"""States whose derivatives a CPU's cache holds while they are compressed."""
 
 
 @dataclass
@@ -31,17 +35,24 @@ class Encoded:
     """float32 (n, R): largest magnitude of each projection."""
 
 
-def encode(jacobian: Float, codec: str) -> Encoded:
-    """Compress float32 (n, R, 4, 84, 84)."""
-    magnitude = np.abs(jacobian).max(-1)
-    gain = magnitude.max((-1, -2))
-    safe_gain = np.where(gain > 0, gain, 1.0).astype(np.float32)
-    row_scale = (magnitude / safe_gain[..., None, None]).astype(np.float16)
+def encode(jacobian: Float | Tensor, codec: str) -> Encoded:
+    """Compress float32 (n, R, 4, 84, 84), on the device it lies on."""
+    whole = torch.from_numpy(jacobian) if isinstance(jacobian, np.ndarray) else jacobian
+    pieces = [_encode(part, codec) for part in whole.split(_PIECE if whole.device.type == "cpu" else max(len(whole), 1))]
+    codes, row_scale, gain = (torch.cat([piece[place] for piece in pieces]).cpu().numpy() for place in range(3))
+    return Encoded(codes, row_scale, gain)
+
+
+def _encode(part: Tensor, codec: str) -> tuple[Tensor, Tensor, Tensor]:
+    magnitude = part.abs().amax(-1)  # a quarter of the time of vector_norm(part, inf)
+    gain = magnitude.amax((-1, -2))
+    safe_gain = torch.where(gain > 0, gain, 1.0)[..., None, None]
+    row_scale = (magnitude / safe_gain).to(torch.float16)
     # fp16 may round a row's peak down; the smallest subnormal keeps tiny rows from vanishing to 0/0.
-    divisor = np.maximum(row_scale.astype(np.float32), 6e-8) * safe_gain[..., None, None]
-    unit = np.clip(jacobian / divisor[..., None], -1.0, 1.0)
-    codes = np.rint(unit * 127.0).astype(np.int8) if codec == "int8" else unit.astype(np.float16)
-    return Encoded(codes, row_scale, gain.astype(np.float32))
+    divisor = row_scale.float().clamp_min_(6e-8).mul_(safe_gain)
+    unit = (part / divisor[..., None]).clamp_(-1.0, 1.0)
+    codes = unit.mul_(127.0).round_().to(torch.int8) if codec == "int8" else unit.to(torch.float16)
+    return codes, row_scale, gain
 
 
 def scales(row_scale: npt.NDArray[np.float16], gain: Float, codec: str) -> Float:

@@ -39,7 +39,39 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
     return difference.square().mean(-1)
 
 
+def kl_slope(student: Tensor, teacher: Tensor) -> Tensor:
+    """pi_S - pi_T."""
+    return F.softmax(student, -1) - F.softmax(teacher, -1)
+
+
+def reverse_kl_slope(student: Tensor, teacher: Tensor) -> Tensor:
+    """pi_S * (log pi_S - log pi_T - KL)."""
+    log_probs = F.log_softmax(student, -1)
+    surprise = log_probs - F.log_softmax(teacher, -1)
+    probs = log_probs.exp()
+    return probs * (surprise - (probs * surprise).sum(-1, keepdim=True))
+
+
+def ce_slope(student: Tensor, teacher: Tensor) -> Tensor:
+    """pi_S minus one at the teacher's most likely action."""
+    return F.softmax(student, -1) - F.one_hot(teacher.argmax(-1), teacher.shape[-1])
+
+
+def mse_slope(student: Tensor, teacher: Tensor) -> Tensor:
+    """Twice the centred difference over the number of actions."""
+    difference = student - teacher
+    return 2 / student.shape[-1] * (difference - difference.mean(-1, keepdim=True))
+
+
 DIVERGENCES: dict[str, Divergence] = {"kl": kl, "reverse_kl": reverse_kl, "ce": ce, "mse": mse}
+SLOPES: dict[str, Divergence] = {
+    "kl": kl_slope,
+    "reverse_kl": reverse_kl_slope,
+    "ce": ce_slope,
+    "mse": mse_slope,
+}
+"""Gradient of each state's divergence by the student's logits, (B, A): written out, since a step that
+autograd has no part in can be compiled whole and captured in a CUDA graph."""
 
 
 def get_divergence(name: str) -> Divergence:
@@ -49,6 +81,11 @@ def get_divergence(name: str) -> Divergence:
         UserError: unknown name.
     """
     return lookup("divergence", DIVERGENCES, name)
+
+
+def get_slope(name: str) -> Divergence:
+    """Look up the gradient of a divergence by the student's logits, (B, A)."""
+    return lookup("divergence", SLOPES, name)
 
 
 def action_error(student: Tensor, teacher: Tensor) -> Tensor:

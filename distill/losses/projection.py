@@ -79,28 +79,41 @@ def outputs(space: str, logits: Tensor) -> Tensor:
         return F.log_softmax(logits, -1)
     if space == "probs":
         return F.softmax(logits, -1)
-    raise UserError(f"unknown space {space!r}{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
+    raise _unknown_space(space)
 
 
 def cotangent(space: str, logits: Tensor, v: Tensor) -> Tensor:
     """(d outputs / d logits)^T v, float (B, A): the seed of the pass that gives J^T v."""
     if space == "logits":
         return v
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf)
-    return seed
+    probs = F.softmax(logits, -1)
+    if space == "log_probs":
+        return v - probs * v.sum(-1, keepdim=True)
+    if space == "probs":
+        return _centred(probs, v)
+    raise _unknown_space(space)
 
 
 def cotangent_slope(space: str, logits: Tensor, v: Tensor, logits_dot: Tensor) -> Tensor:
     """Slope d <logits_dot, cotangent(logits)> / d logits: the softmax as one more smooth layer."""
     if space == "logits":
         return torch.zeros_like(logits)
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        (seed,) = torch.autograd.grad((outputs(space, leaf) * v).sum(), leaf, create_graph=True)
-        (slope,) = torch.autograd.grad((seed * logits_dot).sum(), leaf)
-    return slope
+    probs = F.softmax(logits, -1)
+    if space == "log_probs":
+        return -v.sum(-1, keepdim=True) * _centred(probs, logits_dot)
+    if space == "probs":
+        mean_v, mean_dot = ((probs * part).sum(-1, keepdim=True) for part in (v, logits_dot))
+        return _centred(probs, v * logits_dot) - mean_dot * _centred(probs, v) - mean_v * _centred(probs, logits_dot)
+    raise _unknown_space(space)
+
+
+def _centred(probs: Tensor, w: Tensor) -> Tensor:
+    """(diag(pi) - pi pi^T) w."""
+    return probs * (w - (probs * w).sum(-1, keepdim=True))
+
+
+def _unknown_space(space: str) -> UserError:
+    return UserError(f"unknown space {space!r}{nearest(space, SPACES)}; known: {', '.join(SPACES)}")
 
 
 def _unknown_law(law: str) -> UserError:

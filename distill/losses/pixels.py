@@ -1,0 +1,164 @@
+"""The first layer, where nearly all the bytes are, in pieces that stay in a CPU's cache.
+
+A batch of 256 stacks is 29 MB of floats, and a Sobolev step reads such an array nine times. Done piece by
+piece, from the bytes that are stored to what the next layer needs, it stays in the cache: 1.7 times as fast
+(docs/performance.md). On a GPU the piece is the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from distill.losses.folding import fold_pixels, fold_rows, foldable, unfold_pixels
+from distill.losses.matching import match
+from distill.losses.sobolev import Objective, Targets
+from distill.losses.stage import Stage
+
+PIECE_BYTES = 4 * 2**20
+"""Floats of one piece: 32 stacks of 4x84x84, about what two cores keep in their second-level caches."""
+
+
+class Pixels:
+    """The first layer's input, and every product of that layer with something of its size.
+
+    Args:
+        stage: the first layer; its ``fold`` is set to what fits ``x``.
+        x: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes.
+        dtype: dtype of the passes. Pixels stay 0..255, which bfloat16 holds exactly: 1/255 is in the weight.
+    """
+
+    def __init__(self, stage: Stage, x: Tensor, dtype: torch.dtype) -> None:
+        stage.fold = foldable(stage.layer, x)
+        self.stage, self.x, self.dtype = stage, x, dtype
+        self.full = torch.promote_types(dtype, torch.float32)
+        self.weight = stage.weight(dtype)
+        self.unit = 1 / 255 if x.dtype == torch.uint8 else 1.0
+        self.pieces = list(_pieces(x, dtype))
+        self._folded = [self.fold(x[piece]) for piece in self.pieces] if len(self.pieces) > 1 else []
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The stage's (output, what its activation's derivative needs)."""
+        weight, bias = self.weight * self.unit, self.stage.bias(self.dtype)
+        if not self._folded:
+            self._folded = [self.fold(self.x).to(self.dtype)]
+            return self.stage.activate(self.stage.affine(self._folded[0], weight, bias))
+        saved: Tensor | None = None
+        for piece, folded in zip(self.pieces, self._folded, strict=True):
+            a = self.stage.affine(folded.to(self.dtype), weight, bias)
+            saved = _whole(a, len(self.x)) if saved is None else saved
+            self.stage.activate(a, out=saved[piece])
+        assert saved is not None
+        return (saved if not self.stage.is_smooth else self.stage.activate(saved)[0]), saved
+
+    def weight_gradient(self, g: Tensor) -> Tensor:
+        """Correlation of the pixels with a cotangent of the layer's pre-activation."""
+        total: Tensor | None = None
+        for piece, folded in zip(self.pieces, self._folded, strict=True):
+            total = self.stage.weight_gradient(folded.to(self.dtype), g[piece], self.weight, total)
+        assert total is not None
+        return total.to(self.full).mul_(self.unit)
+
+    def derivative(self, g: Tensor) -> Tensor:
+        """W^T g for a cotangent of the pre-activation, in the dtype of the losses and the shape of ``x``."""
+        if len(self.pieces) == 1:
+            return self.unfold(self._transpose(g)).to(self.full)
+        out = torch.empty(self.x.shape, dtype=self.full, device=self.x.device)
+        for piece in self.pieces:
+            out[piece] = self.unfold(self._transpose(g[piece]))
+        return out
+
+    def residual(
+        self, g: Tensor, saved: Tensor, targets: Targets, k: int, weight: float, objective: Objective, blur: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compare W^T g with the teacher's derivative k and follow the slope e of that comparison back up.
+
+        Args:
+            g: cotangent of the pre-activation.
+            saved: what ``forward`` left for the activation.
+            targets: the teacher's derivatives, (B, K, ...).
+            k: which of them.
+            weight: factor of the slope.
+            objective: how they are compared.
+            blur: its low-pass, or None.
+
+        Returns:
+            (sum of the losses, weight gradient corr(e, g), tangent W e of the pre-activation).
+        """
+        plain = objective.match == "l2" and blur is None
+        # The slope is linear in the residual, so its constants go to the weights, not to every pixel.
+        weight = 2 * weight if plain else weight
+        scaled = self.weight * weight
+        loss = torch.zeros((), dtype=self.full, device=g.device)
+        gradient: Tensor | None = None
+        tangent: Tensor | None = None
+        for piece in self.pieces:
+            row = self._transpose(g[piece]).to(self.full)
+            if plain:
+                e = self._minus_target(row, targets, piece, k, objective.temperature)
+                loss += torch.linalg.vector_norm(e).square()
+            else:
+                losses, e = self._match(row, targets, piece, k, objective, blur)
+                loss += losses.sum()
+            e = e.to(self.dtype)
+            gradient = self.stage.weight_gradient(e, g[piece], self.weight, gradient)
+            a = self.stage.affine(e, scaled)
+            if len(self.pieces) == 1:
+                tangent = a
+            else:
+                tangent = _whole(a, len(self.x)) if tangent is None else tangent
+                tangent[piece] = a
+        assert gradient is not None
+        assert tangent is not None
+        return loss, gradient.to(self.full).mul_(weight), tangent
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Pixels as the folded layer takes them."""
+        if x.dim() != 4:
+            return x
+        return fold_pixels(x, self.stage.fold) if self.stage.fold > 1 else x.contiguous(memory_format=torch.channels_last)
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """The inverse of ``fold``."""
+        return unfold_pixels(x, self.stage.fold) if self.stage.fold > 1 else x
+
+    def _transpose(self, g: Tensor) -> Tensor:
+        shape = self.x.shape[1:]
+        if self.stage.fold > 1:
+            shape = torch.Size([shape[0] * self.stage.fold**2, *(size // self.stage.fold for size in shape[1:])])
+        return self.stage.transpose(g, self.weight, (len(g), *shape))
+
+    def _minus_target(self, row: Tensor, targets: Targets, piece: slice, k: int, temperature: float) -> Tensor:
+        """Folded derivative minus the teacher's, in place; codes are folded as bytes, before they become floats."""
+        codes = self.fold(targets.vjp[piece, k]).to(self.full)
+        if targets.scale is None:
+            return row.sub_(codes, alpha=1 / temperature)
+        scale = fold_rows(targets.scale[piece, k].to(self.full), self.stage.fold)
+        return row.addcmul_(codes, scale, value=-1 / temperature)
+
+    def _match(
+        self, row: Tensor, targets: Targets, piece: slice, k: int, objective: Objective, blur: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        part = Targets(targets.v[piece], targets.vjp[piece], None if targets.scale is None else targets.scale[piece])
+        teacher = (part.row(k) / objective.temperature).to(self.full)
+        losses, e = match(objective.match, self.unfold(row), teacher, blur)
+        return losses, self.fold(e)
+
+
+def _pieces(x: Tensor, dtype: torch.dtype) -> Iterator[slice]:
+    """Equal parts of a batch, since every new shape costs a convolution its set-up."""
+    count = 1
+    if x.device.type == "cpu" and x.numel():
+        count = math.ceil(x.numel() * dtype.itemsize / PIECE_BYTES)
+    size = math.ceil(len(x) / count)
+    for start in range(0, max(len(x), 1), max(size, 1)):
+        yield slice(start, min(start + size, len(x)))
+
+
+def _whole(part: Tensor, batch: int) -> Tensor:
+    """Room for the whole batch of what ``part`` is a piece of."""
+    layout = torch.channels_last if part.dim() == 4 else torch.contiguous_format
+    return torch.empty((batch, *part.shape[1:]), dtype=part.dtype, device=part.device, memory_format=layout)
