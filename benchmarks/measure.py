@@ -39,6 +39,7 @@ class Row:
 
     @property
     def reached(self) -> bool:
+        """The goal is met."""
         sign, number = self.goal.split()
         return self.value >= float(number) if sign == ">=" else self.value <= float(number)
 

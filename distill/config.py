@@ -44,7 +44,7 @@ class CollectConfig:
     codec: Literal["int8", "fp16"] = "int8"
     """Storage of derivatives: int8 (about 1 % error, half the size) or fp16 (0.03 %)."""
     shard_states: int = 4096
-    """States per shard; a kill loses at most one shard."""
+    """States per shard; a kill loses at most the shard being played and the one being labelled."""
     writer: str | None = None
     """Name of this stream of shards; by default named after the actor."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from distill.losses.engine import Engine
+from distill.losses.engine import Engine, Tape
 from distill.students.nets import AtariCNN
 
 Actions = npt.NDArray[np.int64]
@@ -24,13 +24,16 @@ class Policy:
     """
 
     def __init__(self, net: AtariCNN, device: torch.device) -> None:
-        self.device = device
-        self._engine = Engine(net.to(device).path())
+        self.net, self.device = net.to(device), device
+        self.engine = Engine(net.path(), frozen=True)
+        self.tape: Tape | None = None
+        """What the last forward pass left."""
 
     def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
         """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
-        with torch.inference_mode():
-            return self._engine.forward(torch.from_numpy(obs).to(self.device)).logits.cpu()
+        with torch.no_grad():
+            self.tape = self.engine.forward(torch.from_numpy(obs).to(self.device))
+        return self.tape.logits.cpu()
 
 
 @dataclass

@@ -2,72 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from distill.collect.actor import Policy
 from distill.dataset.codec import Encoded, encode
-from distill.dataset.schema import Identity, ShardArrays, gather_stacks
-from distill.losses.engine import Engine
+from distill.dataset.schema import Identity, ShardArrays
+from distill.losses.engine import Tape
 from distill.losses.projection import cotangent, sample
 from teachers.protocol import Teacher
 
-BATCH = 256
+
+@dataclass
+class Seen:
+    """Some states of one step, as whoever acted left them."""
+
+    tape: Tape | None
+    """The teacher's forward pass, where the teacher acted, and ..."""
+    keep: Tensor | None
+    """... which of its states, int64; None for all."""
+    obs: npt.NDArray[np.uint8] | None
+    """The states themselves, (n, 4, 84, 84), where somebody else acted."""
+
+
+@dataclass
+class Labels:
+    """What the teacher says of a batch of states, in the dataset's arrays."""
+
+    logits: npt.NDArray[np.float32]
+    value: npt.NDArray[np.float32] | None
+    v: npt.NDArray[np.float32]
+    jacobian: Encoded | None
+    square_sum: float
+    """Sum over states of the mean over rows of ||J^T v||^2 (0 without derivatives)."""
 
 
 class Labeller:
-    """Adds the teacher's labels to recorded states.
+    """Adds the teacher's labels to states.
 
     Args:
-        teacher: who labels.
+        policy: the teacher's network.
         identity: which derivatives, in which space, stored how.
-        device: where to compute.
     """
 
-    def __init__(self, teacher: Teacher, identity: Identity, device: torch.device) -> None:
-        self.teacher, self.identity, self.device = teacher.to(device), identity, device
-        self._engine = Engine(teacher.net.path())
+    def __init__(self, policy: Policy, identity: Identity) -> None:
+        self.policy, self.identity = policy, identity
 
-    def label(self, arrays: ShardArrays, seed: list[int]) -> float:
-        """Fill logits, value, v, jacobian and its scales in place.
+    @classmethod
+    def of(cls, teacher: Teacher, identity: Identity, device: torch.device) -> Labeller:
+        """A labeller with a network of its own."""
+        return cls(Policy(teacher.net, device), identity)
 
-        Args:
-            arrays: recorded states.
-            seed: seeds the projections of this shard.
-
-        Returns:
-            Sum over states of the mean over rows of ||J^T v||^2 (0 without derivatives).
-        """
-        n, actions = len(arrays), self.teacher.info.num_actions
-        generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))
-        arrays.logits = np.empty((n, actions), np.float32)
-        value = np.empty(n, np.float32) if self.teacher.net.value is not None else None
-        encoded: list[Encoded] = []
-        projections: list[npt.NDArray[np.float32]] = []
-        total = 0.0
-        for start in range(0, n, BATCH):
-            part = slice(start, min(start + BATCH, n))
-            logits, values, v, rows = self.derive(gather_stacks(arrays.frames, arrays.pos[part]), generator)
-            arrays.logits[part] = logits.cpu()
-            if value is not None and values is not None:
-                value[part] = values.cpu()
+    def label(self, block: Sequence[Seen], generator: torch.Generator) -> Labels:
+        """Labels of the states of several steps, in their order; ``generator`` draws the projections."""
+        with torch.no_grad():
+            logits, value, v, rows = self._labels(self._tape(block), generator, None)
+            jacobian, square_sum = None, 0.0
             if rows is not None:
-                total += float(torch.linalg.vector_norm(rows).square()) / rows.shape[1]
-                encoded.append(encode(rows, self.identity.codec))
-                projections.append(v.cpu().numpy())
-        arrays.value = value
-        if encoded:
-            arrays.v = np.concatenate(projections) if self.identity.jacobian == "projected" else None
-            arrays.jacobian = np.concatenate([e.codes for e in encoded])
-            arrays.row_scale = np.concatenate([e.row_scale for e in encoded])
-            arrays.gain = np.concatenate([e.gain for e in encoded])
-        return total
+                square_sum = float(torch.linalg.vector_norm(rows).square()) / rows.shape[1]
+                jacobian = encode(rows, self.identity.codec)
+        host = None if value is None else value.cpu().numpy()
+        return Labels(logits.cpu().numpy(), host, v.cpu().numpy(), jacobian, square_sum)
 
     def derive(
         self, obs: npt.NDArray[np.uint8], generator: torch.Generator, v: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Labels of one batch of uint8 stacks (B, 4, 84, 84).
+        """Labels of one batch of uint8 stacks (B, 4, 84, 84), not yet compressed.
 
         Args:
             obs: states.
@@ -77,19 +82,61 @@ class Labeller:
         Returns:
             (logits (B, A), value (B,) or None, v (B, R, A), J^T v float32 (B, R, 4, 84, 84) or None).
         """
-        identity = self.identity
         with torch.no_grad():
-            tape = self._engine.forward(torch.from_numpy(obs).to(self.device))
-            head = self.teacher.net.value
-            # The head's input is the last stage's input: one pass serves policy and value.
-            value = None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
-            if identity.jacobian == "none":
-                return tape.logits, value, tape.logits[:, None], None
-            if identity.jacobian == "full":
-                v = torch.eye(tape.logits.shape[1], device=self.device).expand(len(obs), -1, -1)
-            elif v is None:
-                zero_sum = identity.space == "logits"
-                v = sample(identity.law, tape.logits, identity.k, generator, zero_sum=zero_sum)
-            v = v.to(self.device)
-            seeds = torch.stack([cotangent(identity.space, tape.logits, v[:, row]) for row in range(v.shape[1])], 1)
-            return tape.logits, value, v, self._engine.rows(tape, seeds)
+            return self._labels(self._forward(obs), generator, v)
+
+    def _forward(self, obs: npt.NDArray[np.uint8]) -> Tape:
+        return self.policy.engine.forward(torch.from_numpy(obs).to(self.policy.device))
+
+    def _tape(self, block: Sequence[Seen]) -> Tape:
+        tapes = [seen.tape for seen in block if seen.tape is not None]
+        if len(tapes) == len(block):
+            return self.policy.engine.join(tapes, [seen.keep for seen in block])
+        return self._forward(np.concatenate([seen.obs for seen in block if seen.obs is not None]))
+
+    def _labels(
+        self, tape: Tape, generator: torch.Generator, v: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        identity, logits, head = self.identity, tape.logits, self.policy.net.value
+        # The head's input is the last stage's input: one pass serves policy and value.
+        value = None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
+        if identity.jacobian == "none":
+            return logits, value, logits[:, None], None
+        if identity.jacobian == "full":
+            v = torch.eye(logits.shape[1], device=logits.device).expand(len(logits), -1, -1)
+        elif v is None:
+            v = sample(identity.law, logits, identity.k, generator, zero_sum=identity.space == "logits")
+        v = v.to(logits.device)
+        seeds = torch.stack([cotangent(identity.space, logits, v[:, row]) for row in range(v.shape[1])], 1)
+        return logits, value, v, self.policy.engine.rows(tape, seeds)
+
+
+def fill(arrays: ShardArrays, blocks: Sequence[Labels], order: npt.NDArray[np.int64], *, projected: bool) -> float:
+    """Put labels, given in the order the states were played, where the shard's states are.
+
+    Args:
+        arrays: recorded states; logits, value, v, jacobian and its scales are filled in.
+        blocks: labels.
+        order: which of the labelled states each recorded one is.
+        projected: v is stored.
+
+    Returns:
+        Sum over states of the mean over rows of ||J^T v||^2.
+    """
+    arrays.logits = np.concatenate([block.logits for block in blocks])[order]
+    values = [block.value for block in blocks if block.value is not None]
+    arrays.value = np.concatenate(values)[order] if values else None
+    encoded = [block.jacobian for block in blocks if block.jacobian is not None]
+    if encoded:
+        arrays.v = np.concatenate([block.v for block in blocks])[order] if projected else None
+        arrays.row_scale = np.concatenate([part.row_scale for part in encoded])[order]
+        arrays.gain = np.concatenate([part.gain for part in encoded])[order]
+        # By far the largest array: one copy, not two.
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        arrays.jacobian = np.empty((len(order), *encoded[0].codes.shape[1:]), encoded[0].codes.dtype)
+        start = 0
+        for part in encoded:
+            arrays.jacobian[place[start : start + len(part.codes)]] = part.codes
+            start += len(part.codes)
+    return sum(block.square_sum for block in blocks)

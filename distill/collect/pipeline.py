@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill.collect.actor import Actor, Policy
 from distill.collect.label import Labeller
-from distill.collect.rollout import Recording, Rollout
+from distill.collect.rollout import Rollout
+from distill.collect.scribe import Scribe
 from distill.config import Config, fill
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
@@ -22,6 +20,7 @@ from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import get_preset
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
+from distill.runtime import torch_threads
 from distill.validate import validated
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -59,7 +58,8 @@ def collect(config: Config) -> Summary:
     device = pick_device(config.device)
     teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
     identity = identify(config, teacher)
-    actor, writer_name = _actor(config, teacher, device)
+    expert = Policy(teacher.net, device)
+    actor, writer_name = _actor(config, teacher, expert)
     folder = fill(config.collect.out, env=config.env)
     behaviour = {
         "actor": writer_name,
@@ -72,7 +72,7 @@ def collect(config: Config) -> Summary:
     described = vars(teacher.info)
     writer = DatasetWriter(folder, identity, config.collect.writer or writer_name, behaviour, dict(described))
     try:
-        return _fill(config, writer, Labeller(teacher, identity, device), actor)
+        return _fill(config, writer, Labeller(expert, identity), actor)
     finally:
         writer.close()
 
@@ -96,10 +96,9 @@ def identify(config: Config, teacher: Teacher) -> Identity:
     )
 
 
-def _actor(config: Config, teacher: Teacher, device: Any) -> tuple[Actor, str]:
+def _actor(config: Config, teacher: Teacher, expert: Policy) -> tuple[Actor, str]:
     """Who acts, and the name that its stream of shards gets."""
     c = config.collect
-    expert = Policy(teacher.net, device)
     if c.actor == "teacher":
         return Actor(expert, c.behaviour, c.epsilon), "teacher"
     from distill.students.folder import load_student
@@ -107,73 +106,41 @@ def _actor(config: Config, teacher: Teacher, device: Any) -> tuple[Actor, str]:
     student = load_student(c.actor)
     student.check_fits(config.env, teacher)
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
-    actor = Actor(Policy(student.net, device), c.behaviour, c.epsilon, expert, c.beta)
+    actor = Actor(Policy(student.net, expert.device), c.behaviour, c.epsilon, expert, c.beta)
     return actor, f"{share}-{student.fingerprint[:8]}"
 
 
 def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Actor) -> Summary:
     c = config.collect
-    summary = Summary(writer.folder, writer.writer, writer.states, 0, seconds={"label": 0.0, "write": 0.0})
+    summary = Summary(writer.folder, writer.writer, writer.states, 0)
     if writer.states >= c.states:
         console.print(f"{writer.folder}: writer {writer.writer!r} already has {writer.states:,} states; nothing to do")
         return summary
     # Lane i is seeded with seed + i, so runs of one writer stride by the number of lanes.
-    sequence = len(writer.shards)
-    seed = config.seed * 10_007 % 2**30 + sequence * c.num_envs
+    seed = config.seed * 10_007 % 2**30 + len(writer.shards) * c.num_envs
     env = AtariVec(config.env, c.num_envs, get_preset(writer.identity.preset), sticky=c.sticky)
-    # While one shard is played, the one before it is labelled and written.
-    with env, Bar(f"collect {writer.writer}", "states", c.states, writer.states) as bar, ThreadPoolExecutor(1) as pool:
+    bar = Bar(f"collect {writer.writer}", "states", c.states, writer.states)
+    # The emulators, the actor and the scribe share the cores: half of them for each network.
+    with env, torch_threads(0.5), bar, Scribe(labeller, writer, actor.policy, config.seed) as scribe:
         rollout = Rollout(env, actor, seed, writer.next_episode)
-        started, behind = time.perf_counter(), None
-        for recording, next_episode in _play(rollout, c.states - writer.states, c.shard_states):
-            _settle(behind, writer, summary, bar, started)
-            behind = pool.submit(_one_shard, recording, next_episode, config, writer, labeller, summary)
-        _settle(behind, writer, summary, bar, started)
+        started, left = time.perf_counter(), c.states - writer.states
+        while left > 0:
+            recording = rollout.record(min(c.shard_states, left), scribe.see)
+            left -= len(recording.arrays)
+            scribe.settle()  # the shard before this one: play is one shard ahead at most
+            scribe.commit(recording, {"seed": config.seed, "next_episode": rollout.next_episode})
+            summary.games += recording.games
+            rate = (c.states - left - summary.states) / (time.perf_counter() - started)
+            bar.update(c.states - left, f"{rate:,.0f}/s, {_scores(summary.games)}")
+        scribe.settle()
         summary.wall = time.perf_counter() - started
-        summary.seconds |= rollout.seconds
+        summary.seconds = rollout.seconds | scribe.seconds
     summary.added = writer.states - summary.states
     summary.states = writer.states
     size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())
     summary.bytes_per_state = size / writer.states
     _print(summary)
     return summary
-
-
-def _play(rollout: Rollout, states: int, shard_states: int) -> Iterator[tuple[Recording, int]]:
-    """Recordings of one shard each, with the number that the next game then has."""
-    while states > 0:
-        recording = rollout.record(min(shard_states, states))
-        states -= len(recording.arrays)
-        yield recording, rollout.next_episode
-
-
-def _settle(behind: Future[None] | None, writer: DatasetWriter, summary: Summary, bar: Bar, started: float) -> None:
-    """Wait for the shard that is being labelled, if any."""
-    if behind is None:
-        return
-    behind.result()
-    rate = (writer.states - summary.states) / (time.perf_counter() - started)
-    bar.update(writer.states, f"{rate:,.0f}/s, {_scores(summary.games)}")
-
-
-def _one_shard(
-    recording: Recording, next_episode: int, config: Config, writer: DatasetWriter, labeller: Labeller, summary: Summary
-) -> None:
-    """Label and commit what was played."""
-    clock = [time.perf_counter()]
-    square_sum = labeller.label(recording.arrays, [config.seed, len(writer.shards)])
-    clock.append(time.perf_counter())
-    facts = {
-        "seed": config.seed,
-        "next_episode": next_episode,
-        "jacobian_square_sum": square_sum,
-        "games": [{"score": game.score, "length": game.length} for game in recording.games],
-    }
-    writer.commit(recording.arrays, facts)
-    clock.append(time.perf_counter())
-    summary.games += recording.games
-    summary.seconds["label"] += clock[1] - clock[0]
-    summary.seconds["write"] += clock[2] - clock[1]
 
 
 def _scores(games: list[Game]) -> str:

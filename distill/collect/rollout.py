@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from distill.collect.actor import Actor
 from distill.dataset.schema import STACK, ShardArrays
 from distill.envs.ale_vec import AtariVec, Game
+
+Obs = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Recording:
     """States of one shard, not yet labelled, and the games that ended meanwhile."""
 
     arrays: ShardArrays
+    order: npt.NDArray[np.int64]
+    """int64 (n,): which of the recorded states, in the order they were played, each of them is."""
     games: list[Game] = field(default_factory=list)
 
 
@@ -60,10 +66,15 @@ class Rollout:
         self._t = np.zeros(lanes, np.int64)
         self.seconds = {"env": 0.0, "actor": 0.0}
 
-    def record(self, states: int) -> Recording:
+    def record(self, states: int, see: Callable[[Obs, Mask], None] = lambda obs, keep: None) -> Recording:
         """Play until exactly ``states`` states are recorded.
 
         Steps that the environment's script chose, and terminal frames, are never recorded.
+
+        Args:
+            states: how many.
+            see: called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a
+                live buffer, and which of these states are recorded, bool (N,).
         """
         context = self._obs[:, : STACK - 1].copy()
         rows: list[_Row] = []
@@ -72,17 +83,19 @@ class Rollout:
         while left > 0:
             keep = self._acting & (np.cumsum(self._acting) <= left)
             left -= int(keep.sum())
-            row, ended = self._advance(keep)
+            row, ended = self._advance(keep, see)
             rows.append(row)
             games += ended
-        return Recording(_lane_by_lane(rows, context), games)
+        arrays, order = _lane_by_lane(rows, context)
+        return Recording(arrays, order, games)
 
-    def _advance(self, keep: npt.NDArray[np.bool_]) -> tuple[_Row, list[Game]]:
+    def _advance(self, keep: Mask, see: Callable[[Obs, Mask], None]) -> tuple[_Row, list[Game]]:
         frame = self._obs[:, -1].copy()
         fresh, episode, t = self._fresh, self._episode.copy(), self._t.copy()
         started = time.perf_counter()
         action = self.actor.act(self._obs, self._rng)
         acted = time.perf_counter()
+        see(self._obs, keep)
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
         self.seconds["env"] += time.perf_counter() - acted
@@ -97,7 +110,7 @@ class Rollout:
         return row, step.games
 
 
-def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> ShardArrays:
+def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> tuple[ShardArrays, npt.NDArray[np.int64]]:
     """Reorder (time, lane) to lane-major and put three context frames before every run of frames.
 
     A run is a stretch of one lane in which each stack is the last one shifted by a frame; it ends
@@ -127,7 +140,8 @@ def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> ShardArra
         name: np.concatenate([table[name][lane, kept] for lane, kept in order])
         for name in ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
     }
-    return ShardArrays(
+    played = np.cumsum(table["keep"].T).reshape(table["keep"].T.shape).T - 1
+    arrays = ShardArrays(
         frames=np.concatenate(frames),
         pos=np.concatenate(pos),
         episode=columns["episode"],
@@ -138,3 +152,4 @@ def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> ShardArra
         truncated=columns["truncated"],
         life_lost=columns["life_lost"],
     )
+    return arrays, np.concatenate([played[lane, kept] for lane, kept in order])

@@ -38,7 +38,8 @@ class Encoded:
 def encode(jacobian: Float | Tensor, codec: str) -> Encoded:
     """Compress float32 (n, R, 4, 84, 84), on the device it lies on."""
     whole = torch.from_numpy(jacobian) if isinstance(jacobian, np.ndarray) else jacobian
-    pieces = [_encode(part, codec) for part in whole.split(_PIECE if whole.device.type == "cpu" else max(len(whole), 1))]
+    size = _PIECE if whole.device.type == "cpu" else max(len(whole), 1)
+    pieces = [_encode(whole[start : start + size], codec) for start in range(0, max(len(whole), 1), size)]
     codes, row_scale, gain = (torch.cat([piece[place] for piece in pieces]).cpu().numpy() for place in range(3))
     return Encoded(codes, row_scale, gain)
 

@@ -56,7 +56,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
             f"{folder} was labelled by {dataset.manifest['teacher']['name']} ({identity.teacher[:12]}), not by "
             f"{teacher.info.name} ({teacher.info.fingerprint[:12]}); name the right one with --teacher"
         )
-    labeller = Labeller(teacher, identity, torch.device("cpu"))
+    labeller = Labeller.of(teacher, identity, torch.device("cpu"))
     index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
     v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
     logits, value, _, rows = labeller.derive(dataset.stacks(index), torch.Generator(), v)

@@ -124,6 +124,7 @@ class AtariVec:
         self._score = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int64)
         self._acting = np.ones(num_envs, bool)
+        self._sent: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | None = None
         self._started = False
         self._closed = False
 
@@ -160,11 +161,26 @@ class AtariVec:
             ValueError: wrong shape or an action outside the game's set (either hangs the emulator).
             RuntimeError: called before ``reset`` or after ``close``.
         """
+        self.send(actions)
+        return self.recv()
+
+    def send(self, actions: npt.NDArray[np.integer[Any]]) -> None:
+        """The first half of ``step``: the emulators start, in threads of their own, and this returns."""
         actions = self._checked(actions)
+        if self._sent is not None:
+            raise RuntimeError("call recv() before the next send()")
         scripted = ~self._acting
         for lane in np.flatnonzero(scripted):
             actions[lane] = self._script[lane].popleft()
-        frames, reward, terminated, truncated, info = self._ale.step(actions)
+        self._sent = (actions, scripted)
+        self._ale.send(actions)
+
+    def recv(self) -> Step:
+        """The second half of ``step``: wait for the emulators."""
+        if self._sent is None:
+            raise RuntimeError("call send() before recv()")
+        (actions, scripted), self._sent = self._sent, None
+        frames, reward, terminated, truncated, info = self._ale.recv()
         reward = np.asarray(reward, np.float64)
         truncated = truncated & ~terminated
         over = terminated | truncated

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from distill.collect.actor import Actor, Policy
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import Preset
 from distill.evaluate.protocol import Protocol
+from distill.runtime import torch_threads
 from distill.students.nets import AtariCNN
 
 
@@ -45,19 +49,46 @@ def play(
     num_envs = min(num_envs, games)
     quota = games // num_envs
     actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
-    rng = np.random.default_rng([seed, 6])
-    played: list[list[Game]] = [[] for _ in range(num_envs)]
-    busy = np.ones(num_envs, bool)
-    with AtariVec(game, num_envs, preset, sticky=protocol.sticky) as env:
-        obs = env.reset(seed)
-        while busy.any():
-            actions = np.zeros(num_envs, np.int64)
-            actions[busy] = actor.act(obs[busy], rng)
-            step = env.step(actions)
-            obs = step.obs
-            for ended in step.games:
-                if len(played[ended.lane]) < quota:
-                    played[ended.lane].append(ended)
-                    busy[ended.lane] = len(played[ended.lane]) < quota
-                    on_game(ended)
-    return [ended for lane in played for ended in lane]
+    # Two halves in turn: while the agent looks at one, the emulators of the other run.
+    sizes = [size for size in (num_envs - num_envs // 2, num_envs // 2) if size]
+    with torch_threads(0.5), contextlib.ExitStack() as stack:
+        halves = []
+        for number, size in enumerate(sizes):
+            env = stack.enter_context(AtariVec(game, size, preset, sticky=protocol.sticky))
+            rng = np.random.default_rng([seed, 6, number])
+            halves.append(_Half(env, actor, quota, seed, number * sizes[0], rng))
+        while any(half.busy.any() for half in halves):
+            for half in halves:
+                half.turn(on_game)
+    return [ended for half in halves for lane in half.played for ended in lane]
+
+
+class _Half:
+    """The lanes from ``first`` on, with a random stream of their own."""
+
+    def __init__(
+        self, env: AtariVec, actor: Actor, quota: int, seed: int, first: int, rng: np.random.Generator
+    ) -> None:
+        self.env, self.actor, self.quota, self.first, self.rng = env, actor, quota, first, rng
+        self.played: list[list[Game]] = [[] for _ in range(env.num_envs)]
+        self.busy = np.ones(env.num_envs, bool)
+        self._act(env.reset(seed + first))
+
+    def turn(self, on_game: Callable[[Game], None]) -> None:
+        """Take what the emulators give and send them the next actions."""
+        if not self.busy.any():
+            return
+        step = self.env.recv()
+        for ended in step.games:
+            if self.busy[ended.lane]:
+                game = replace(ended, lane=self.first + ended.lane)
+                self.played[ended.lane].append(game)
+                self.busy[ended.lane] = len(self.played[ended.lane]) < self.quota
+                on_game(game)
+        if self.busy.any():
+            self._act(step.obs)
+
+    def _act(self, obs: npt.NDArray[np.uint8]) -> None:
+        actions = np.zeros(len(obs), np.int64)
+        actions[self.busy] = self.actor.act(obs[self.busy], self.rng)
+        self.env.send(actions)

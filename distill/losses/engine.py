@@ -51,17 +51,19 @@ class Engine:
             of the module that is trained.
         dtype: dtype of the passes (bfloat16 on CUDA halves their cost). Losses, logits and gradients
             are float32, or float64 for float64 passes.
+        frozen: the weights never change and no ``step`` is taken: acting, labelling.
     """
 
-    def __init__(self, path: nn.Sequential, dtype: torch.dtype = torch.float32) -> None:
-        self.stages = stages(path)
+    def __init__(self, path: nn.Sequential, dtype: torch.dtype = torch.float32, *, frozen: bool = False) -> None:
+        self.stages = stages(path, frozen=frozen)
         self.dtype, self.full = dtype, torch.promote_types(dtype, torch.float32)
+        self.frozen = frozen
 
     # -- passes ---------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tape:
         """Primal pass. ``x``: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes."""
-        pixels = Pixels(self.stages[0], x, self.dtype)
+        pixels = Pixels(self.stages[0], x, self.dtype, keep=not self.frozen)
         h, saved = pixels.forward()
         tape = Tape(pixels, [], [saved], [pixels.weight], h)
         for stage in self.stages[1:]:
@@ -146,6 +148,27 @@ class Engine:
         """J^T v for K vectors a state: v (B, K, A) to float (B, K, *x.shape[1:])."""
         return torch.stack([tape.pixels.derivative(self.pull(tape, v[:, k])[0][0]) for k in range(v.shape[1])], 1)
 
+    def join(self, tapes: Sequence[Tape], keep: Sequence[Tensor | None]) -> Tape:
+        """One tape for ``rows`` from several small ones.
+
+        Args:
+            tapes: of forward passes of this engine, frozen.
+            keep: which states of each, int64, or None for all of them.
+        """
+
+        def joined(parts: Sequence[Tensor]) -> Tensor:
+            return torch.cat([p if k is None else p[k] for p, k in zip(parts, keep, strict=True)])
+
+        first, batch = tapes[0], sum(len(t.logits) if k is None else len(k) for t, k in zip(tapes, keep, strict=True))
+        shape = torch.empty((1, *first.pixels.x.shape[1:]), dtype=first.pixels.x.dtype, device=first.logits.device)
+        return Tape(
+            Pixels(self.stages[0], shape.expand(batch, *shape.shape[1:]), self.dtype, keep=False),
+            [joined([tape.inputs[index] for tape in tapes]) for index in range(len(first.inputs))],
+            [joined([tape.saved[index] for tape in tapes]) for index in range(len(first.saved))],
+            first.weights,
+            joined([tape.logits for tape in tapes]),
+        )
+
     def _sobolev(
         self,
         tape: Tape,
@@ -162,7 +185,7 @@ class Engine:
         v = targets.v[:, k]
         before, after = self.pull(tape, cotangent(objective.space, tape.logits, v))
         factor = weight / (len(v) * objective.normaliser())
-        loss, first, tangent = tape.pixels.residual(before[0], tape.saved[0], targets, k, factor, objective, blur)
+        loss, first, tangent = tape.pixels.residual(before[0], targets, k, factor, objective, blur)
         tangents, logits_dot, bend = self.push(tape, tangent, after)
         for index in range(len(self.stages)):
             have, old, extra = gradients[index], curvature[index], bend[index]

@@ -29,26 +29,30 @@ class Pixels:
         stage: the first layer; its ``fold`` is set to what fits ``x``.
         x: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes.
         dtype: dtype of the passes. Pixels stay 0..255, which bfloat16 holds exactly: 1/255 is in the weight.
+        keep: remember the folded pixels for ``weight_gradient``.
     """
 
-    def __init__(self, stage: Stage, x: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, stage: Stage, x: Tensor, dtype: torch.dtype, *, keep: bool = True) -> None:
         stage.fold = foldable(stage.layer, x)
-        self.stage, self.x, self.dtype = stage, x, dtype
+        self.stage, self.x, self.dtype, self._keep = stage, x, dtype, keep
         self.full = torch.promote_types(dtype, torch.float32)
         self.weight = stage.weight(dtype)
         self.unit = 1 / 255 if x.dtype == torch.uint8 else 1.0
         self.pieces = list(_pieces(x, dtype))
-        self._folded = [self.fold(x[piece]) for piece in self.pieces] if len(self.pieces) > 1 else []
+        self._folded: list[Tensor] = []
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """The stage's (output, what its activation's derivative needs)."""
         weight, bias = self.weight * self.unit, self.stage.bias(self.dtype)
-        if not self._folded:
-            self._folded = [self.fold(self.x).to(self.dtype)]
-            return self.stage.activate(self.stage.affine(self._folded[0], weight, bias))
+        folded = [self.fold(self.x[piece]) for piece in self.pieces]
+        if len(folded) == 1:
+            folded = [folded[0].to(self.dtype)]  # small enough to keep as floats
+        self._folded = folded if self._keep else []
+        if len(folded) == 1:
+            return self.stage.activate(self.stage.affine(folded[0], weight, bias))
         saved: Tensor | None = None
-        for piece, folded in zip(self.pieces, self._folded, strict=True):
-            a = self.stage.affine(folded.to(self.dtype), weight, bias)
+        for piece, part in zip(self.pieces, folded, strict=True):
+            a = self.stage.affine(part.to(self.dtype), weight, bias)
             saved = _whole(a, len(self.x)) if saved is None else saved
             self.stage.activate(a, out=saved[piece])
         assert saved is not None
@@ -72,13 +76,12 @@ class Pixels:
         return out
 
     def residual(
-        self, g: Tensor, saved: Tensor, targets: Targets, k: int, weight: float, objective: Objective, blur: Tensor | None
+        self, g: Tensor, targets: Targets, k: int, weight: float, objective: Objective, blur: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compare W^T g with the teacher's derivative k and follow the slope e of that comparison back up.
 
         Args:
             g: cotangent of the pre-activation.
-            saved: what ``forward`` left for the activation.
             targets: the teacher's derivatives, (B, K, ...).
             k: which of them.
             weight: factor of the slope.
@@ -117,9 +120,9 @@ class Pixels:
 
     def fold(self, x: Tensor) -> Tensor:
         """Pixels as the folded layer takes them."""
-        if x.dim() != 4:
-            return x
-        return fold_pixels(x, self.stage.fold) if self.stage.fold > 1 else x.contiguous(memory_format=torch.channels_last)
+        if self.stage.fold > 1:
+            return fold_pixels(x, self.stage.fold)
+        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
     def unfold(self, x: Tensor) -> Tensor:
         """The inverse of ``fold``."""

@@ -25,9 +25,20 @@ class Stage:
     fold: int = 1
     """First convolution only: kernel and input are folded by this factor (space to depth), which
     turns an 8x8 stride-4 convolution into a 2x2 stride-1 one, several times faster on a CPU."""
+    frozen: bool = False
+    """The weight never changes: prepare it once."""
+    _ready: tuple[int, torch.dtype, Tensor] | None = None
 
     def weight(self, dtype: torch.dtype) -> Tensor:
         """The layer's weight, folded and channels-last."""
+        if self._ready is not None and self._ready[:2] == (self.fold, dtype):
+            return self._ready[2]
+        weight = self._prepared(dtype)
+        if self.frozen:
+            self._ready = (self.fold, dtype, weight)
+        return weight
+
+    def _prepared(self, dtype: torch.dtype) -> Tensor:
         weight = self.layer.weight.detach().to(dtype)
         if self.fold > 1:
             weight = F.pixel_unshuffle(weight, self.fold)
@@ -109,7 +120,7 @@ class Stage:
         return gradients[0 if data else 1]  # type: ignore[no-any-return]
 
 
-def stages(path: nn.Sequential) -> list[Stage]:
+def stages(path: nn.Sequential, *, frozen: bool = False) -> list[Stage]:
     """The affine layers of a network that ``known`` accepts, in order."""
     if not known(path):
         raise ValueError("the engine knows only sequences of Conv2d, Linear and known activations")
@@ -117,7 +128,7 @@ def stages(path: nn.Sequential) -> list[Stage]:
     flatten = False
     for module in path:
         if isinstance(module, nn.Conv2d | nn.Linear):
-            found.append(Stage(module, None, flatten))
+            found.append(Stage(module, None, flatten, frozen=frozen))
             flatten = False
         elif isinstance(module, nn.Flatten):
             flatten = True
@@ -130,4 +141,7 @@ def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
     if not parameter.requires_grad:
         return
     gradient = gradient.to(parameter.dtype)
+    if gradient.stride() != parameter.stride():
+        # PyTorch's fused optimizers read both as flat memory: another layout would silently train something else.
+        gradient = torch.empty_like(parameter).copy_(gradient)
     parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

@@ -74,7 +74,7 @@ class Loader:
     ) -> None:
         self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
         self.online = teacher is not None
-        self._teacher = Engine(teacher.to(device).net.path()) if teacher is not None else None
+        self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
 
     def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
         """The states ``index``; ``step`` seeds fresh projections."""

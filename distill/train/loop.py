@@ -61,7 +61,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
 
     engine = make_engine(model, dtype) if config.train.engine == "fast" else None
     compute_gradient = make_step(model, engine)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
     sampler = Sampler(train_index, config.train.batch_size, config.seed)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0

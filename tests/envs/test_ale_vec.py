@@ -42,8 +42,11 @@ class Emulator:
         self.noops[mask] = info["episode_frame_number"][mask] - self.start_frames
         return obs, info
 
-    def step(self, actions: npt.NDArray[np.int64]) -> tuple[Any, ...]:
-        result = self.ale.step(actions)
+    def send(self, actions: npt.NDArray[np.int64]) -> None:
+        self.ale.send(actions)
+
+    def recv(self) -> tuple[Any, ...]:
+        result = self.ale.recv()
         over = result[2] | result[3]
         self.resets[over] = 1
         self.noops[over] = result[4]["episode_frame_number"][over] - self.start_frames
@@ -198,8 +201,11 @@ class VectorTimeline:
     def reset(self, **_: Any) -> tuple[Any, ...]:
         return self.frame, {"lives": np.array([5]), "episode_frame_number": np.array([1])}
 
-    def step(self, actions: npt.NDArray[np.int64]) -> tuple[Any, ...]:
-        over = np.array([self.timeline.play(int(actions[0]))])
+    def send(self, actions: npt.NDArray[np.int64]) -> None:
+        self.actions = actions
+
+    def recv(self) -> tuple[Any, ...]:
+        over = np.array([self.timeline.play(int(self.actions[0]))])
         self.timeline.lives = 5 if over[0] else self.timeline.lives
         info = {"lives": np.array([self.timeline.lives]), "episode_frame_number": np.array([1])}
         return self.frame, np.ones(1), over, np.zeros(1, bool), info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,7 +41,8 @@ class Log:
     """What the emulator was asked and answered."""
 
     actions: list[Any] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: dict[int, list[Step]] = field(default_factory=dict)
+    """Of each environment, in the order they were made."""
     sticky: set[float] = field(default_factory=set)
     observations: list[Any] = field(default_factory=list)
 
@@ -48,21 +50,26 @@ class Log:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     """Everything real, overheard."""
-    log, step, logits = Log(), AtariVec.step, Policy.logits
+    log, send, recv, logits = Log(), AtariVec.send, AtariVec.recv, Policy.logits
 
-    def overheard(env: AtariVec, actions: Any) -> Step:
-        log.sticky.add(env.sticky)
-        acting = env._acting.copy()
-        result = step(env, actions)
-        log.actions += actions[acting].tolist()
-        log.steps.append(result)
+    def sent(env: AtariVec, actions: Any) -> None:
+        if env._started:
+            log.sticky.add(env.sticky)
+            if id(env) in log.steps:  # not the script that opens the first game
+                log.actions += actions[env._acting].tolist()
+        send(env, actions)
+
+    def received(env: AtariVec) -> Step:
+        result = recv(env)
+        log.steps.setdefault(id(env), []).append(copy.copy(result))
         return result
 
     def seen(policy: Policy, obs: Any) -> torch.Tensor:
         log.observations.append(obs.copy())
         return logits(policy, obs)
 
-    monkeypatch.setattr(AtariVec, "step", overheard)
+    monkeypatch.setattr(AtariVec, "send", sent)
+    monkeypatch.setattr(AtariVec, "recv", received)
     monkeypatch.setattr(Policy, "logits", seen)
     return log
 
@@ -73,14 +80,14 @@ def test_every_lane_plays_its_share_of_whole_games(log: Log) -> None:
     assert [game.lane for game in played] == [0, 0, 1, 1]
     assert sorted(map(id, told)) == sorted(map(id, played))
     assert not any(game.truncated for game in played)
-    for lane in range(2):
-        over = [index for index, step in enumerate(log.steps) if step.terminated[lane]]
+    for lane, steps in enumerate(log.steps.values()):
+        over = [index for index, step in enumerate(steps) if step.terminated[0]]
         mine = [game for game in played if game.lane == lane]
         assert sum(game.length for game in mine) == over[1] + 1
-        rewards = [float(step.reward[lane]) for step in log.steps]
+        rewards = [float(step.reward[0]) for step in steps]
         assert mine[0].score == sum(rewards[: over[0] + 1])
         assert mine[1].score == sum(rewards[over[0] + 1 : over[1] + 1])
-        lost = [index for index, step in enumerate(log.steps) if step.life_lost[lane]]
+        lost = [index for index, step in enumerate(steps) if step.life_lost[0]]
         assert sum(index < over[0] for index in lost) == 4  # of five lives; the last one ends the game
 
 
@@ -108,7 +115,7 @@ def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
     def starts(net: AtariCNN, seed: int) -> Any:
         log.observations.clear()
         games(net, games=2, seed=seed)
-        return log.observations[0]
+        return np.concatenate(log.observations[:2])  # one lane is in each half
 
     teacher, student = starts(lazy(0), 1), starts(lazy(5, hidden=16), 1)
     assert teacher.shape == (2, 4, 84, 84)
@@ -120,7 +127,7 @@ def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
 def test_no_more_lanes_than_games(log: Log) -> None:
     played = games(lazy(), games=2, num_envs=8)
     assert [game.lane for game in played] == [0, 1]
-    assert log.observations[0].shape[0] == 2
+    assert [len(obs) for obs in log.observations[:2]] == [1, 1]
 
 
 def test_on_game_is_optional_and_called_in_order_of_ending() -> None:
@@ -132,16 +139,27 @@ def test_on_game_is_optional_and_called_in_order_of_ending() -> None:
 
 def test_further_games_of_a_lane_that_is_done_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane waits for the slowest one; were its further games counted, short games would win."""
-    step = AtariVec.step
-    ended: list[Game] = []
+    recv = AtariVec.recv
+    ended: dict[int, list[Game]] = {}
 
-    def with_another_game(env: AtariVec, actions: Any) -> Step:
-        result = step(env, actions)
-        ended.extend(result.games)
-        result.games.extend(replace(game, score=999.0) for game in ended if game not in result.games)
+    def with_another_game(env: AtariVec) -> Step:
+        result, before = recv(env), ended.setdefault(id(env), [])
+        result.games.extend(replace(game, score=999.0) for game in before)
+        before.extend(game for game in result.games if game.score < 999)
         return result
 
-    monkeypatch.setattr(AtariVec, "step", with_another_game)
+    monkeypatch.setattr(AtariVec, "recv", with_another_game)
     played = games(lazy(), "zoo", games=2)
-    assert played == sorted(ended, key=lambda game: game.lane)
-    assert played[0].length != played[1].length  # one lane had to wait, and had more games meanwhile
+    first, second = (lane[0] for lane in ended.values())
+    assert played == [first, replace(second, lane=1)]
+    assert first.length != second.length
+
+
+def test_a_lane_that_is_done_waits_for_its_neighbours(log: Log) -> None:
+    """Lanes of one half end their games at different times; what the others do meanwhile does not count."""
+    played = games(lazy(), "zoo", games=4, num_envs=4)
+    assert [game.lane for game in played] == [0, 1, 2, 3]
+    assert [len(steps) for steps in log.steps.values()] == [
+        max(game.length for game in played[:2]),
+        max(game.length for game in played[2:]),
+    ]

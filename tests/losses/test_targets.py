@@ -44,3 +44,13 @@ def test_fold_pixels_is_pixel_unshuffle(dtype: torch.dtype, fold: int) -> None:
     folded = fold_pixels(x, fold)
     assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, fold))
     assert folded.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_gradients_lie_in_memory_as_their_parameters_do(name: str) -> None:
+    """Fused optimizers read both as flat memory."""
+    net = AtariCNN(NETS[name], 6)
+    Engine(net.path()).step(*stored_batch(torch.int8), 0.5, Objective())
+    for parameter in net.parameters():
+        if parameter.grad is not None:  # the value head has none
+            assert parameter.grad.stride() == parameter.stride()

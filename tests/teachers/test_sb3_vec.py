@@ -42,8 +42,11 @@ class Noops:
         self.noops = int(info["episode_frame_number"][0])
         return obs, info
 
-    def step(self, actions: Any) -> Any:
-        result = self.ale.step(actions)
+    def send(self, actions: Any) -> None:
+        self.ale.send(actions)
+
+    def recv(self) -> Any:
+        result = self.ale.recv()
         if result[2][0] or result[3][0]:
             self.noops = int(result[4]["episode_frame_number"][0])
         return result

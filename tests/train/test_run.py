@@ -227,11 +227,17 @@ def test_fast_engine_and_autograd_train_the_same_student(
     quick: Callable[..., Config], caplog: pytest.LogCaptureFixture
 ) -> None:
     students = [
-        load_student(train(quick(engine, objective=SOBOLEV, train={"engine": engine})))
-        for engine in ("fast", "autograd")
+        load_student(train(quick(name, student={"activation": "tanh"}, objective=objective, train={"engine": engine})))
+        for name, engine, objective in (
+            ("fast", "fast", SOBOLEV),
+            ("autograd", "autograd", SOBOLEV),
+            ("plain", "fast", {}),
+        )
     ]
-    fast, slow = (torch.cat([p.flatten() for p in student.net.parameters()]) for student in students)
-    assert torch.allclose(fast, slow, atol=1e-3)
+    fast, slow, plain = (torch.cat([p.flatten() for p in student.net.parameters()]) for student in students)
+    # With ReLU, rounding decides on which side of zero a pre-activation lies, and the two runs drift apart.
+    assert (fast - slow).norm() < 1e-4 * slow.norm()
+    assert (plain - slow).norm() > 5e-3 * slow.norm()
 
 
 class OddNet(nn.Module):

@@ -1,0 +1,134 @@
+"""How fast whole games are evaluated, against stable-baselines3's ``evaluate_policy``.
+
+    python benchmarks/evaluation.py --out benchmarks/results/evaluation.json
+
+The bundled Pong agent plays 32 games on protocol ``zoo`` (sampled actions, no sticky ones, whole games, raw
+scores) both ways: ours as ``distill evaluate`` plays them by default, theirs with ``PPO.load`` of the same zip
+and ``evaluate_policy`` on ``make_atari_env`` + ``VecFrameStack``, 8 games side by side in one process
+(DummyVecEnv). Monitor lies inside the Atari wrappers there, so ``evaluate_policy`` counts whole games; both sides
+give every lane the same number of games. Making the games is part of an evaluation and is timed on both sides.
+
+How long a game lasts is chance, so the details also give agent steps per second, besides the scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from measure import Row, main  # first: it sets the process up, before PyTorch is imported
+
+# isort: split
+
+import ale_py
+import gymnasium
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecFrameStack
+
+from distill.config import EvaluateConfig
+from distill.device import pick_device
+from distill.envs.presets import get_preset
+from distill.evaluate.episodes import play
+from distill.evaluate.protocol import get_protocol
+from teachers.load import find_teacher, load_teacher
+from teachers.protocol import Teacher
+
+gymnasium.register_envs(ale_py)
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+TEACHER, ENV = "pong-ppo", "PongNoFrameskip-v4"
+PEER_LANES, FRAME_SKIP = 8, 4
+
+
+@dataclass
+class Played:
+    """One evaluation."""
+
+    seconds: float
+    scores: list[float]
+    steps: list[int]
+    """Agent steps of each game."""
+
+
+def ours(teacher: Teacher, games: int, seed: int, device: torch.device) -> Played:
+    """As ``distill evaluate`` plays by default."""
+    settings = EvaluateConfig()
+    started = time.perf_counter()
+    played = play(
+        teacher.net, teacher.info.game, get_preset(teacher.info.preset), get_protocol(settings.protocol),
+        games=games, num_envs=settings.num_envs, seed=seed, device=device,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    return Played(seconds, [game.score for game in played], [game.length for game in played])
+
+
+def theirs(model: PPO, games: int, seed: int) -> Played:
+    """As stable-baselines3's documentation evaluates an agent."""
+    started = time.perf_counter()
+    env = VecFrameStack(make_atari_env(ENV, min(PEER_LANES, games), seed=seed), 4)
+    scores, frames = evaluate_policy(model, env, games, deterministic=False, return_episode_rewards=True)
+    seconds = time.perf_counter() - started
+    env.close()
+    assert isinstance(scores, list)
+    assert isinstance(frames, list)
+    # Monitor counts the emulator's frames.
+    return Played(seconds, [float(score) for score in scores], [frame // FRAME_SKIP for frame in frames])
+
+
+def same_agent(teacher: Teacher, device: torch.device) -> PPO:
+    """The teacher's zip as stable-baselines3 loads it, shown to be the same network."""
+    model = PPO.load(find_teacher(TEACHER).path, device=device)
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randint(0, 256, (16, 4, 84, 84), generator=generator, dtype=torch.uint8).to(device)
+    with torch.no_grad():
+        expected = torch.log_softmax(teacher.net(obs / 255), -1)
+        logits = model.policy.get_distribution(obs).distribution.logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    return model
+
+
+def summary(played: list[Played]) -> dict[str, object]:
+    """What goes into the details."""
+    steps = [step for one in played for step in one.steps]
+    return {
+        "seconds": [round(one.seconds, 2) for one in played],
+        "steps_per_second": round(sum(steps) / sum(one.seconds for one in played)),
+        "mean_score": round(statistics.mean(score for one in played for score in one.scores), 2),
+        "mean_steps_of_a_game": round(statistics.mean(steps)),
+    }
+
+
+def measure(args: argparse.Namespace) -> list[Row]:
+    games, rounds = (4, 1) if args.quick else (32, 2)
+    device = pick_device(args.device)
+    teacher = load_teacher(TEACHER)
+    teacher.net.to(device)
+    model = same_agent(teacher, device)
+    sides: dict[str, Callable[[int], Played]] = {
+        "ours": lambda seed: ours(teacher, games, seed, device),
+        "SB3": lambda seed: theirs(model, games, seed),
+    }
+    played: dict[str, list[Played]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name, side in sides.items():
+            played[name].append(side(1 + 1000 * number))
+    seconds = {name: statistics.median(one.seconds for one in every) for name, every in played.items()}
+    rates = {name: round(games / value, 3) for name, value in seconds.items()}
+    details = {"games": games, "rounds": rounds, "games_per_second": rates}
+    details |= {name: summary(every) for name, every in played.items()}
+    return [
+        Row(
+            f"evaluation, {games} games of Pong", f"SB3 evaluate_policy, {min(PEER_LANES, games)} Dummy envs",
+            seconds["SB3"] / seconds["ours"], "x", ">= 2", details,
+        )
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(measure, __doc__ or "")
