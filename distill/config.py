@@ -97,6 +97,8 @@ class TrainConfig:
     """Dataset folder."""
     out: str = "runs/{env}__{student}__{objective}__{seed}__{time}"
     """Run folder; an existing one is refused unless resume is set."""
+    frames: Literal["memory", "disk"] = "memory"
+    """Where the dataset's frames are held: memory (7 KB each), or a mapped file beside the shards, made once."""
     resume: bool = False
     """Continue the run in `out` from its last checkpoint; a finished run is left as it is."""
     steps: int = 5_000

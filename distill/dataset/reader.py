@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import zstandard
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from distill.dataset.codec import scales
-from distill.dataset.schema import FRAMES_PER_CHUNK, ShardArrays, gather_stacks, read_identity
+from distill.dataset.schema import FRAMES_PER_CHUNK, STACK, ShardArrays, read_identity
+from distill.dataset.store import mapped_frames, memory_size, will_need
 from distill.errors import UserError
 from distill.files import read_json, sha256
 
@@ -59,13 +63,22 @@ def read_record(shard: Path) -> dict[str, Any]:
     return record
 
 
-def load_shard(folder: Path, *, jacobian: bool = True, verify: bool = False) -> ShardArrays:
+def load_shard(
+    folder: Path,
+    *,
+    jacobian: bool = True,
+    verify: bool = False,
+    frames: npt.NDArray[np.uint8] | None = None,
+    decompress: bool = True,
+) -> ShardArrays:
     """One shard's arrays; the Jacobian is a memory map.
 
     Args:
         folder: the shard.
         jacobian: map the Jacobian too.
         verify: compare every file's SHA-256 with shard.json.
+        frames: where to decompress the frames to, (P, 84, 84); by default into new memory.
+        decompress: False where ``frames`` already holds them.
 
     Raises:
         UserError: a file is missing, has another size, or is damaged.
@@ -76,9 +89,9 @@ def load_shard(folder: Path, *, jacobian: bool = True, verify: bool = False) -> 
     try:
         tensors = load((folder / "steps.safetensors").read_bytes())
         offsets, blob = tensors.pop("frames_offsets"), tensors.pop("frames_zstd")
-        frames = np.empty((record["frames"], *FRAME), np.uint8)
+        frames = np.empty((record["frames"], *FRAME), np.uint8) if frames is None else frames
         decompressor = zstandard.ZstdDecompressor()
-        for index in range(len(offsets) - 1):
+        for index in range(len(offsets) - 1 if decompress else 0):
             chunk = decompressor.decompress(blob[offsets[index] : offsets[index + 1]].tobytes())
             start = index * FRAMES_PER_CHUNK
             part = frames[start : start + FRAMES_PER_CHUNK]
@@ -121,23 +134,40 @@ class Dataset:
         folder: dataset folder.
         jacobian: make Jacobians available.
         verify: check every checksum first.
+        mapped: map the frames from an uncompressed copy in the folder (made once) and hold none in memory.
 
     Raises:
         UserError: no dataset, a lost shard, or damage.
     """
 
-    def __init__(self, folder: str | Path, *, jacobian: bool = True, verify: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, *, jacobian: bool = True, verify: bool = False, mapped: bool = False
+    ) -> None:
         self.folder = Path(folder)
+        self.mapped = mapped
         self.identity, self.manifest = read_identity(self.folder)
         writers = committed_shards(self.folder)
         self.shards = [path for paths in writers.values() for path in paths]
         if not self.shards:
             raise UserError(f"{self.folder} holds no complete shard yet; run `distill collect` to its end")
-        parts = [load_shard(path, jacobian=jacobian, verify=verify) for path in self.shards]
         self.records = [read_record(path) for path in self.shards]
+        frame_starts = np.cumsum([0, *(record["frames"] for record in self.records)])
+        shape = (int(frame_starts[-1]), *FRAME)
+        places = [(path, slice(first, last)) for path, (first, last) in
+                  zip(self.shards, itertools.pairwise(frame_starts), strict=True)]  # fmt: skip
+
+        def fill(frames: npt.NDArray[np.uint8]) -> None:
+            for path, place in places:
+                load_shard(path, jacobian=False, frames=frames[place])
+
+        contents = [record["files"]["steps.safetensors"]["sha256"] for record in self.records]
+        self.frames = mapped_frames(self.folder, contents, shape, fill) if mapped else np.empty(shape, np.uint8)
+        parts = [
+            load_shard(path, jacobian=jacobian, verify=verify, frames=self.frames[place], decompress=not mapped)
+            for path, place in places
+        ]
+        self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
         self._starts = np.cumsum([0, *map(len, parts)])
-        frame_starts = np.cumsum([0, *(len(part.frames) for part in parts)])
-        self.frames: npt.NDArray[np.uint8] = np.concatenate([part.frames for part in parts])
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
         self.writers = list(writers)
@@ -149,10 +179,13 @@ class Dataset:
         self.logits = np.concatenate([part.logits for part in parts])
         self.value = _joined([part.value for part in parts])
         self.v = _joined([part.v for part in parts])
-        self._jacobians = [part.jacobian for part in parts]
-        row_scale, gain = _joined([part.row_scale for part in parts]), _joined([part.gain for part in parts])
-        stored = row_scale is not None and gain is not None
-        self._scale = scales(row_scale, gain, self.identity.codec) if stored else None
+        # A memory map costs ten times as much to index as the plain array over it.
+        self._jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
+        self._outgrows_memory = sum(part.nbytes for part in self._jacobians if part is not None) > memory_size() / 2
+        self._row_scale, self._gain = (
+            _joined([part.row_scale for part in parts]),
+            _joined([part.gain for part in parts]),
+        )
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -160,7 +193,7 @@ class Dataset:
     @property
     def has_jacobian(self) -> bool:
         """True where derivatives are stored (projected or full)."""
-        return self._scale is not None and self._jacobians[0] is not None
+        return self._gain is not None and self._jacobians[0] is not None
 
     @property
     def jacobian_scale(self) -> float:
@@ -170,21 +203,38 @@ class Dataset:
 
     def stacks(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Observations uint8 (B, 4, 84, 84), exactly as the teacher saw them."""
-        return gather_stacks(self.frames, self.pos[index])
+        rows = (self.pos[index][:, None] + np.arange(1 - STACK, 1)).ravel()
+        # torch's index_select works with all threads, and lets Python's other threads run.
+        return torch.index_select(self._rows, 0, torch.from_numpy(rows)).view(-1, STACK, *FRAME).numpy()
 
     def jacobian(self, index: npt.NDArray[np.integer[Any]]) -> JacobianBatch:
         """Stored derivatives of a batch of states; the dataset must have them."""
-        if self._scale is None or self._jacobians[0] is None:
-            raise UserError(f"{self.folder} stores no derivatives; collect with --collect.jacobian=projected")
         first = self._jacobians[0]
+        if self._gain is None or first is None:
+            raise UserError(f"{self.folder} stores no derivatives; collect with --collect.jacobian=projected")
         codes = np.empty((len(index), *first.shape[1:]), first.dtype)
-        owner = np.searchsorted(self._starts, index, side="right") - 1
-        for shard in np.unique(owner):
-            rows = np.flatnonzero(owner == shard)
+        for place, (shard, row) in enumerate(self._places(index)):
             part = self._jacobians[shard]
             assert part is not None
-            codes[rows] = part[index[rows] - self._starts[shard]]
-        return JacobianBatch(codes, self._scale[index])
+            codes[place] = part[row]
+        return JacobianBatch(codes, scales(self._row_scale[index], self._gain[index], self.identity.codec))
+
+    def ask_for(self, index: npt.NDArray[np.integer[Any]], *, derivatives: bool = True) -> None:
+        """Have the kernel read what these states need from disk, where it cannot all be in memory; does not wait."""
+        if self.mapped:
+            frame = self._rows.shape[1]
+            for pos in self.pos[index].tolist():
+                will_need(self.frames, (pos + 1 - STACK) * frame, STACK * frame)
+        if derivatives and self._outgrows_memory:
+            for shard, row in self._places(index):
+                part = self._jacobians[shard]
+                assert part is not None
+                will_need(part, row * part[0].nbytes, part[0].nbytes)
+
+    def _places(self, index: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
+        """(shard, row in it) of every state."""
+        owner = np.searchsorted(self._starts, index, side="right") - 1
+        return zip(owner.tolist(), (index - self._starts[owner]).tolist(), strict=True)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -82,7 +82,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         require_video()
     faithful = {agent.name: _fidelity(config, agent, device) for agent in agents}
     scores = {a.name: _score(config, a, faithful[a.name], protocol, device, folder) for a in agents}
-    _relate(config.env, scores)
+    relate(config.env, scores)
     record: dict[str, Any] = {
         "game": config.env,
         "preset": agents[0].preset,
@@ -223,7 +223,7 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     return fidelity(net, make_engine(net), loader, chosen, facts["objective"]["temperature"])
 
 
-def _relate(game: str, agents: dict[str, dict[str, Any]]) -> None:
+def relate(game: str, agents: dict[str, dict[str, Any]]) -> None:
     """Share of the first teacher's mean score above random play, where both are known."""
     teachers = [facts for facts in agents.values() if facts["kind"] == "teacher"]
     if not teachers or game not in REFERENCE_SCORES:

@@ -121,15 +121,27 @@ class Loader:
 
 
 def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool) -> Iterator[Batch]:
-    """Batches ``first`` .. ``last - 1``, each made in the background while the last one is used."""
-    with ThreadPoolExecutor(1) as pool:
+    """Batches ``first`` .. ``last - 1``.
 
-        def submit(step: int) -> Batch:
-            return loader.load(sampler.batch(step), step, derivatives=derivatives)
+    On CUDA each is made and sent in the background while the last one is used. On a CPU a second thread
+    would only take the cores from the step, so a batch is made in between; what is not in memory is asked
+    for one step ahead.
+    """
 
-        ahead = pool.submit(submit, first) if first < last else None
-        for step in range(first, last):
-            assert ahead is not None
-            batch = ahead.result()
-            ahead = pool.submit(submit, step + 1) if step + 1 < last else None
-            yield batch
+    def load(step: int) -> Batch:
+        return loader.load(sampler.batch(step), step, derivatives=derivatives)
+
+    if loader.device.type == "cuda":
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(load, first) if first < last else None
+            for step in range(first, last):
+                assert ahead is not None
+                batch = ahead.result()
+                ahead = pool.submit(load, step + 1) if step + 1 < last else None
+                yield batch
+        return
+    for step in range(first, last):
+        batch = load(step)
+        if step + 1 < last:
+            loader.dataset.ask_for(sampler.batch(step + 1), derivatives=derivatives)
+        yield batch

@@ -48,7 +48,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     config = validated(config)
     device = pick_device(config.device)
     dtype = arithmetic(device, config.train.precision)
-    dataset = Dataset(fill(config.train.data, env=config.env), verify=config.train.verify)
+    dataset = Dataset(
+        fill(config.train.data, env=config.env), verify=config.train.verify, mapped=config.train.frames == "disk"
+    )
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)

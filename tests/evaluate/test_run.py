@@ -22,7 +22,7 @@ from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
-from distill.evaluate.run import HEADER, evaluate, find_agents, table
+from distill.evaluate.run import HEADER, evaluate, find_agents, relate, table
 from distill.files import write_json
 from distill.train.loop import train
 from teachers.load import PRETRAINED
@@ -136,10 +136,15 @@ def test_figures_follow_from_the_returns(record: dict[str, Any]) -> None:
         assert agent["iqm"] == pytest.approx(stats.trim_mean(returns, 0.25))
         assert agent["ci95"][0] <= agent["mean"] <= agent["ci95"][1]
         assert agent["human_normalized"] == pytest.approx((agent["mean"] - RANDOM) / (HUMAN - RANDOM))
-    clumsy, small = record["agents"].values()
-    assert clumsy["mean"] > RANDOM  # else the share below is not defined; the seed is chosen so
-    assert clumsy["share_of_teacher"] == 1.0
-    assert small["share_of_teacher"] == pytest.approx((small["mean"] - RANDOM) / (clumsy["mean"] - RANDOM))
+
+
+@pytest.mark.parametrize(("teacher_mean", "shares"), [(11.7, [1.0, 0.5]), (RANDOM, [None, None]), (0.5, [None, None])])
+def test_share_of_the_teacher_above_random(teacher_mean: float, shares: list[float | None]) -> None:
+    agents = {"t": {"kind": "teacher", "mean": teacher_mean}, "s": {"kind": "student", "mean": 6.7}}
+    relate("breakout", agents)
+    assert [agent["share_of_teacher"] for agent in agents.values()] == [
+        share if share is None else pytest.approx(share) for share in shares
+    ]
 
 
 def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> None:
@@ -165,11 +170,13 @@ def test_tensorboard(record: dict[str, Any], config: Config) -> None:
 
 
 def test_table(record: dict[str, Any]) -> None:
-    rows = [dict(zip(HEADER, row, strict=True)) for row in table(record)]
     clumsy, small = record["agents"].values()
+    clumsy, small = {**clumsy, "share_of_teacher": 1.0}, {**small, "share_of_teacher": 0.5}
+    shown = table({**record, "agents": {"teacher": clumsy, "small": small}})
+    rows = [dict(zip(HEADER, row, strict=True)) for row in shown]
     assert [row["agent"] for row in rows] == ["teacher", "small"]
     assert rows[0]["parameters"] == "1,686,180"
-    assert rows[0]["of teacher"] == "100%"
+    assert [row["of teacher"] for row in rows] == ["100%", "50%"]
     assert rows[0]["val KL"] == rows[0]["action error"] == rows[0]["Jacobian cosine"] == "-"
     assert rows[1]["mean"] == f"{small['mean']:.2f}"
     assert rows[1]["val KL"] == f"{small['val_kl']:.4f}"

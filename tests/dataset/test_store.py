@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill.dataset import reader, store
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import ShardArrays
+
+Shards = tuple[Path, list[ShardArrays]]
+INDEX = np.array([36, 0, 5, 34, 5])
+
+
+class Advice:
+    """Stands in for libc: what the kernel was told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int]] = []
+
+    def madvise(self, address: ctypes.c_void_p, size: ctypes.c_size_t, advice: int) -> int:
+        assert address.value is not None
+        self.asked.append((address.value, size.value, advice))
+        return int(ctypes.CDLL(None).madvise(address, size, advice))
+
+
+@pytest.fixture
+def advice(monkeypatch: pytest.MonkeyPatch) -> Advice:
+    libc = Advice()
+    monkeypatch.setattr(store, "_libc", lambda: libc)
+    return libc
+
+
+def test_mapped_frames_are_the_same_frames(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    held, mapped = Dataset(folder), Dataset(folder, mapped=True)
+    np.testing.assert_array_equal(mapped.frames, held.frames)
+    np.testing.assert_array_equal(mapped.stacks(INDEX), held.stacks(INDEX))
+    np.testing.assert_array_equal(mapped.jacobian(INDEX).codes, held.jacobian(INDEX).codes)
+    assert Dataset(folder, verify=True, mapped=True).mapped
+
+
+def test_the_copy_is_made_once(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    Dataset(folder, mapped=True)
+    (copy,) = (folder / "cache").iterdir()
+    before = copy.stat().st_mtime_ns
+    Dataset(folder, mapped=True)
+    assert copy.stat().st_mtime_ns == before
+
+
+def test_a_dataset_that_grew_gets_a_new_copy(
+    three_shards: Shards, open_writer: Any, make_arrays: Any, facts: Any
+) -> None:
+    folder, _ = three_shards
+    old = Dataset(folder, mapped=True)
+    before = old.frames.copy()
+    writer = open_writer(folder)
+    writer.commit(make_arrays(4, 9, episode=3), facts(4))
+    grown = Dataset(folder, mapped=True)
+    assert len(grown) == 41
+    np.testing.assert_array_equal(grown.frames, Dataset(folder).frames)
+    assert len(list((folder / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(old.frames, before)  # who still uses the old copy keeps it
+
+
+def test_a_damaged_copy_is_made_again(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    Dataset(folder, mapped=True)
+    (copy,) = (folder / "cache").iterdir()
+    copy.write_bytes(copy.read_bytes()[:5000])
+    np.testing.assert_array_equal(Dataset(folder, mapped=True).frames, Dataset(folder).frames)
+
+
+def test_nothing_is_asked_for_where_all_is_in_memory(three_shards: Shards, advice: Advice) -> None:
+    Dataset(three_shards[0]).ask_for(INDEX)
+    assert advice.asked == []
+
+
+def test_mapped_frames_are_asked_for(three_shards: Shards, advice: Advice) -> None:
+    dataset = Dataset(three_shards[0], mapped=True)
+    dataset.ask_for(INDEX)
+    base, frame = dataset.frames.ctypes.data, 84 * 84
+    assert len(advice.asked) == len(INDEX)
+    for state, (address, size, _) in zip(INDEX, advice.asked, strict=True):
+        assert address % 4096 == 0
+        assert address <= base + (dataset.pos[state] - 3) * frame
+        assert address + size == base + (dataset.pos[state] + 1) * frame
+
+
+def test_derivatives_that_outgrow_memory_are_asked_for(
+    three_shards: Shards, advice: Advice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "memory_size", lambda: 10_000)
+    dataset = Dataset(three_shards[0])
+    dataset.ask_for(INDEX)
+    assert len(advice.asked) == len(INDEX)
+    assert all(2 * 4 * 84 * 84 <= size < 2 * 4 * 84 * 84 + 4096 for _, size, _ in advice.asked)
+    advice.asked.clear()
+    dataset.ask_for(INDEX, derivatives=False)
+    assert advice.asked == []
