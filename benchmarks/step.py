@@ -1,109 +1,195 @@
-"""What a Sobolev step costs, against a plain KL step and against autograd's double backward.
+"""What a Sobolev step costs: against a plain KL step, against autograd's double backward; and the whole plain loop.
 
-    python benchmarks/step.py --out benchmarks/results/step.json
+    python benchmarks/step.py --out benchmarks/results/cpu/step.json
 
-Every figure is a ratio of medians from one interleaved run (A B C A B C ...), so a machine whose
-speed drifts does not change it.
+K = 1, stored int8 targets. The plain step is the fastest of three: the engine's, and autograd's in both memory
+layouts; so is autograd's Sobolev step. The floor is the ratio of the two steps' multiplications: with S of them
+in a forward pass, I of these in the first layer, a plain step takes 3 S - I (its first layer needs no input
+gradient) and a Sobolev step 6 S - I: forward, two cotangent passes (one of them down to the pixels), a tangent
+pass, and two weight gradients.
+
+The naive loop is what a tutorial would write: stacks in one array, fancy indexing, float division, the default
+memory layout, autograd and Adam. Ours is a whole iteration too: loading, gradient, clipping, optimizer.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import statistics
-import time
-from collections.abc import Callable
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from distill.runtime import tune_process
+from measure import Row, interleaved, main, milliseconds  # first: it sets the process up
 
-tune_process()
+# isort: split
 
-import torch  # noqa: E402
+import numpy as np
+import torch
+import torch.nn.functional as F
+from data import collected
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from distill.losses.engine import Engine  # noqa: E402
-from distill.losses.projection import sample  # noqa: E402
-from distill.losses.sobolev import Objective, Targets, sobolev_loss  # noqa: E402
-from distill.provenance import versions  # noqa: E402
-from distill.students.nets import AtariCNN, net_spec, to_unit  # noqa: E402
+from distill.config import ObjectiveConfig
+from distill.dataset.reader import Dataset
+from distill.device import arithmetic, pick_device
+from distill.losses.projection import sample
+from distill.losses.sobolev import Objective, Targets, sobolev_loss
+from distill.students.nets import AtariCNN, net_spec, to_unit
+from distill.train.data import Loader, Sampler, batches
+from distill.train.step import make_engine, make_step
 
 ACTIONS = 6
+ITERATIONS = 10
+"""Iterations a turn of the whole-loop comparison."""
 
 
-def interleaved(programs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each program; every round runs all of them once."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for program in programs.values():
-        program()
-    for _ in range(rounds):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            program()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+@dataclass
+class Inputs:
+    """One batch of random numbers: speed does not depend on what they are."""
+
+    obs: Tensor
+    logits: Tensor
+    targets: Targets
 
 
-def measure(student: str, batch: int, rounds: int) -> dict[str, object]:
-    """Time one student at one batch size, K = 1, stored int8 targets."""
+def random_inputs(batch: int, device: torch.device) -> Inputs:
     generator = torch.Generator().manual_seed(0)
-    net = AtariCNN(net_spec(student), ACTIONS)
     obs = torch.randint(0, 256, (batch, 4, 84, 84), generator=generator, dtype=torch.uint8)
     logits = torch.randn(batch, ACTIONS, generator=generator)
     codes = torch.randint(-127, 128, (batch, 1, 4, 84, 84), generator=generator).to(torch.int8)
     scale = 1e-4 * torch.rand(batch, 1, 4, 84, generator=generator)
-    targets = Targets(sample("sphere", logits, 1, generator), codes, scale)
-    engine, objective = Engine(net.path()), Objective()
+    v = sample("sphere", logits, 1, generator)
+    return Inputs(obs.to(device), logits.to(device), Targets(v.to(device), codes.to(device), scale.to(device)))
 
-    def autograd(weight: float) -> None:
-        net.zero_grad()
-        sobolev_loss(net, to_unit(obs), logits, targets, weight, objective).total.backward()
 
-    def fast(weight: float) -> None:
-        net.zero_grad()
-        engine.step(obs, logits, targets, weight, objective)
+def operations(net: AtariCNN, batch: int) -> tuple[float, float]:
+    """Floating-point operations of (a plain, a Sobolev) step, by the formula above."""
+    x = torch.zeros(batch, 4, 84, 84, device=next(net.parameters()).device)
 
-    medians = interleaved(
-        {
-            "plain, autograd": lambda: autograd(0.0),
-            "plain, engine": lambda: fast(0.0),
-            "Sobolev, engine": lambda: fast(0.01),
-            "Sobolev, autograd": lambda: autograd(0.01),
-        },
-        rounds,
-    )
-    plain = min(medians["plain, autograd"], medians["plain, engine"])
-    return {
-        "student": student,
-        "batch": batch,
-        "milliseconds": {name: round(1e3 * seconds, 2) for name, seconds in medians.items()},
-        "sobolev_over_fastest_plain": round(medians["Sobolev, engine"] / plain, 2),
-        "autograd_over_fastest_plain": round(medians["Sobolev, autograd"] / plain, 2),
-        "autograd_over_engine": round(medians["Sobolev, autograd"] / medians["Sobolev, engine"], 2),
+    def count(module: nn.Module) -> int:
+        with FlopCounterMode(display=False) as counter:
+            module(x)
+        return int(counter.get_total_flops())
+
+    whole, first = count(net), count(next(iter(net.path())))
+    return 3 * whole - first, 6 * whole - first
+
+
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    seconds = interleaved({"product": lambda: a @ a}, 5, synchronize=device.type == "cuda")["product"]
+    return 2 * size**3 / seconds
+
+
+def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -> list[Row]:
+    """The gradient alone, on a batch that is there."""
+    dtype = arithmetic(device, "auto")
+    inputs, objective = random_inputs(batch, device), Objective()
+    nets = {layout: AtariCNN(net_spec(student), ACTIONS).to(device, memory_format=layout)
+            for layout in (torch.contiguous_format, torch.channels_last)}  # fmt: skip
+    nchw, nhwc = nets.values()
+    step = make_step(nchw, make_engine(nchw, dtype))
+
+    def engine(weight: float) -> None:
+        nchw.zero_grad()
+        step(inputs.obs, inputs.logits, inputs.targets, weight, objective)
+
+    def autograd(layout: torch.memory_format, weight: float) -> None:
+        nets[layout].zero_grad()
+        x = to_unit(inputs.obs).contiguous(memory_format=layout)
+        sobolev_loss(nets[layout], x, inputs.logits, inputs.targets, weight, objective).total.backward()  # type: ignore[no-untyped-call]
+
+    programs: dict[str, Callable[[], object]] = {
+        "plain, engine": lambda: engine(0.0),
+        "Sobolev, engine": lambda: engine(0.01),
     }
+    for layout, weight in itertools.product(nets, (0.0, 0.01)):
+        name = f"{'Sobolev' if weight else 'plain'}, autograd, {str(layout).removeprefix('torch.')}"
+        programs[name] = lambda layout=layout, weight=weight: autograd(layout, weight)  # type: ignore[misc]
+    medians = interleaved(programs, rounds, warmups=2, synchronize=device.type == "cuda")
+    plain = min(seconds for name, seconds in medians.items() if name.startswith("plain"))
+    double = min(seconds for name, seconds in medians.items() if name.startswith("Sobolev, autograd"))
+    ours = medians["Sobolev, engine"]
+    first, second = operations(nhwc, batch)
+    floor, rate = second / first, second / ours
+    what = f"Sobolev step, {student}, batch {batch}"
+    return [
+        Row(what, "plain KL step, the fastest", ours / plain, "x", "<= 2.3", {"ms": milliseconds(medians)}),
+        Row(what, f"its floor by operations, {floor:.2f}x", 100 * floor / (ours / plain), "%", ""),
+        Row(what, "autograd, create_graph", double / ours, "x", ">= 2", {"autograd over plain": double / plain}),
+        Row(what, "rate of a large matrix product", 100 * rate / peak(device, dtype), "%", "",
+            {"GFLOP/s": rate / 1e9}),
+    ]  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Ratios of one training step's cost")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, default=None, help="also write the results as JSON")
-    args = parser.parse_args()
-    rows = [measure(student, batch, args.rounds) for student in ("mnih2013", "nature") for batch in (64, 256)]
-    print("| student | batch | Sobolev / plain | autograd / plain | autograd / Sobolev |")
-    print("| --- | --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {row['student']} | {row['batch']} | {row['sobolev_over_fastest_plain']} | "
-              f"{row['autograd_over_fastest_plain']} | {row['autograd_over_engine']} |")  # fmt: skip
-    if args.out is not None:
-        record = {
-            "command": f"python benchmarks/step.py --rounds {args.rounds}",
-            "date": datetime.date.today().isoformat(),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "rows": rows,
-        }
-        args.out.write_text(json.dumps(record, indent=2) + "\n")
+def naive(stacks: np.ndarray, logits: np.ndarray, net: nn.Module, batch: int, device: torch.device) -> Iterator[None]:
+    """A plain distillation loop as one would write it down."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    while True:
+        for index in np.split(rng.permutation(len(stacks))[: len(stacks) // batch * batch], len(stacks) // batch):
+            x = torch.from_numpy(stacks[index]).to(device).float() / 255
+            target = torch.from_numpy(logits[index]).to(device)
+            loss = F.kl_div(net(x).log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+            optimizer.step()
+            yield
+
+
+def ours(dataset: Dataset, net: AtariCNN, batch: int, device: torch.device) -> Iterator[None]:
+    """What ``distill train`` does for a plain student."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    step = make_step(net, make_engine(net, arithmetic(device, "auto")))
+    loader, sampler = Loader(dataset, ObjectiveConfig(), device, 1, None), Sampler(np.arange(len(dataset)), batch, 1)
+    for one in batches(loader, sampler, 0, 10**9, derivatives=False):
+        optimizer.zero_grad()
+        step(one.obs, one.logits, one.targets, 0.0, Objective())
+        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+        yield
+
+
+def measure_loop(dataset: Dataset, student: str, batch: int, device: torch.device, rounds: int) -> Row:
+    """Whole iterations of plain distillation."""
+    actions = dataset.logits.shape[1]
+    nets = [AtariCNN(net_spec(student), actions).to(device) for _ in range(2)]
+    stacks = dataset.stacks(np.arange(len(dataset)))
+    loops = {
+        "naive": naive(stacks, dataset.logits, nets[0], batch, device),
+        "ours": ours(dataset, nets[1], batch, device),
+    }
+    programs = {
+        name: lambda loop=loop: list(itertools.islice(loop, ITERATIONS))  # type: ignore[misc]
+        for name, loop in loops.items()
+    }
+    medians = interleaved(programs, rounds, synchronize=device.type == "cuda")
+    medians = {name: seconds / ITERATIONS for name, seconds in medians.items()}
+    return Row(
+        f"plain KL iteration, {student}, batch {batch}",
+        "naive PyTorch loop",
+        medians["naive"] / medians["ours"],
+        "x",
+        ">= 1.5",
+        {"ms": milliseconds(medians), "states": len(dataset)},
+    )
+
+
+def measure(args: argparse.Namespace) -> Sequence[Row]:
+    device = pick_device(args.device)
+    arithmetic(device, "auto")
+    cases = [(student, batch) for student in ("mnih2013", "nature") for batch in (64, 256)]
+    rows = [row for student, batch in cases for row in measure_steps(student, batch, device, 3 if args.quick else 25)]
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = Dataset(collected(Path(folder) / "data", 512 if args.quick else 8_192))
+    return rows + [measure_loop(dataset, *case, device, 2 if args.quick else 9) for case in cases]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, "Ratios of one training step's cost")

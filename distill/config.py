@@ -97,8 +97,8 @@ class TrainConfig:
     """Dataset folder."""
     out: str = "runs/{env}__{student}__{objective}__{seed}__{time}"
     """Run folder; an existing one is refused unless resume is set."""
-    frames: Literal["memory", "disk"] = "memory"
-    """Where the dataset's frames are held: memory (7 KB each), or a mapped file beside the shards, made once."""
+    hold_data: Literal["auto", "device", "memory", "disk"] = "auto"
+    """The dataset's place: device (its own memory), memory, or disk (mapped); auto: a GPU if it fits, else memory."""
     resume: bool = False
     """Continue the run in `out` from its last checkpoint; a finished run is left as it is."""
     steps: int = 5_000
@@ -133,6 +133,8 @@ class TrainConfig:
     """Arithmetic: auto is tf32 on CUDA and fp32 on CPU."""
     engine: Literal["fast", "autograd"] = "fast"
     """fast: the Sobolev gradient from first-order passes; autograd: double backward, any network."""
+    cuda_graph: bool = False
+    """Record the fast engine's step as a CUDA graph and replay it: small students on a GPU."""
     verify: bool = True
     """Check the dataset's checksums before training."""
 

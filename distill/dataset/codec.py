@@ -8,6 +8,7 @@ because derivatives per pixel underflow fp16 on their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -56,9 +57,13 @@ def _encode(part: Tensor, codec: str) -> tuple[Tensor, Tensor, Tensor]:
     return codes, row_scale, gain
 
 
-def scales(row_scale: npt.NDArray[np.float16], gain: Float, codec: str) -> Float:
-    """What one code unit of each image row is worth, float32 (n, R, 4, 84)."""
-    return row_scale.astype(np.float32) * (gain / PEAK[codec])[..., None, None]
+@overload
+def scales(row_scale: npt.NDArray[np.float16], gain: Float, codec: str) -> Float: ...
+@overload
+def scales(row_scale: Tensor, gain: Tensor, codec: str) -> Tensor: ...
+def scales(row_scale: Any, gain: Any, codec: str) -> Any:
+    """What one code unit of each image row is worth, float32 (n, R, 4, 84); arrays of NumPy or PyTorch."""
+    return row_scale * (gain / PEAK[codec])[..., None, None]  # fp16 times fp32 is fp32
 
 
 def decode(encoded: Encoded, codec: str) -> Float:

@@ -180,9 +180,9 @@ class Dataset:
         self.value = _joined([part.value for part in parts])
         self.v = _joined([part.v for part in parts])
         # A memory map costs ten times as much to index as the plain array over it.
-        self._jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
-        self._outgrows_memory = sum(part.nbytes for part in self._jacobians if part is not None) > memory_size() / 2
-        self._row_scale, self._gain = (
+        self.jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
+        self._outgrows_memory = sum(part.nbytes for part in self.jacobians if part is not None) > memory_size() / 2
+        self.row_scale, self.gain = (
             _joined([part.row_scale for part in parts]),
             _joined([part.gain for part in parts]),
         )
@@ -193,7 +193,7 @@ class Dataset:
     @property
     def has_jacobian(self) -> bool:
         """True where derivatives are stored (projected or full)."""
-        return self._gain is not None and self._jacobians[0] is not None
+        return self.gain is not None and self.jacobians[0] is not None
 
     @property
     def jacobian_scale(self) -> float:
@@ -209,15 +209,15 @@ class Dataset:
 
     def jacobian(self, index: npt.NDArray[np.integer[Any]]) -> JacobianBatch:
         """Stored derivatives of a batch of states; the dataset must have them."""
-        first = self._jacobians[0]
-        if self._gain is None or first is None:
+        first = self.jacobians[0]
+        if self.gain is None or first is None:
             raise UserError(f"{self.folder} stores no derivatives; collect with --collect.jacobian=projected")
         codes = np.empty((len(index), *first.shape[1:]), first.dtype)
         for place, (shard, row) in enumerate(self._places(index)):
-            part = self._jacobians[shard]
+            part = self.jacobians[shard]
             assert part is not None
             codes[place] = part[row]
-        return JacobianBatch(codes, scales(self._row_scale[index], self._gain[index], self.identity.codec))
+        return JacobianBatch(codes, scales(self.row_scale[index], self.gain[index], self.identity.codec))
 
     def ask_for(self, index: npt.NDArray[np.integer[Any]], *, derivatives: bool = True) -> None:
         """Have the kernel read what these states need from disk, where it cannot all be in memory; does not wait."""
@@ -227,7 +227,7 @@ class Dataset:
                 will_need(self.frames, (pos + 1 - STACK) * frame, STACK * frame)
         if derivatives and self._outgrows_memory:
             for shard, row in self._places(index):
-                part = self._jacobians[shard]
+                part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
 

@@ -13,7 +13,8 @@ from distill.losses.engine import Engine
 from distill.losses.matching import TINY
 from distill.losses.projection import cotangent
 from distill.students.nets import to_unit
-from distill.train.data import Index, Loader
+from distill.train.data import Loader
+from distill.train.source import Index
 
 
 @dataclass(frozen=True)

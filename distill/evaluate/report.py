@@ -21,7 +21,7 @@ from distill.evaluate.saliency import Saliency, choose_states, saliency
 from distill.files import read_json, write_bytes
 from distill.progress import console
 from distill.students.folder import Student
-from distill.train.data import Index
+from distill.train.source import Index
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

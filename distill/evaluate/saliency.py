@@ -16,7 +16,7 @@ from distill.evaluate.fidelity import input_gradient
 from distill.games import game_info
 from distill.losses.matching import TINY
 from distill.students.nets import to_unit
-from distill.train.data import Index
+from distill.train.source import Index
 from distill.train.step import make_engine
 
 SIGMA = 1.5

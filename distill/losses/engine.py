@@ -58,6 +58,7 @@ class Engine:
         self.stages = stages(path, frozen=frozen)
         self.dtype, self.full = dtype, torch.promote_types(dtype, torch.float32)
         self.frozen = frozen
+        self._blurs: dict[tuple[float, int, torch.dtype, torch.device], Tensor] = {}
 
     # -- passes ---------------------------------------------------------------------------------
 
@@ -113,11 +114,13 @@ class Engine:
     # -- the step -------------------------------------------------------------------------------
 
     def step(
-        self, x: Tensor, teacher_logits: Tensor, targets: Targets | None, weight: float, objective: Objective
+        self, x: Tensor, teacher_logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
     ) -> Losses:
         """Value of the objective; adds its gradient to every parameter's ``.grad``.
 
-        Same arguments and result as ``sobolev_loss(...)`` followed by ``.total.backward()``.
+        Same arguments and result as ``sobolev_loss(...)`` followed by ``.total.backward()``. It compiles whole
+        (``torch.compile(engine.step, fullgraph=True)``) and never waits for the device, so that a CUDA graph
+        can record it; there ``weight`` is a tensor, which the graph reads anew at every replay.
         """
         with torch.no_grad():
             tape = self.forward(x)
@@ -127,9 +130,9 @@ class Engine:
             jacobian = torch.zeros((), device=x.device, dtype=self.full)
             curvature: list[Tensor | None] = [None] * len(self.stages)
             gradients: list[Tensor | None] = [None] * len(self.stages)
-            if targets is not None and weight != 0:
+            if targets is not None and (isinstance(weight, Tensor) or weight != 0):
                 count = targets.v.shape[1]
-                blur = blur_matrix(objective.blur, x.shape[-1]).to(jacobian) if objective.blur else None
+                blur = self._low_pass(objective.blur, x.shape[-1], jacobian) if objective.blur else None
                 for k in range(count):
                     jacobian = jacobian + self._sobolev(
                         tape, targets, k, weight / count, objective, blur, seed, gradients, curvature
@@ -174,7 +177,7 @@ class Engine:
         tape: Tape,
         targets: Targets,
         k: int,
-        weight: float,
+        weight: float | Tensor,
         objective: Objective,
         blur: Tensor | None,
         seed: Tensor,
@@ -216,6 +219,13 @@ class Engine:
             stage.add_gradient(gradient, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
             if index:
                 d = self._down(index, tape, d)
+
+    def _low_pass(self, sigma: float, size: int, like: Tensor) -> Tensor:
+        """The blur matrix on the device, sent once."""
+        key = (sigma, size, like.dtype, like.device)
+        if key not in self._blurs:
+            self._blurs[key] = blur_matrix(sigma, size).to(like)
+        return self._blurs[key]
 
     def _down(self, index: int, tape: Tape, g: Tensor) -> Tensor:
         """W^T g of a later layer: cotangent of the output of the stage below."""

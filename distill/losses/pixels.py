@@ -76,7 +76,7 @@ class Pixels:
         return out
 
     def residual(
-        self, g: Tensor, targets: Targets, k: int, weight: float, objective: Objective, blur: Tensor | None
+        self, g: Tensor, targets: Targets, k: int, weight: float | Tensor, objective: Objective, blur: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compare W^T g with the teacher's derivative k and follow the slope e of that comparison back up.
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,9 +20,8 @@ from distill.losses.engine import Engine
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.sobolev import Targets
+from distill.train.source import Index, Source, States, Streamed
 from teachers.protocol import Teacher
-
-Index = npt.NDArray[np.int64]
 
 
 class Sampler:
@@ -67,43 +65,41 @@ class Loader:
         device: where batches go.
         seed: for fresh projections.
         teacher: needed for online targets.
+        source: gives the dataset's states; by default each batch is gathered on the host.
     """
 
     def __init__(
-        self, dataset: Dataset, objective: ObjectiveConfig, device: torch.device, seed: int, teacher: Teacher | None
+        self,
+        dataset: Dataset,
+        objective: ObjectiveConfig,
+        device: torch.device,
+        seed: int,
+        teacher: Teacher | None,
+        source: Source | None = None,
     ) -> None:
         self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
+        self.source: Source = Streamed(dataset, device) if source is None else source
         self.online = teacher is not None
         self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
 
     def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
         """The states ``index``; ``step`` seeds fresh projections."""
-        obs = self._send(self.dataset.stacks(index))
-        logits = self._send(self.dataset.logits[index])
-        targets = self._targets(index, obs, logits, step) if derivatives else None
-        return Batch(index, obs, logits, targets)
+        states = self.source.states(index, derivatives=derivatives and not self.online)
+        return Batch(index, states.obs, states.logits, self._targets(states, step) if derivatives else None)
 
-    def _targets(self, index: Index, obs: Tensor, logits: Tensor, step: int) -> Targets:
-        o, identity = self.objective, self.dataset.identity
+    def _targets(self, states: States, step: int) -> Targets:
+        o, space = self.objective, self.dataset.identity.space
         if self._teacher is not None:
             generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
-            v = sample(o.law, logits / o.temperature, o.k, generator, zero_sum=identity.space == "logits")
-            seeds = torch.stack([cotangent(identity.space, logits, v[:, k]) for k in range(o.k)], 1)
-            return Targets(v, self._teacher.vjp(obs, seeds)[1])
-        stored = self.dataset.jacobian(index)
-        codes, scale = self._send(stored.codes), self._send(stored.scale)
-        if identity.jacobian == "projected":
-            assert self.dataset.v is not None
-            return Targets(self._send(self.dataset.v[index]), codes, scale)
-        v = quadrature(o.law, logits / o.temperature, zero_sum=identity.space == "logits")
-        return Targets(v, torch.einsum("bra,bachw->brchw", v, codes * scale.unsqueeze(-1)))
-
-    def _send(self, array: npt.NDArray[np.generic]) -> Tensor:
-        """To the device; by way of pinned memory on CUDA, so that this thread need not wait for the copy."""
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+            v = sample(o.law, states.logits / o.temperature, o.k, generator, zero_sum=space == "logits")
+            seeds = torch.stack([cotangent(space, states.logits, v[:, k]) for k in range(o.k)], 1)
+            return Targets(v, self._teacher.vjp(states.obs, seeds)[1])
+        assert states.codes is not None
+        assert states.scale is not None
+        if states.v is not None:
+            return Targets(states.v, states.codes, states.scale)
+        v = quadrature(o.law, states.logits / o.temperature, zero_sum=space == "logits")
+        return Targets(v, torch.einsum("bra,bachw->brchw", v, states.codes * states.scale.unsqueeze(-1)))
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
@@ -123,15 +119,16 @@ class Loader:
 def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool) -> Iterator[Batch]:
     """Batches ``first`` .. ``last - 1``.
 
-    On CUDA each is made and sent in the background while the last one is used. On a CPU a second thread
-    would only take the cores from the step, so a batch is made in between; what is not in memory is asked
-    for one step ahead.
+    What must be sent to a GPU is made and sent in the background while the last batch is used. On a CPU a
+    second thread would only take the cores from the step, so a batch is made in between; what is not in
+    memory is asked for one step ahead.
     """
 
     def load(step: int) -> Batch:
         return loader.load(sampler.batch(step), step, derivatives=derivatives)
 
-    if loader.device.type == "cuda":
+    streamed = isinstance(loader.source, Streamed)
+    if streamed and loader.device.type == "cuda":
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(load, first) if first < last else None
             for step in range(first, last):
@@ -142,6 +139,6 @@ def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivati
         return
     for step in range(first, last):
         batch = load(step)
-        if step + 1 < last:
+        if streamed and step + 1 < last:
             loader.dataset.ask_for(sampler.batch(step + 1), derivatives=derivatives)
         yield batch

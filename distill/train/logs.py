@@ -17,7 +17,8 @@ from distill.losses.engine import Engine
 from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
 from distill.students.nets import to_unit
-from distill.train.data import Index, Loader
+from distill.train.data import Loader
+from distill.train.source import Index
 
 
 class TrainLog:

@@ -23,10 +23,11 @@ from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, load_student, save_student
 from distill.students.nets import AtariCNN, NetSpec, count_parameters, net_spec
 from distill.train.checkpoint import Progress, Saver, load_checkpoint
-from distill.train.data import Index, Loader, Sampler, batches
+from distill.train.data import Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
+from distill.train.source import Index, make_source
 from distill.train.step import make_engine, make_step
 from distill.validate import validated
 
@@ -49,7 +50,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     device = pick_device(config.device)
     dtype = arithmetic(device, config.train.precision)
     dataset = Dataset(
-        fill(config.train.data, env=config.env), verify=config.train.verify, mapped=config.train.frames == "disk"
+        fill(config.train.data, env=config.env), verify=config.train.verify, mapped=config.train.hold_data == "disk"
     )
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
@@ -62,7 +63,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         return folder
 
     engine = make_engine(model, dtype) if config.train.engine == "fast" else None
-    compute_gradient = make_step(model, engine)
+    compute_gradient = make_step(model, engine, cuda_graph=config.train.cuda_graph)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
     sampler = Sampler(train_index, config.train.batch_size, config.seed)
     total = total_steps(config, sampler)
@@ -143,7 +144,8 @@ def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loade
         teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
         if teacher.info.fingerprint != dataset.identity.teacher:
             raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
-    return Loader(dataset, config.objective, device, config.seed, teacher)
+    source = make_source(dataset, device, config.train.hold_data, derivatives=teacher is None)
+    return Loader(dataset, config.objective, device, config.seed, teacher, source)
 
 
 def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:

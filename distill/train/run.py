@@ -15,7 +15,7 @@ from distill.files import is_vacant, write_bytes, write_json
 from distill.provenance import command_line, versions
 
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
-FREE = ("resume", "out", "checkpoint_every", "log_every", "verify", "frames")
+FREE = ("resume", "out", "checkpoint_every", "log_every", "verify", "hold_data", "cuda_graph")
 
 
 def objective_name(objective: ObjectiveConfig) -> str:

@@ -9,12 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from distill.errors import UserError
 from distill.losses.engine import Engine
 from distill.losses.layers import known
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.nets import to_unit
+from distill.train.captured import CapturedStep
 
-Step = Callable[[Tensor, Tensor, Targets | None, float, Objective], Losses]
+Step = Callable[[Tensor, Tensor, Targets | None, float | Tensor, Objective], Losses]
 log = logging.getLogger("distill")
 
 
@@ -28,16 +30,24 @@ def make_engine(net: nn.Module, dtype: torch.dtype = torch.float32) -> Engine | 
     return Engine(path, dtype) if isinstance(path, nn.Sequential) and known(path) else None
 
 
-def make_step(net: nn.Module, engine: Engine | None) -> Step:
-    """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``."""
+def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False) -> Step:
+    """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``, which must be None.
+
+    Raises:
+        UserError: a graph was asked for, of a network that the engine does not know or that is not on CUDA.
+    """
     if engine is not None:
-        return engine.step
+        return CapturedStep(engine, net.parameters()) if cuda_graph else engine.step
+    if cuda_graph:
+        raise UserError("--train.cuda_graph=true records the fast engine only; leave it out")
     if make_engine(net) is None:  # else autograd was asked for
         log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
 
-    def step(obs: Tensor, logits: Tensor, targets: Targets | None, weight: float, objective: Objective) -> Losses:
+    def step(
+        obs: Tensor, logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
+    ) -> Losses:
         x = to_unit(obs) if obs.dtype == torch.uint8 else obs
-        losses = sobolev_loss(net, x, logits, targets, weight, objective)
+        losses = sobolev_loss(net, x, logits, targets, float(weight), objective)
         losses.total.backward()  # type: ignore[no-untyped-call]
         return replace(losses, total=losses.total.detach())
 

@@ -36,8 +36,8 @@ def cut_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     make_step = loop.make_step
 
     def cut(step: int | None, error: type[BaseException] = KeyboardInterrupt, already: int = 0) -> None:
-        def cutting(net: Any, engine: Any) -> Any:
-            gradient, count = make_step(net, engine), iter(range(already, 10**9))
+        def cutting(*given: Any, **options: Any) -> Any:
+            gradient, count = make_step(*given, **options), iter(range(already, 10**9))
 
             def compute(*arguments: Any) -> Any:
                 if next(count) == step:

@@ -358,3 +358,10 @@ def test_start_from_a_trained_student(quick: Callable[..., Config], sobolev: tup
         assert torch.allclose(tensor, load_student(first).net.state_dict()[name], atol=1e-6)
     with pytest.raises(UserError, match=r"is another network than --student\.name=mnih2013 asks for"):
         train(quick("other", student={"init": str(first), "hidden": [9]}))
+
+
+def test_a_cuda_graph_needs_a_gpu_and_the_fast_engine(quick: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"--train.cuda_graph=true needs a CUDA device, not cpu"):
+        train(quick("graph", train={"cuda_graph": True}))
+    with pytest.raises(UserError, match=r"--train.cuda_graph=true records the fast engine only"):
+        train(quick("autograd", train={"cuda_graph": True, "engine": "autograd"}))
