@@ -32,14 +32,16 @@ class Row:
     value: float
     unit: str
     """``x`` (a ratio), ``%``, ``s`` or ``MB``."""
-    goal: str
-    """``>= 3`` or ``<= 2.3``."""
+    goal: str = ""
+    """``>= 3`` or ``<= 2.3``; empty for what is told and not aimed at."""
     details: dict[str, Any] = field(default_factory=dict)
     """Medians and sizes behind the value."""
 
     @property
-    def reached(self) -> bool:
-        """The goal is met."""
+    def reached(self) -> bool | None:
+        """The goal is met; None without one."""
+        if not self.goal:
+            return None
         sign, number = self.goal.split()
         return self.value >= float(number) if sign == ">=" else self.value <= float(number)
 
@@ -93,8 +95,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| stage | against | measured | goal | reached |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         unit = {"x": "x", "%": " %"}.get(row["unit"], " " + row["unit"])
-        lines.append(
-            f"| {row['stage']} | {row['against']} | {row['value']:.2f}{unit} | {row['goal']}{unit} "
-            f"| {'yes' if row['reached'] else '**no**'} |"
-        )
+        goal = row["goal"] + unit if row["goal"] else ""
+        reached = {True: "yes", False: "**no**", None: ""}[row["reached"]]
+        lines.append(f"| {row['stage']} | {row['against']} | {row['value']:.2f}{unit} | {goal} | {reached} |")
     return "\n".join(lines)

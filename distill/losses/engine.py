@@ -82,7 +82,7 @@ class Engine:
         Returns:
             (cotangent of every pre-activation, cotangent of every activation's output).
         """
-        g = seed.to(self.dtype)
+        g = seed.to(self.dtype, copy=True)  # not the caller's, since slopes are taken in place
         before: list[Tensor] = []
         after: list[Tensor] = []
         for index in reversed(range(len(self.stages))):

@@ -81,15 +81,16 @@ class Stage:
             a = out.copy_(a)
         return (a if self.activation is None else self.activation(a)), a
 
-    def slope(self, saved: Tensor, g: Tensor, out: Tensor | None = None) -> Tensor:
-        """phi'(a) * g: the activation's linear part, the same for tangents and cotangents."""
+    def slope(self, saved: Tensor, g: Tensor) -> Tensor:
+        """phi'(a) * g: the activation's linear part, the same for tangents and cotangents.
+
+        For ReLU in place: such arrays are large, and nobody needs ``g`` again.
+        """
         if self.activation is None:
-            return g if out is None else out.copy_(g)
+            return g
         if not isinstance(self.activation, nn.ReLU):
-            return torch.mul(SMOOTH[type(self.activation)].first(saved), g, out=out)
-        if out is None:
-            return aten.threshold_backward(g, saved, 0)  # type: ignore[no-any-return]
-        return aten.threshold_backward.grad_input(g, saved, 0, grad_input=out)  # type: ignore[no-any-return]
+            return SMOOTH[type(self.activation)].first(saved) * g
+        return aten.threshold_backward.grad_input(g, saved, 0, grad_input=g)  # type: ignore[no-any-return]
 
     def curvature(self, saved: Tensor, tangent: Tensor, g: Tensor) -> Tensor | None:
         """phi''(a) * a_dot * g for a smooth activation, else None."""
