@@ -149,16 +149,12 @@ def growth(count: int, call: int, device_name: str) -> tuple[int, int]:
     label, generator = labeller(load_teacher(TEACHER), device), torch.Generator()
     label.derive(obs[:8], generator)  # code, weights and threads are in memory from here on
     before = _memory(device)[0]
-    if call >= count:
-        rows = label.derive(obs, generator)[3]
-        assert rows is not None
-    else:
-        rows = torch.empty((count, label.identity.k, *OBS_SHAPE), device=device)
-        for start in range(0, count, call):
-            part = label.derive(obs[start : start + call], generator)[3]
-            assert part is not None
-            rows[start : start + call] = part
-            del part
+    rows = torch.empty((count, label.identity.k, *OBS_SHAPE), device=device)
+    for start in range(0, count, call):
+        part = label.derive(obs[start : start + call], generator)[3]
+        assert part is not None
+        rows[start : start + call] = part
+        del part
     return _memory(device)[1] - before, rows.numel() * rows.element_size()
 
 
@@ -179,22 +175,15 @@ def memory(args: argparse.Namespace) -> list[Row]:
     if sys.platform != "linux":
         return []
     few, many, call = (64, 256, 32) if args.quick else (512, 2048, 256)
-    rows = []
-    for how, size in (("one call", many), (f"calls of {call}", call)):
-        extra = {}
-        for count in (few, many):
-            # A process of its own: a peak cannot be taken back.
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                grown, result = pool.submit(growth, count, size, args.device).result()
-            extra[count] = max(grown - result, NOISE)
-        megabytes = {f"extra_MB_{count}_states": round(value / 1e6, 1) for count, value in extra.items()}
-        rows.append(
-            Row(
-                "memory of a full Jacobian, peak extra", f"{few} states, {how} ({many:,} states)",
-                extra[many] / extra[few], "x", "<= 1.3", megabytes,
-            )
-        )  # fmt: skip
-    return rows
+    extra = {}
+    for count in (few, many):
+        # A process of its own: a peak cannot be taken back.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            grown, result = pool.submit(growth, count, call, args.device).result()
+        extra[count] = max(grown - result, NOISE)
+    megabytes = {f"extra_MB_{count}_states": round(value / 1e6, 1) for count, value in extra.items()}
+    stage = f"full Jacobian of {many:,} states, peak memory beside the result"
+    return [Row(stage, f"{few} states", extra[many] / extra[few], "x", "<= 1.3", megabytes)]
 
 
 def measure(args: argparse.Namespace) -> list[Row]:

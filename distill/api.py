@@ -19,6 +19,7 @@ from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
+from distill.grid import product, run_grid
 from distill.losses.engine import Engine
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.folder import Student, load_student
@@ -50,7 +51,9 @@ __all__ = [
     "evaluate",
     "load_student",
     "load_teacher",
+    "product",
     "report",
+    "run_grid",
     "sobolev_loss",
     "train",
     "validated",

@@ -149,7 +149,11 @@ class Engine:
 
     def rows(self, tape: Tape, v: Tensor) -> Tensor:
         """J^T v for K vectors a state: v (B, K, A) to float (B, K, *x.shape[1:])."""
-        return torch.stack([tape.pixels.derivative(self.pull(tape, v[:, k])[0][0]) for k in range(v.shape[1])], 1)
+        pixels = tape.pixels
+        rows = torch.empty((*v.shape[:2], *pixels.x.shape[1:]), dtype=self.full, device=v.device)
+        for k in range(v.shape[1]):
+            pixels.derivative(self.pull(tape, v[:, k])[0][0], out=rows[:, k])
+        return rows
 
     def join(self, tapes: Sequence[Tape], keep: Sequence[Tensor | None]) -> Tape:
         """One tape for ``rows`` from several small ones.

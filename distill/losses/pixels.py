@@ -66,14 +66,10 @@ class Pixels:
         assert total is not None
         return total.to(self.full).mul_(self.unit)
 
-    def derivative(self, g: Tensor) -> Tensor:
-        """W^T g for a cotangent of the pre-activation, in the dtype of the losses and the shape of ``x``."""
-        if len(self.pieces) == 1:
-            return self.unfold(self._transpose(g)).to(self.full)
-        out = torch.empty(self.x.shape, dtype=self.full, device=self.x.device)
+    def derivative(self, g: Tensor, out: Tensor) -> None:
+        """Write W^T g, for a cotangent of the pre-activation, into ``out``, of the shape of ``x``."""
         for piece in self.pieces:
             out[piece] = self.unfold(self._transpose(g[piece]))
-        return out
 
     def residual(
         self, g: Tensor, targets: Targets, k: int, weight: float | Tensor, objective: Objective, blur: Tensor | None

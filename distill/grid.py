@@ -1,0 +1,91 @@
+"""A grid of experiments, one row of results per finished cell: kill it, run it again, and it goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+from distill.files import write_bytes
+
+Cell = dict[str, Any]
+Row = dict[str, str]
+
+
+def product(axes: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """Every combination of the axes' values; the last axis changes fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def run_grid(
+    cells: Iterable[Cell],
+    run: Callable[[Cell], Mapping[str, Any]],
+    path: Path,
+    *,
+    say: Callable[[str], object] = lambda text: None,
+) -> list[Row]:
+    """Run every cell that has no row yet, one after the other.
+
+    Args:
+        cells: settings by name, the same names in all; values that print differently are different cells.
+        run: does the work of one cell and returns its results by name.
+        path: CSV file of rows, settings first; a row is written, durably, when its cell is done.
+        say: told about every cell before it starts.
+
+    Returns:
+        The rows of these cells, in their order, as text.
+
+    Raises:
+        UserError: the file holds rows of other settings, or two cells are the same.
+    """
+    cells = list(cells)
+    if not cells:
+        return []
+    names = list(cells[0])
+    keys = [_key(cell, names) for cell in cells]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"two cells for {path} have the same settings; leave one out")
+    rows = read_rows(path)
+    for row in rows:
+        if not set(names) <= row.keys():
+            raise UserError(f"{path} holds rows of other settings than {', '.join(names)}; choose another file")
+    done = {_key(row, names): row for row in rows}
+    for number, (cell, key) in enumerate(zip(cells, keys, strict=True), 1):
+        if key in done:
+            continue
+        say(f"cell {number} of {len(cells)}: " + ", ".join(f"{name} {cell[name]}" for name in names))
+        result = {**cell, **run(cell)}
+        done[key] = {name: _text(value) for name, value in result.items()}
+        rows.append(done[key])
+        _write(path, rows)
+    return [done[key] for key in keys]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of finished cells, as text; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _key(cell: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_text(cell[name]) for name in names)
+
+
+def _text(value: Any) -> str:
+    """Numbers so that they can be read back exactly; nothing for None."""
+    return "" if value is None else str(value)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())

@@ -1,0 +1,60 @@
+"""A grid goes on where it was cut off, and loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill.errors import UserError
+from distill.grid import Cell, product, read_rows, run_grid
+
+CELLS = product({"method": ["kl", "sobolev"], "seed": [1, 2]})
+
+
+def test_the_last_axis_changes_fastest() -> None:
+    assert [tuple(cell.values()) for cell in CELLS] == [("kl", 1), ("kl", 2), ("sobolev", 1), ("sobolev", 2)]
+
+
+def test_a_killed_grid_continues_with_the_cell_it_was_in(tmp_path: Path) -> None:
+    path, ran = tmp_path / "rows.csv", []
+
+    def run(cell: Cell) -> dict[str, float]:
+        if cell == CELLS[2] and len(ran) == 2:
+            ran.append("killed")
+            raise KeyboardInterrupt
+        ran.append(cell)
+        return {"error": 0.1 + 0.2}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(CELLS, run, path)
+    assert len(read_rows(path)) == 2
+    rows = run_grid(CELLS, run, path)
+    assert ran == [*CELLS[:2], "killed", *CELLS[2:]]
+    assert [(row["method"], row["seed"]) for row in rows] == [(c["method"], str(c["seed"])) for c in CELLS]
+    assert all(float(row["error"]) == 0.1 + 0.2 for row in rows)
+    assert read_rows(path) == rows
+
+
+def test_more_cells_keep_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    run_grid(CELLS, lambda cell: {"error": 1}, path)
+    more = [*CELLS, {"method": "noise", "seed": 1}]
+    rows = run_grid(more, lambda cell: {"error": 2, "extra, quoted": "a,b"}, path)
+    assert [row["error"] for row in rows] == ["1"] * 4 + ["2"]
+    assert read_rows(path)[-1]["extra, quoted"] == "a,b"
+    assert read_rows(path)[0]["extra, quoted"] == ""
+
+
+def test_rows_of_other_settings_are_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    run_grid(CELLS, lambda cell: {"error": 1}, path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="other settings than depth"):
+        run_grid([{"depth": 1}], lambda cell: {"error": 1}, path)
+    assert path.read_bytes() == before
+
+
+def test_the_same_cell_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="same settings"):
+        run_grid([CELLS[0], CELLS[0]], lambda cell: {}, tmp_path / "rows.csv")
