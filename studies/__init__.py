@@ -1,0 +1,1 @@
+"""Does Sobolev training do here what its paper says? One folder a domain; docs/paper.md has the verdicts."""

@@ -1,0 +1,86 @@
+"""What every study shares: intervals over seeds, markdown tables and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from distill.files import write_bytes
+from distill.provenance import command_line, versions
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    """Seeds."""
+
+    def text(self, digits: int = 3) -> str:
+        """``mean (low .. high)``, with significant digits of the mean."""
+        return f"{_short(self.mean, digits)} ({_short(self.low, digits)} .. {_short(self.high, digits)})"
+
+
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """Mean of one number a seed, with Student's t interval; no width for a single seed.
+
+    Raises:
+        ValueError: no values.
+    """
+    x = np.asarray(values, np.float64)
+    if x.size == 0:
+        raise ValueError("no values to average")
+    mean = float(x.mean())
+    half = 0.0
+    if len(x) > 1:
+        half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+    return Interval(mean, mean - half, mean + half, len(x))
+
+
+def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> Interval:
+    """Geometric mean of the ratios of pairs, one pair a seed, with the t interval of their logarithms."""
+    logs = np.log(np.asarray(numerators, np.float64) / np.asarray(denominators, np.float64))
+    inner = mean_interval(logs)
+    return Interval(*(float(np.exp(value)) for value in (inner.mean, inner.low, inner.high)), inner.count)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column is text and the others are numbers."""
+    rule = ["---"] + ["--:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows)) + "\n"
+
+
+def arguments(description: str, results: Path) -> argparse.Namespace:
+    """``--quick`` and ``--out`` (results folder) from the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small form in minutes: shows that it runs, no more")
+    parser.add_argument("--out", type=Path, default=results, help="folder of rows, tables and figures (%(default)s)")
+    return parser.parse_args()
+
+
+def write_tables(path: Path, title: str, sections: Sequence[str]) -> None:
+    """Write a markdown page of tables that says which command made it, where and when."""
+    facts = versions()
+    about = (
+        f"Made by `{command_line()}` on {facts['cores']} cores, {datetime.date.today().isoformat()}, "
+        f"Python {facts['python']}, torch {facts['torch']}, numpy {facts['numpy']}."
+    )
+    write_bytes(path, "\n\n".join([f"# {title}", about, *(section.rstrip() for section in sections), ""]).encode())
+
+
+def _short(value: float, digits: int) -> str:
+    """Significant digits without an exponent where that is readable."""
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    places = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:,.{places}f}" if places <= 6 and abs(value) < 1e6 else f"{value:.{digits - 1}e}"
