@@ -15,10 +15,16 @@ LIBRARIES = ("torch", "numpy", "ale-py", "gymnasium", "stable-baselines3", "tens
 
 def command_line() -> str:
     """The command that started this process, as one would type it."""
-    program = Path(sys.argv[0]).name
-    if program == "cli.py":  # python -m distill.cli
-        program = "distill"
-    return " ".join(shlex.quote(word) for word in (program, *sys.argv[1:]))
+    return " ".join((_program(), *(shlex.quote(word) for word in sys.argv[1:])))
+
+
+def _program() -> str:
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if module is not None:  # python -m
+        name = str(module.name).removesuffix(".__main__")
+        return "distill" if name == "distill.cli" else f"python -m {name}"
+    path = Path(sys.argv[0])
+    return f"python {os.path.relpath(path)}" if path.suffix == ".py" else path.name
 
 
 def versions() -> dict[str, Any]:

@@ -51,7 +51,8 @@ def ratio_interval(numerators: npt.ArrayLike, denominators: npt.ArrayLike) -> In
     """Geometric mean of the ratios of pairs, one pair a seed, with the t interval of their logarithms."""
     logs = np.log(np.asarray(numerators, np.float64) / np.asarray(denominators, np.float64))
     inner = mean_interval(logs)
-    return Interval(*(float(np.exp(value)) for value in (inner.mean, inner.low, inner.high)), inner.count)
+    mean, low, high = (float(np.exp(value)) for value in (inner.mean, inner.low, inner.high))
+    return Interval(mean, low, high, inner.count)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -75,7 +76,8 @@ def write_tables(path: Path, title: str, sections: Sequence[str]) -> None:
         f"Made by `{command_line()}` on {facts['cores']} cores, {datetime.date.today().isoformat()}, "
         f"Python {facts['python']}, torch {facts['torch']}, numpy {facts['numpy']}."
     )
-    write_bytes(path, "\n\n".join([f"# {title}", about, *(section.rstrip() for section in sections), ""]).encode())
+    text = "\n\n".join([f"# {title}", about, *(section.rstrip() for section in sections)]) + "\n"
+    write_bytes(path, text.encode())
 
 
 def _short(value: float, digits: int) -> str:
