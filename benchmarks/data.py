@@ -7,15 +7,42 @@ import io
 import math
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from distill.collect.pipeline import collect
+import torch
+from torch import Tensor
+
 from distill.config import CollectConfig, Config
 from distill.dataset.reader import read_record
+from distill.losses.projection import sample
+from distill.losses.sobolev import Targets
+
+
+@dataclass
+class Inputs:
+    """One batch of a training step."""
+
+    obs: Tensor
+    logits: Tensor
+    targets: Targets
+
+
+def random_batch(batch: int, actions: int, device: torch.device) -> Inputs:
+    """Random numbers in the shapes and types of a stored batch, K = 1: speed does not depend on what they are."""
+    generator = torch.Generator().manual_seed(0)
+    obs = torch.randint(0, 256, (batch, 4, 84, 84), generator=generator, dtype=torch.uint8)
+    logits = torch.randn(batch, actions, generator=generator)
+    codes = torch.randint(-127, 128, (batch, 1, 4, 84, 84), generator=generator).to(torch.int8)
+    scale = 1e-4 * torch.rand(batch, 1, 4, 84, generator=generator)
+    v = sample("sphere", logits, 1, generator)
+    return Inputs(obs.to(device), logits.to(device), Targets(v.to(device), codes.to(device), scale.to(device)))
 
 
 def collected(folder: Path, states: int) -> Path:
     """States of Pong, played and labelled by the bundled teacher."""
+    from distill.collect.pipeline import collect
+
     with contextlib.redirect_stdout(io.StringIO()):
         collect(Config(env="pong", collect=CollectConfig(out=str(folder), states=states, shard_states=states)))
     return folder

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.runtime import tune_process
 
+ENVIRONMENT = dict(os.environ)
+"""Before ``tune_process``: what a process of a user's own would start with."""
 tune_process()
 
 import torch  # noqa: E402
@@ -46,19 +51,81 @@ class Row:
         return self.value >= float(number) if sign == ">=" else self.value <= float(number)
 
 
+class Elsewhere:
+    """A program of ``peer.py`` in its own process, without the process settings that ours sets.
+
+    Args:
+        setup: ``program`` and its arguments.
+    """
+
+    def __init__(self, **setup: Any) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("peer.py")), json.dumps(setup)]
+        self._process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def turn(self, calls: int) -> float:
+        """Seconds of so many calls, after one that is not timed."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{calls}\n")
+        stdin.flush()
+        return float(stdout.readline())
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.communicate()
+
+
+@dataclass
+class Here:
+    """A program in this process."""
+
+    program: Callable[[], object]
+    synchronize: bool = False
+    """Wait for the GPU before the clock is read."""
+
+    def turn(self, calls: int) -> float:
+        """Seconds of so many calls.
+
+        Where there are several, one more comes first and is not timed: what is repeated finds its own data in the
+        caches and its own blocks in the heap, not another program's.
+        """
+        if calls > 1:
+            self.program()
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            self.program()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.synchronize:
+            torch.cuda.synchronize()
+
+
 def interleaved(
-    programs: dict[str, Callable[[], object]], rounds: int, *, warmups: int = 1, synchronize: bool = False
+    programs: Mapping[str, Callable[[], object] | Elsewhere], rounds: int, *, calls: int = 1, synchronize: bool = False
 ) -> dict[str, float]:
-    """Median seconds of each program; every round runs all of them once (A B C A B C ...)."""
+    """Median seconds of a call of each program; every round gives each a turn (A B C A B C ...).
+
+    Args:
+        programs: what to time, by name.
+        rounds: turns of each that count, after one that does not.
+        calls: of a turn.
+        synchronize: wait for the GPU before the clock is read.
+    """
+    turns = {name: p if isinstance(p, Elsewhere) else Here(p, synchronize) for name, p in programs.items()}
     times: dict[str, list[float]] = {name: [] for name in programs}
-    for number in range(warmups + rounds):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            program()
-            if synchronize:
-                torch.cuda.synchronize()
-            if number >= warmups:
-                times[name].append(time.perf_counter() - start)
+    for number in range(1 + rounds):
+        for name, program in turns.items():
+            seconds = program.turn(calls) / calls
+            if number:
+                times[name].append(seconds)
     return {name: statistics.median(values) for name, values in times.items()}
 
 

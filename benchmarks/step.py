@@ -1,69 +1,52 @@
 """What a Sobolev step costs: against a plain KL step, against autograd's double backward; and the whole plain loop.
 
-    python benchmarks/step.py --out benchmarks/results/cpu/step.json
+    python benchmarks/step.py --out runs/bench/step.json
 
 K = 1, stored int8 targets. The plain step is the fastest of three: the engine's, and autograd's in both memory
-layouts; so is autograd's Sobolev step. The floor is the ratio of the two steps' multiplications: with S of them
-in a forward pass, I of these in the first layer, a plain step takes 3 S - I (its first layer needs no input
-gradient) and a Sobolev step 6 S - I: forward, two cotangent passes (one of them down to the pixels), a tangent
-pass, and two weight gradients.
+layouts, all in one process. The floor is the ratio of the two steps' multiplications: with S of them in a forward
+pass, I of these in the first layer, a plain step takes 3 S - I (its first layer needs no input gradient) and a
+Sobolev step 6 S - I: forward, two cotangent passes (one of them down to the pixels), a tangent pass, and two weight
+gradients. Double backward takes the same 6 S - I.
 
-The naive loop is what a tutorial would write: stacks in one array, fancy indexing, float division, the default
-memory layout, autograd and Adam. Ours is a whole iteration too: loading, gradient, clipping, optimizer.
+Autograd's Sobolev step is what one would write instead, so it runs as that would: in a process with PyTorch's own
+settings (``peer.py``), in the faster memory layout. The same with our process settings is told beside it.
+
+The naive loop, in such a process too, is what a tutorial would write: stacks in one array, fancy indexing, float
+division, the default memory layout, autograd and Adam. Ours is a whole iteration as well: loading, gradient,
+clipping, optimizer.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from measure import Row, interleaved, main, milliseconds  # first: it sets the process up
+from measure import Elsewhere, Row, interleaved, main, milliseconds  # first: it sets the process up
 
 # isort: split
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from data import collected
-from torch import Tensor, nn
+from data import collected, random_batch
+from peer import LAYOUTS, autograd
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.device import arithmetic, pick_device
-from distill.losses.projection import sample
-from distill.losses.sobolev import Objective, Targets, sobolev_loss
-from distill.students.nets import AtariCNN, net_spec, to_unit
+from distill.losses.sobolev import Objective
+from distill.students.nets import AtariCNN, net_spec
 from distill.train.data import Loader, Sampler, batches
 from distill.train.step import make_engine, make_step
 
 ACTIONS = 6
 TURN = 5
-"""Steps in a row of each program, because training finds its own data in the caches, not another program's."""
-
-
-@dataclass
-class Inputs:
-    """One batch of random numbers: speed does not depend on what they are."""
-
-    obs: Tensor
-    logits: Tensor
-    targets: Targets
-
-
-def random_inputs(batch: int, device: torch.device) -> Inputs:
-    generator = torch.Generator().manual_seed(0)
-    obs = torch.randint(0, 256, (batch, 4, 84, 84), generator=generator, dtype=torch.uint8)
-    logits = torch.randn(batch, ACTIONS, generator=generator)
-    codes = torch.randint(-127, 128, (batch, 1, 4, 84, 84), generator=generator).to(torch.int8)
-    scale = 1e-4 * torch.rand(batch, 1, 4, 84, generator=generator)
-    v = sample("sphere", logits, 1, generator)
-    return Inputs(obs.to(device), logits.to(device), Targets(v.to(device), codes.to(device), scale.to(device)))
+"""Steps in a row of each program."""
 
 
 def operations(net: AtariCNN, batch: int) -> tuple[float, float]:
@@ -87,72 +70,46 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / seconds
 
 
-def repeated(programs: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
-    """``TURN`` steps at a time."""
-
-    def turn(program: Callable[[], object]) -> None:
-        for _ in range(TURN):
-            program()
-
-    return {name: functools.partial(turn, program) for name, program in programs.items()}
-
-
 def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -> list[Row]:
     """The gradient alone, on a batch that is there."""
     dtype = arithmetic(device, "auto")
-    inputs, objective = random_inputs(batch, device), Objective()
-    nets = {layout: AtariCNN(net_spec(student), ACTIONS).to(device, memory_format=layout)
-            for layout in (torch.contiguous_format, torch.channels_last)}  # fmt: skip
-    nchw, nhwc = nets.values()
-    step = make_step(nchw, make_engine(nchw, dtype))
+    inputs, objective = random_batch(batch, ACTIONS, device), Objective()
+    net = AtariCNN(net_spec(student), ACTIONS).to(device)
+    step = make_step(net, make_engine(net, dtype))
 
     def engine(weight: float) -> None:
-        nchw.zero_grad()
+        net.zero_grad()
         step(inputs.obs, inputs.logits, inputs.targets, weight, objective)
 
-    def autograd(layout: torch.memory_format, weight: float) -> None:
-        nets[layout].zero_grad()
-        x = to_unit(inputs.obs).contiguous(memory_format=layout)
-        sobolev_loss(nets[layout], x, inputs.logits, inputs.targets, weight, objective).total.backward()  # type: ignore[no-untyped-call]
-
-    programs: dict[str, Callable[[], object]] = {
+    programs: dict[str, Callable[[], object] | Elsewhere] = {
         "plain, engine": lambda: engine(0.0),
         "Sobolev, engine": lambda: engine(0.01),
     }
-    for layout, weight in itertools.product(nets, (0.0, 0.01)):
-        name = f"{'Sobolev' if weight else 'plain'}, autograd, {str(layout).removeprefix('torch.')}"
-        programs[name] = lambda layout=layout, weight=weight: autograd(layout, weight)  # type: ignore[misc]
-    medians = interleaved(repeated(programs), rounds, synchronize=device.type == "cuda")
-    medians = {name: seconds / TURN for name, seconds in medians.items()}
-    plain = min(seconds for name, seconds in medians.items() if name.startswith("plain"))
-    double = min(seconds for name, seconds in medians.items() if name.startswith("Sobolev, autograd"))
-    ours = medians["Sobolev, engine"]
-    first, second = operations(nhwc, batch)
+    for layout in LAYOUTS:
+        programs[f"plain, autograd, {layout}"] = autograd(student, ACTIONS, batch, layout, 0.0, device)
+        programs[f"Sobolev, autograd, {layout}"] = autograd(student, ACTIONS, batch, layout, 0.01, device)
+    setup = {"program": "autograd", "student": student, "actions": ACTIONS, "batch": batch, "device": str(device)}
+    with contextlib.ExitStack() as stack:
+        for layout in LAYOUTS:
+            peer = stack.enter_context(Elsewhere(**setup, layout=layout, weight=0.01))
+            programs[f"peer: Sobolev, autograd, {layout}"] = peer
+        medians = interleaved(programs, rounds, calls=TURN, synchronize=device.type == "cuda")
+
+    def fastest(start: str) -> float:
+        return min(seconds for name, seconds in medians.items() if name.startswith(start))
+
+    plain, ours = fastest("plain"), medians["Sobolev, engine"]
+    first, second = operations(net, batch)
     floor, rate = second / first, second / ours
     what = f"Sobolev step, {student}, batch {batch}"
     return [
         Row(what, "plain KL step, the fastest", ours / plain, "x", "<= 2.3", {"ms": milliseconds(medians)}),
         Row(what, f"its floor by operations, {floor:.2f}x plain", 100 * floor / (ours / plain), "%"),
-        Row(what, "autograd, create_graph", double / ours, "x", ">= 2", {"autograd over plain": double / plain}),
+        Row(what, "autograd, create_graph", fastest("peer") / ours, "x", ">= 2"),
+        Row(what, "the same with our process settings", fastest("Sobolev, autograd") / ours, "x"),
         Row(what, "rate of a large matrix product", 100 * rate / peak(device, dtype), "%",
             details={"GFLOP/s": rate / 1e9}),
     ]  # fmt: skip
-
-
-def naive(stacks: np.ndarray, logits: np.ndarray, net: nn.Module, batch: int, device: torch.device) -> Iterator[None]:
-    """A plain distillation loop as one would write it down."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    rng = np.random.default_rng(0)
-    while True:
-        for index in np.split(rng.permutation(len(stacks))[: len(stacks) // batch * batch], len(stacks) // batch):
-            x = torch.from_numpy(stacks[index]).to(device).float() / 255
-            target = torch.from_numpy(logits[index]).to(device)
-            loss = F.kl_div(net(x).log_softmax(1), target.log_softmax(1), log_target=True, reduction="batchmean")
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-            optimizer.step()
-            yield
 
 
 def ours(dataset: Dataset, net: AtariCNN, batch: int, device: torch.device) -> Iterator[None]:
@@ -170,16 +127,11 @@ def ours(dataset: Dataset, net: AtariCNN, batch: int, device: torch.device) -> I
 
 def measure_loop(dataset: Dataset, student: str, batch: int, device: torch.device, rounds: int) -> Row:
     """Whole iterations of plain distillation."""
-    actions = dataset.logits.shape[1]
-    nets = [AtariCNN(net_spec(student), actions).to(device) for _ in range(2)]
-    stacks = dataset.stacks(np.arange(len(dataset)))
-    loops = {
-        "naive": naive(stacks, dataset.logits, nets[0], batch, device),
-        "ours": ours(dataset, nets[1], batch, device),
-    }
-    programs: dict[str, Callable[[], object]] = {name: functools.partial(next, loop) for name, loop in loops.items()}
-    medians = interleaved(repeated(programs), rounds, synchronize=device.type == "cuda")
-    medians = {name: seconds / TURN for name, seconds in medians.items()}
+    net = AtariCNN(net_spec(student), dataset.logits.shape[1]).to(device)
+    mine = functools.partial(next, ours(dataset, net, batch, device))
+    setup = {"program": "naive", "student": student, "batch": batch, "data": str(dataset.folder)}
+    with Elsewhere(**setup, device=str(device)) as peer:
+        medians = interleaved({"naive": peer, "ours": mine}, rounds, calls=TURN, synchronize=device.type == "cuda")
     return Row(
         f"plain KL iteration, {student}, batch {batch}",
         "naive PyTorch loop",
@@ -192,12 +144,11 @@ def measure_loop(dataset: Dataset, student: str, batch: int, device: torch.devic
 
 def measure(args: argparse.Namespace) -> Sequence[Row]:
     device = pick_device(args.device)
-    arithmetic(device, "auto")
     cases = [(student, batch) for student in ("mnih2013", "nature") for batch in (64, 256)]
-    rows = [row for student, batch in cases for row in measure_steps(student, batch, device, 2 if args.quick else 11)]
+    rows = [row for student, batch in cases for row in measure_steps(student, batch, device, 2 if args.quick else 9)]
     with tempfile.TemporaryDirectory() as folder:
         dataset = Dataset(collected(Path(folder) / "data", 512 if args.quick else 8_192))
-    return rows + [measure_loop(dataset, *case, device, 2 if args.quick else 15) for case in cases]
+        return rows + [measure_loop(dataset, *case, device, 2 if args.quick else 9) for case in cases]
 
 
 if __name__ == "__main__":

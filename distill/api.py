@@ -21,6 +21,7 @@ from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
 from distill.grid import product, run_grid
 from distill.losses.engine import Engine
+from distill.losses.layers import ReCU
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.folder import Student, load_student
 from distill.students.nets import AtariCNN, NetSpec
@@ -40,6 +41,7 @@ __all__ = [
     "NetSpec",
     "Objective",
     "ObjectiveConfig",
+    "ReCU",
     "ReportConfig",
     "Student",
     "StudentConfig",

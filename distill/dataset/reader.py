@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from distill.dataset.codec import scales
 from distill.dataset.schema import FRAMES_PER_CHUNK, STACK, ShardArrays, read_identity
-from distill.dataset.store import mapped_frames, memory_size, will_need
+from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
 from distill.files import read_json, sha256
 
@@ -134,7 +134,7 @@ class Dataset:
         folder: dataset folder.
         jacobian: make Jacobians available.
         verify: check every checksum first.
-        mapped: map the frames from an uncompressed copy in the folder (made once) and hold none in memory.
+        mapped: map what is large from uncompressed copies in the folder (made once) and hold none of it in memory.
 
     Raises:
         UserError: no dataset, a lost shard, or damage.
@@ -152,20 +152,17 @@ class Dataset:
             raise UserError(f"{self.folder} holds no complete shard yet; run `distill collect` to its end")
         self.records = [read_record(path) for path in self.shards]
         frame_starts = np.cumsum([0, *(record["frames"] for record in self.records)])
-        shape = (int(frame_starts[-1]), *FRAME)
-        places = [(path, slice(first, last)) for path, (first, last) in
-                  zip(self.shards, itertools.pairwise(frame_starts), strict=True)]  # fmt: skip
-
-        def fill(frames: npt.NDArray[np.uint8]) -> None:
-            for path, place in places:
-                load_shard(path, jacobian=False, frames=frames[place])
-
-        contents = [record["files"]["steps.safetensors"]["sha256"] for record in self.records]
-        self.frames = mapped_frames(self.folder, contents, shape, fill) if mapped else np.empty(shape, np.uint8)
-        parts = [
-            load_shard(path, jacobian=jacobian, verify=verify, frames=self.frames[place], decompress=not mapped)
-            for path, place in places
-        ]
+        places = {path: slice(first, last) for path, (first, last) in
+                  zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
+        self.frames = self._mapped_frames(places) if mapped else np.empty((int(frame_starts[-1]), *FRAME), np.uint8)
+        parts, scale_shape = [], None
+        for path, place in places.items():
+            frames = self.frames[place]
+            part = load_shard(path, jacobian=jacobian, verify=verify, frames=frames, decompress=not mapped)
+            if mapped and part.row_scale is not None:
+                scale_shape = part.row_scale.shape[1:]
+                part.row_scale = None  # large, and mapped below
+            parts.append(part)
         self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
         self._starts = np.cumsum([0, *map(len, parts)])
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
@@ -182,10 +179,9 @@ class Dataset:
         # A memory map costs ten times as much to index as the plain array over it.
         self.jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
         self._outgrows_memory = sum(part.nbytes for part in self.jacobians if part is not None) > memory_size() / 2
-        self.row_scale, self.gain = (
-            _joined([part.row_scale for part in parts]),
-            _joined([part.gain for part in parts]),
-        )
+        self.gain = _joined([part.gain for part in parts])
+        row_scales = _joined([part.row_scale for part in parts])
+        self.row_scale = row_scales if scale_shape is None else self._mapped_scales(scale_shape)
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -230,6 +226,26 @@ class Dataset:
                 part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
+
+    def _mapped_frames(self, places: dict[Path, slice]) -> npt.NDArray[np.uint8]:
+        def fill(frames: npt.NDArray[Any]) -> None:
+            for path, place in places.items():
+                load_shard(path, jacobian=False, frames=frames[place])
+
+        shape = (int(max(place.stop for place in places.values())), *FRAME)
+        return mapped_copy(self.folder, "frames", self._contents, shape, np.uint8, fill)
+
+    def _mapped_scales(self, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
+        def fill(row_scale: npt.NDArray[Any]) -> None:
+            for path, (first, last) in zip(self.shards, itertools.pairwise(self._starts), strict=True):
+                row_scale[first:last] = load_shard(path, jacobian=False, decompress=False).row_scale
+
+        return mapped_copy(self.folder, "row_scale", self._contents, (len(self), *shape), np.float16, fill)
+
+    @property
+    def _contents(self) -> list[str]:
+        """What the copies are copies of."""
+        return [record["files"]["steps.safetensors"]["sha256"] for record in self.records]
 
     def _places(self, index: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
         """(shard, row in it) of every state."""

@@ -1,4 +1,4 @@
-"""Arrays that do not fit in memory: an uncompressed, mapped copy of the frames, and reading ahead of their use."""
+"""Arrays that do not fit in memory: uncompressed, mapped copies of them, and reading ahead of their use."""
 
 from __future__ import annotations
 
@@ -16,36 +16,42 @@ import numpy.typing as npt
 
 from distill.files import replacing
 
-Frames = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 
 
-def mapped_frames(
-    folder: Path, contents: Sequence[str], shape: tuple[int, int, int], fill: Callable[[Frames], None]
-) -> Frames:
-    """All frames of a dataset as a memory map of ``<folder>/cache/frames-<contents>.npy``, made where it is missing.
+def mapped_copy(
+    folder: Path,
+    name: str,
+    contents: Sequence[str],
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    fill: Callable[[Array], None],
+) -> Array:
+    """One array of a whole dataset as a memory map of ``<folder>/cache/<name>-<contents>.npy``, made where missing.
 
     Args:
         folder: dataset folder.
-        contents: checksums of its shards, in order; a copy of any others is replaced.
-        shape: (P, 84, 84).
-        fill: decompresses the frames into an array.
+        name: of the array.
+        contents: checksums of the dataset's shards, in order; a copy made from any others is replaced.
+        shape: of the array.
+        dtype: of the array.
+        fill: writes the array's contents.
     """
-    name = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
-    path = folder / "cache" / f"frames-{name}.npy"
+    checksum = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
+    path = folder / "cache" / f"{name}-{checksum}.npy"
     if not _is_whole(path, shape):
         with replacing(path) as temporary:
-            frames = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            fill(frames)
-            frames.flush()
-        for old in path.parent.glob("frames-*.npy"):
+            array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+            fill(array)
+            array.flush()
+        for old in path.parent.glob(f"{name}-*.npy"):
             if old != path:
                 old.unlink()
     # Copy-on-write, because torch wants writable memory; nothing is written.
-    frames = np.load(path, mmap_mode="c")
-    return np.asarray(frames)
+    return np.asarray(np.load(path, mmap_mode="c"))
 
 
-def _is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     try:
         return bool(np.load(path, mmap_mode="r").shape == shape)
     except (OSError, ValueError):

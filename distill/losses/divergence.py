@@ -1,4 +1,4 @@
-"""Distances between the teacher's and the student's action distributions, one number per state.
+"""Distances between the teacher's and the student's outputs, one number per state.
 
 Each takes the student's and the teacher's logits, float (B, A), and returns float (B,). A
 temperature sharpens the teacher only (Rusu et al. 2016, section 3): pass ``teacher_logits / tau``.
@@ -39,6 +39,14 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
     return difference.square().mean(-1)
 
 
+def squared(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared Euclidean distance of the outputs themselves: regression, also of a single number.
+
+    The only one that is not blind to a shift of all outputs, so none for policies.
+    """
+    return (student - teacher).square().sum(-1)
+
+
 def kl_slope(student: Tensor, teacher: Tensor) -> Tensor:
     """pi_S - pi_T."""
     return F.softmax(student, -1) - F.softmax(teacher, -1)
@@ -63,12 +71,18 @@ def mse_slope(student: Tensor, teacher: Tensor) -> Tensor:
     return 2 / student.shape[-1] * (difference - difference.mean(-1, keepdim=True))
 
 
-DIVERGENCES: dict[str, Divergence] = {"kl": kl, "reverse_kl": reverse_kl, "ce": ce, "mse": mse}
+def squared_slope(student: Tensor, teacher: Tensor) -> Tensor:
+    """Twice the difference."""
+    return 2 * (student - teacher)
+
+
+DIVERGENCES: dict[str, Divergence] = {"kl": kl, "reverse_kl": reverse_kl, "ce": ce, "mse": mse, "squared": squared}
 SLOPES: dict[str, Divergence] = {
     "kl": kl_slope,
     "reverse_kl": reverse_kl_slope,
     "ce": ce_slope,
     "mse": mse_slope,
+    "squared": squared_slope,
 }
 """Gradient of each state's divergence by the student's logits, (B, A): written out, since a step that
 autograd has no part in can be compiled whole and captured in a CUDA graph."""

@@ -9,6 +9,15 @@ import torch
 from torch import Tensor, nn
 
 
+class ReCU(nn.Module):
+    """Rectified cubic unit max(0, x)^3: piecewise a polynomial, yet with two continuous derivatives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element by element."""
+        h = x.relu()
+        return h * h * h
+
+
 @dataclass(frozen=True)
 class Smooth:
     """First and second derivative of a smooth activation, as functions of the pre-activation."""
@@ -31,9 +40,18 @@ def _softplus2(a: Tensor) -> Tensor:
     return y * (1 - y)
 
 
+def _recu1(a: Tensor) -> Tensor:
+    return 3 * a.relu().square()
+
+
+def _recu2(a: Tensor) -> Tensor:
+    return 6 * a.relu()
+
+
 SMOOTH: dict[type[nn.Module], Smooth] = {
     nn.Tanh: Smooth(_tanh1, _tanh2),
     nn.Softplus: Smooth(torch.sigmoid, _softplus2),
+    ReCU: Smooth(_recu1, _recu2),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from distill.dataset import reader, store
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import ShardArrays
+from distill.dataset.schema import Identity, ShardArrays
 
 Shards = tuple[Path, list[ShardArrays]]
 INDEX = np.array([36, 0, 5, 34, 5])
@@ -39,17 +39,19 @@ def test_mapped_frames_are_the_same_frames(three_shards: Shards) -> None:
     held, mapped = Dataset(folder), Dataset(folder, mapped=True)
     np.testing.assert_array_equal(mapped.frames, held.frames)
     np.testing.assert_array_equal(mapped.stacks(INDEX), held.stacks(INDEX))
-    np.testing.assert_array_equal(mapped.jacobian(INDEX).codes, held.jacobian(INDEX).codes)
+    for field in ("codes", "scale"):
+        np.testing.assert_array_equal(getattr(mapped.jacobian(INDEX), field), getattr(held.jacobian(INDEX), field))
     assert Dataset(folder, verify=True, mapped=True).mapped
 
 
 def test_the_copy_is_made_once(three_shards: Shards) -> None:
     folder, _ = three_shards
     Dataset(folder, mapped=True)
-    (copy,) = (folder / "cache").iterdir()
-    before = copy.stat().st_mtime_ns
+    copies = list((folder / "cache").iterdir())
+    before = [copy.stat().st_mtime_ns for copy in copies]
     Dataset(folder, mapped=True)
-    assert copy.stat().st_mtime_ns == before
+    assert [copy.stat().st_mtime_ns for copy in copies] == before
+    assert len(copies) == 2  # frames and row scales
 
 
 def test_a_dataset_that_grew_gets_a_new_copy(
@@ -63,16 +65,31 @@ def test_a_dataset_that_grew_gets_a_new_copy(
     grown = Dataset(folder, mapped=True)
     assert len(grown) == 41
     np.testing.assert_array_equal(grown.frames, Dataset(folder).frames)
-    assert len(list((folder / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(grown.jacobian(INDEX).scale, Dataset(folder).jacobian(INDEX).scale)
+    assert len(list((folder / "cache").iterdir())) == 2
     np.testing.assert_array_equal(old.frames, before)  # who still uses the old copy keeps it
 
 
-def test_a_damaged_copy_is_made_again(three_shards: Shards) -> None:
+@pytest.mark.parametrize("name", ["frames", "row_scale"])
+def test_a_damaged_copy_is_made_again(three_shards: Shards, name: str) -> None:
     folder, _ = three_shards
     Dataset(folder, mapped=True)
-    (copy,) = (folder / "cache").iterdir()
+    (copy,) = (folder / "cache").glob(f"{name}-*.npy")
     copy.write_bytes(copy.read_bytes()[:5000])
-    np.testing.assert_array_equal(Dataset(folder, mapped=True).frames, Dataset(folder).frames)
+    np.testing.assert_array_equal(getattr(Dataset(folder, mapped=True), name), getattr(Dataset(folder), name))
+
+
+def test_a_dataset_without_derivatives_is_mapped_too(
+    tmp_path: Path, open_writer: Any, make_arrays: Any, facts: Any, identity: Identity
+) -> None:
+    arrays = make_arrays(9, 0)
+    arrays.jacobian = arrays.v = arrays.row_scale = arrays.gain = None
+    plain = Identity(**{**vars(identity), "jacobian": "none", "k": 0})
+    open_writer(tmp_path / "plain", identity=plain).commit(arrays, facts(1))
+    dataset = Dataset(tmp_path / "plain", mapped=True)
+    assert dataset.row_scale is None
+    assert not dataset.has_jacobian
+    np.testing.assert_array_equal(dataset.frames, arrays.frames)
 
 
 def test_nothing_is_asked_for_where_all_is_in_memory(three_shards: Shards, advice: Advice) -> None:
