@@ -11,6 +11,7 @@ from distill.envs.ale_vec import MAX_LANES
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.games import canonical_game
+from distill.progress import console
 from distill.students.nets import net_spec
 
 
@@ -24,7 +25,7 @@ def validated(config: Config) -> Config:
     seed = config.seed
     if seed == -1:
         seed = random.SystemRandom().randrange(2**30)
-        print(f"seed: {seed} (drawn)")
+        console.print(f"seed: {seed} (drawn)")
     _require(0 <= seed < 2**30, "--seed", seed, "between 0 and 2^30 - 1, or -1")
     _require(config.tau > 0, "--tau", config.tau, "positive")
     if config.preset is not None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from distill.collect.actor import Actor, Policy
 from distill.collect.label import Labeller
-from distill.collect.rollout import Rollout
+from distill.collect.play import Play
 from distill.collect.scribe import Scribe
 from distill.config import Config, fill
+from distill.crew import Crew
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
 from distill.device import pick_device
-from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
@@ -58,8 +62,7 @@ def collect(config: Config) -> Summary:
     device = pick_device(config.device)
     teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
     identity = identify(config, teacher)
-    expert = Policy(teacher.net, device)
-    actor, writer_name = _actor(config, teacher, expert)
+    make_actor, writer_name = _actors(config, teacher, device)
     folder = fill(config.collect.out, env=config.env)
     behaviour = {
         "actor": writer_name,
@@ -72,7 +75,7 @@ def collect(config: Config) -> Summary:
     described = vars(teacher.info)
     writer = DatasetWriter(folder, identity, config.collect.writer or writer_name, behaviour, dict(described))
     try:
-        return _fill(config, writer, Labeller(expert, identity), actor)
+        return _fill(config, writer, Labeller.of(teacher, identity, device), make_actor)
     finally:
         writer.close()
 
@@ -96,45 +99,50 @@ def identify(config: Config, teacher: Teacher) -> Identity:
     )
 
 
-def _actor(config: Config, teacher: Teacher, expert: Policy) -> tuple[Actor, str]:
-    """Who acts, and the name that its stream of shards gets."""
+def _actors(config: Config, teacher: Teacher, device: torch.device) -> tuple[Callable[[], Actor], str]:
+    """Who acts, made anew for every thread, and the name that its stream of shards gets."""
     c = config.collect
     if c.actor == "teacher":
-        return Actor(expert, c.behaviour, c.epsilon), "teacher"
+        return lambda: Actor(Policy(teacher.net, device), c.behaviour, c.epsilon), "teacher"
     from distill.students.folder import load_student
 
     student = load_student(c.actor)
     student.check_fits(config.env, teacher)
+
+    def make() -> Actor:
+        return Actor(
+            Policy(student.net, device), c.behaviour, c.epsilon, Policy(teacher.net, device) if c.beta else None, c.beta
+        )
+
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
-    actor = Actor(Policy(student.net, expert.device), c.behaviour, c.epsilon, expert, c.beta)
-    return actor, f"{share}-{student.fingerprint[:8]}"
+    return make, f"{share}-{student.fingerprint[:8]}"
 
 
-def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, actor: Actor) -> Summary:
+def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, make_actor: Callable[[], Actor]) -> Summary:
     c = config.collect
     summary = Summary(writer.folder, writer.writer, writer.states, 0)
     if writer.states >= c.states:
         console.print(f"{writer.folder}: writer {writer.writer!r} already has {writer.states:,} states; nothing to do")
         return summary
-    # Lane i is seeded with seed + i, so runs of one writer stride by the number of lanes.
-    seed = config.seed * 10_007 % 2**30 + len(writer.shards) * c.num_envs
-    env = AtariVec(config.env, c.num_envs, get_preset(writer.identity.preset), sticky=c.sticky)
     bar = Bar(f"collect {writer.writer}", "states", c.states, writer.states)
-    # The emulators, the actor and the scribe share the cores: half of them for each network.
-    with env, torch_threads(0.5), bar, Scribe(labeller, writer, actor.policy, config.seed) as scribe:
-        rollout = Rollout(env, actor, seed, writer.next_episode)
+    with contextlib.ExitStack() as stack:
+        # The emulators, two halves of the play and the scribe share the cores: half of them for each network.
+        stack.enter_context(torch_threads(0.5))
+        play = stack.enter_context(Play(config, writer, make_actor, stack.enter_context(Crew(2))))
+        scribe = stack.enter_context(Scribe(labeller, writer, config.seed, play.players))
+        stack.enter_context(bar)
         started, left = time.perf_counter(), c.states - writer.states
         while left > 0:
-            recording = rollout.record(min(c.shard_states, left), scribe.see)
+            recording = play.record(min(c.shard_states, left), scribe.begin())
             left -= len(recording.arrays)
             scribe.settle()  # the shard before this one: play is one shard ahead at most
-            scribe.commit(recording, {"seed": config.seed, "next_episode": rollout.next_episode})
+            scribe.commit(recording, {"seed": config.seed, "next_episode": play.next_episode})
             summary.games += recording.games
             rate = (c.states - left - summary.states) / (time.perf_counter() - started)
             bar.update(c.states - left, f"{rate:,.0f}/s, {_scores(summary.games)}")
         scribe.settle()
         summary.wall = time.perf_counter() - started
-        summary.seconds = rollout.seconds | scribe.seconds
+        summary.seconds = play.seconds | scribe.seconds
     summary.added = writer.states - summary.states
     summary.states = writer.states
     size = sum(path.stat().st_size for shard in writer.shards for path in shard.iterdir())

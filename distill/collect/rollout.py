@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,10 @@ from distill.envs.ale_vec import AtariVec, Game
 
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
+See = Callable[[Obs, Mask], None]
+"""Called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a live buffer, and which of
+these states are recorded, bool (N,)."""
+COLUMNS = ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
 
 
 @dataclass
@@ -51,36 +55,46 @@ class Rollout:
         env: the games; reset here.
         actor: who acts.
         seed: seeds the games and the actor.
-        first_episode: number of the first game; the others follow.
+        first_episode: number of the first game.
+        stride: from one game's number to the next one's.
+        check: called between steps; what it raises ends the play.
     """
 
-    def __init__(self, env: AtariVec, actor: Actor, seed: int, first_episode: int = 0) -> None:
-        self.env, self.actor = env, actor
+    def __init__(
+        self,
+        env: AtariVec,
+        actor: Actor,
+        seed: int,
+        first_episode: int = 0,
+        stride: int = 1,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.env, self.actor, self._stride, self._check = env, actor, stride, check
         self._rng = np.random.default_rng([seed, 1])
         self._obs = env.reset(seed)
         lanes = env.num_envs
         self._acting = np.ones(lanes, bool)
         self._fresh = np.ones(lanes, bool)
-        self._episode = np.arange(lanes) + first_episode
-        self.next_episode = first_episode + lanes
+        self.next_episode = first_episode
+        self._episode = self._number(lanes)
         self._t = np.zeros(lanes, np.int64)
         self.seconds = {"env": 0.0, "actor": 0.0}
 
-    def record(self, states: int, see: Callable[[Obs, Mask], None] = lambda obs, keep: None) -> Recording:
+    def record(self, states: int, see: See = lambda obs, keep: None) -> Recording:
         """Play until exactly ``states`` states are recorded.
 
         Steps that the environment's script chose, and terminal frames, are never recorded.
 
         Args:
             states: how many.
-            see: called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a
-                live buffer, and which of these states are recorded, bool (N,).
+            see: called at every step.
         """
         context = self._obs[:, : STACK - 1].copy()
         rows: list[_Row] = []
         games: list[Game] = []
         left = states
         while left > 0:
+            self._check()
             keep = self._acting & (np.cumsum(self._acting) <= left)
             left -= int(keep.sum())
             row, ended = self._advance(keep, see)
@@ -89,7 +103,7 @@ class Rollout:
         arrays, order = _lane_by_lane(rows, context)
         return Recording(arrays, order, games)
 
-    def _advance(self, keep: Mask, see: Callable[[Obs, Mask], None]) -> tuple[_Row, list[Game]]:
+    def _advance(self, keep: Mask, see: See) -> tuple[_Row, list[Game]]:
         frame = self._obs[:, -1].copy()
         fresh, episode, t = self._fresh, self._episode.copy(), self._t.copy()
         started = time.perf_counter()
@@ -104,10 +118,27 @@ class Rollout:
         over = step.terminated | step.truncated
         self._t += 1
         self._t[over] = 0
-        self._episode[over] = self.next_episode + np.arange(over.sum())
-        self.next_episode += int(over.sum())
+        self._episode[over] = self._number(int(over.sum()))
         self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
         return row, step.games
+
+    def _number(self, games: int) -> npt.NDArray[np.int64]:
+        """Numbers for so many new games."""
+        first, self.next_episode = self.next_episode, self.next_episode + self._stride * games
+        return np.arange(first, self.next_episode, self._stride)
+
+
+def joined(recordings: Sequence[Recording]) -> Recording:
+    """One recording of all the states of several, one recording after the other."""
+    if len(recordings) == 1:
+        return recordings[0]
+    arrays = [recording.arrays for recording in recordings]
+    frames = np.cumsum([0, *(len(part.frames) for part in arrays)])
+    states = np.cumsum([0, *(len(part) for part in arrays)])
+    columns = {name: np.concatenate([getattr(part, name) for part in arrays]) for name in ("frames", *COLUMNS)}
+    pos = np.concatenate([part.pos + start for part, start in zip(arrays, frames, strict=False)])
+    order = np.concatenate([part.order + start for part, start in zip(recordings, states, strict=False)])
+    return Recording(ShardArrays(pos=pos, **columns), order, [game for part in recordings for game in part.games])
 
 
 def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> tuple[ShardArrays, npt.NDArray[np.int64]]:
@@ -136,10 +167,7 @@ def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> tuple[Sha
             pos.append(length + STACK - 1 + np.arange(len(steps)))
             length += STACK - 1 + len(steps)
         order.append((lane, kept))
-    columns = {
-        name: np.concatenate([table[name][lane, kept] for lane, kept in order])
-        for name in ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
-    }
+    columns = {name: np.concatenate([table[name][lane, kept] for lane, kept in order]) for name in COLUMNS}
     played = np.cumsum(table["keep"].T).reshape(table["keep"].T.shape).T - 1
     arrays = ShardArrays(
         frames=np.concatenate(frames),

@@ -1,8 +1,9 @@
-"""Labelling and writing in a thread of their own, while the games go on."""
+"""Labels of what is played, and a thread that writes shards while the games go on."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -17,27 +18,67 @@ from distill.dataset.writer import DatasetWriter
 
 BATCH = 256
 """States labelled at once."""
-AHEAD = 8
-"""Batches that play may be ahead of labelling: what bounds the memory."""
+
+
+class Notes:
+    """The states that one half of the games plays for a shard, and their labels.
+
+    Labels are made in the thread that plays: meanwhile the other half plays on.
+
+    Args:
+        labeller: what the teacher says.
+        player: whose actions are played; where that is the teacher, its forward pass is not made twice.
+        generator: draws the projections.
+    """
+
+    def __init__(self, labeller: Labeller, player: Policy, generator: torch.Generator) -> None:
+        self._labeller, self._player, self._generator = labeller, player, generator
+        self._teacher_plays = player.net is labeller.policy.net
+        self._seen: list[Seen] = []
+        self._count = 0
+        self.labels: list[Labels] = []
+        self.seconds = 0.0
+
+    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_]) -> None:
+        """Note the states of one step that are recorded, right after the player acted on them."""
+        if not keep.any():
+            return
+        if self._teacher_plays:
+            seen = Seen(self._player.tape, None if keep.all() else torch.from_numpy(np.flatnonzero(keep)), None)
+        else:
+            seen = Seen(None, None, obs[keep])
+        self._seen.append(seen)
+        self._count += int(keep.sum())
+        if self._count >= BATCH:
+            self.label()
+
+    def label(self) -> None:
+        """Label what was seen since the last time."""
+        if not self._seen:
+            return
+        started = time.perf_counter()
+        self.labels.append(self._labeller.label(self._seen, self._generator))
+        self.seconds += time.perf_counter() - started
+        self._seen, self._count = [], 0
 
 
 class Scribe:
-    """Labels states as they are played, and commits shards.
+    """Has states labelled as they are played, and commits shards in a thread of its own.
 
     Args:
         labeller: what the teacher says.
         writer: where it goes.
-        player: whose actions are played; where that is the teacher, its forward pass is not made twice.
-        seed: seeds the projections, with the shard's number.
+        seed: seeds the projections, with the numbers of shard and half.
+        players: whose actions are played, half by half.
     """
 
-    def __init__(self, labeller: Labeller, writer: DatasetWriter, player: Policy, seed: int) -> None:
-        self.labeller, self.writer, self._player, self._seed = labeller, writer, player, seed
+    def __init__(self, labeller: Labeller, writer: DatasetWriter, seed: int, players: Sequence[Policy]) -> None:
+        self.labeller, self.writer, self._seed, self._players = labeller, writer, seed, players
         self.seconds = {"label": 0.0, "write": 0.0}
         self._pool = ThreadPoolExecutor(1)
         self._shard: Future[None] | None = None
         self._number = len(writer.shards)
-        self._start_shard()
+        self._notes: list[Notes] = []
 
     def __enter__(self) -> Scribe:
         return self
@@ -45,54 +86,34 @@ class Scribe:
     def __exit__(self, *exc: object) -> None:
         self._pool.shutdown()  # a shard that was played whole is still written
 
-    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_]) -> None:
-        """Note the states of one step that are recorded, right after the player acted on them."""
-        if not keep.any():
-            return
-        if self._player is self.labeller.policy:
-            seen = Seen(self._player.tape, None if keep.all() else torch.from_numpy(np.flatnonzero(keep)), None)
-        else:
-            seen = Seen(None, None, obs[keep])
-        self._seen.append(seen)
-        self._count += int(keep.sum())
-        if self._count >= BATCH:
-            self._label()
+    def begin(self) -> list[Notes]:
+        """Begin a shard: each half of the games takes its own notes."""
+        drawn = [np.random.default_rng([self._seed, self._number, half]) for half in range(len(self._players))]
+        self._notes = [
+            Notes(self.labeller, player, torch.Generator().manual_seed(int(rng.integers(2**62))))
+            for player, rng in zip(self._players, drawn, strict=True)
+        ]
+        self._number += 1
+        return self._notes
 
     def commit(self, recording: Recording, facts: dict[str, Any]) -> None:
-        """Write the states seen since the last call as one shard; returns before that is done."""
-        if self._seen:
-            self._label()
-        self._shard = self._pool.submit(self._finish, recording, self._blocks, facts)
-        self._number += 1
-        self._start_shard()
+        """Write what was recorded since ``begin`` as one shard; returns before that is done.
+
+        Args:
+            recording: all halves' states, one half after the other.
+            facts: what the shard's record says besides.
+        """
+        self.seconds["label"] += sum(notes.seconds for notes in self._notes) / len(self._notes)
+        labels = [part for notes in self._notes for part in notes.labels]
+        self._shard = self._pool.submit(self._write, recording, labels, facts)
 
     def settle(self) -> None:
         """Wait for the last commit; raises what went wrong in it."""
         if self._shard is not None:
             self._shard.result()
 
-    def _start_shard(self) -> None:
-        entropy = np.random.default_rng([self._seed, self._number]).integers(2**62)
-        self._generator = torch.Generator().manual_seed(int(entropy))
-        self._seen: list[Seen] = []
-        self._blocks: list[Future[Labels]] = []
-        self._count = 0
-
-    def _label(self) -> None:
-        if len(self._blocks) >= AHEAD:
-            self._blocks[-AHEAD].result()
-        self._blocks.append(self._pool.submit(self._timed_label, self._seen, self._generator))
-        self._seen, self._count = [], 0
-
-    def _timed_label(self, block: list[Seen], generator: torch.Generator) -> Labels:
+    def _write(self, recording: Recording, labels: Sequence[Labels], facts: dict[str, Any]) -> None:
         started = time.perf_counter()
-        labels = self.labeller.label(block, generator)
-        self.seconds["label"] += time.perf_counter() - started
-        return labels
-
-    def _finish(self, recording: Recording, blocks: list[Future[Labels]], facts: dict[str, Any]) -> None:
-        started = time.perf_counter()
-        labels = [block.result() for block in blocks]  # done: one thread takes one task after the other
         projected = self.labeller.identity.jacobian == "projected"
         square_sum = fill(recording.arrays, labels, recording.order, projected=projected)
         games = [{"score": game.score, "length": game.length} for game in recording.games]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from distill.collect.actor import Actor, Policy
+from distill.crew import Crew, halves
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import Preset
 from distill.evaluate.protocol import Protocol
@@ -48,47 +48,46 @@ def play(
     """
     num_envs = min(num_envs, games)
     quota = games // num_envs
-    actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
-    # Two halves in turn: while the agent looks at one, the emulators of the other run.
-    sizes = [size for size in (num_envs - num_envs // 2, num_envs // 2) if size]
-    with torch_threads(0.5), contextlib.ExitStack() as stack:
-        halves = []
-        for number, size in enumerate(sizes):
-            env = stack.enter_context(AtariVec(game, size, preset, sticky=protocol.sticky))
-            rng = np.random.default_rng([seed, 6, number])
-            halves.append(_Half(env, actor, quota, seed, number * sizes[0], rng))
-        while any(half.busy.any() for half in halves):
-            for half in halves:
-                half.turn(on_game)
-    return [ended for half in halves for lane in half.played for ended in lane]
+    lock = threading.Lock()
+
+    def report(ended: Game) -> None:
+        with lock:
+            on_game(ended)
+
+    def half(lanes: range) -> list[list[Game]]:
+        actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
+        with AtariVec(game, len(lanes), preset, sticky=protocol.sticky) as env:
+            return _play_lanes(env, actor, quota, seed, lanes, report, crew.check)
+
+    net.to(device)
+    with torch_threads(0.5), Crew(2) as crew:
+        return [ended for played in crew.map(half, halves(num_envs)) for lane in played for ended in lane]
 
 
-class _Half:
-    """The lanes from ``first`` on, with a random stream of their own."""
-
-    def __init__(
-        self, env: AtariVec, actor: Actor, quota: int, seed: int, first: int, rng: np.random.Generator
-    ) -> None:
-        self.env, self.actor, self.quota, self.first, self.rng = env, actor, quota, first, rng
-        self.played: list[list[Game]] = [[] for _ in range(env.num_envs)]
-        self.busy = np.ones(env.num_envs, bool)
-        self._act(env.reset(seed + first))
-
-    def turn(self, on_game: Callable[[Game], None]) -> None:
-        """Take what the emulators give and send them the next actions."""
-        if not self.busy.any():
-            return
-        step = self.env.recv()
+def _play_lanes(
+    env: AtariVec,
+    actor: Actor,
+    quota: int,
+    seed: int,
+    lanes: range,
+    on_game: Callable[[Game], None],
+    check: Callable[[], None],
+) -> list[list[Game]]:
+    """The first ``quota`` games of each of these lanes; ``check`` is called between steps."""
+    rng = np.random.default_rng([seed, 6, lanes.start])
+    played: list[list[Game]] = [[] for _ in lanes]
+    busy = np.ones(len(lanes), bool)
+    obs = env.reset(seed + lanes.start)
+    while busy.any():
+        check()
+        actions = np.zeros(len(lanes), np.int64)
+        actions[busy] = actor.act(obs[busy], rng)
+        step = env.step(actions)
+        obs = step.obs
         for ended in step.games:
-            if self.busy[ended.lane]:
-                game = replace(ended, lane=self.first + ended.lane)
-                self.played[ended.lane].append(game)
-                self.busy[ended.lane] = len(self.played[ended.lane]) < self.quota
+            if busy[ended.lane]:
+                game = replace(ended, lane=lanes[ended.lane])
+                played[ended.lane].append(game)
+                busy[ended.lane] = len(played[ended.lane]) < quota
                 on_game(game)
-        if self.busy.any():
-            self._act(step.obs)
-
-    def _act(self, obs: npt.NDArray[np.uint8]) -> None:
-        actions = np.zeros(len(obs), np.int64)
-        actions[self.busy] = self.actor.act(obs[self.busy], self.rng)
-        self.env.send(actions)
+    return played

@@ -18,6 +18,7 @@ from distill.errors import UserError, first_line
 from distill.evaluate.fidelity import Fidelity
 from distill.files import write_bytes
 from distill.progress import console
+from distill.train.team import Team
 
 
 @dataclass
@@ -76,12 +77,24 @@ class Saver:
 
     Half an optimizer step must not be saved, so the first Ctrl-C only asks: ``check`` raises it
     between steps. A second one stops at once and saves nothing.
+
+    Args:
+        folder: the run, or None to write nothing: another process does.
+        model: with the optimizer, what is saved.
+        optimizer: of the model.
+        progress: where the run stands; changed by the loop.
+        config: kept in every checkpoint.
     """
 
     def __init__(
-        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config
+        self,
+        folder: Path | None,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        config: Config,
     ) -> None:
-        self.folder, self.progress = folder / "checkpoints", progress
+        self.folder, self.progress = folder, progress
         self._parts = (model, optimizer)
         self._config = config.to_dict()
         self._asked = False
@@ -89,7 +102,8 @@ class Saver:
 
     def save(self, name: str) -> None:
         """Write ``name.pt``."""
-        save_checkpoint(self.folder / f"{name}.pt", *self._parts, self.progress, self._config)
+        if self.folder is not None:
+            save_checkpoint(self.folder / "checkpoints" / f"{name}.pt", *self._parts, self.progress, self._config)
 
     def judge(self, scores: Fidelity) -> None:
         """Keep the weights if they are the best so far."""
@@ -100,9 +114,9 @@ class Saver:
         else:
             self.progress.bad_validations += 1
 
-    def check(self) -> None:
-        """Call between steps: raises KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._asked:
+    def check(self, team: Team) -> None:
+        """Call between steps: raises KeyboardInterrupt, in all processes at once, if Ctrl-C was pressed."""
+        if team.any(self._asked):
             self._asked = False
             raise KeyboardInterrupt
 

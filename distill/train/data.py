@@ -82,16 +82,20 @@ class Loader:
         self.online = teacher is not None
         self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
 
-    def load(self, index: Index, step: int, *, derivatives: bool = True) -> Batch:
-        """The states ``index``; ``step`` seeds fresh projections."""
-        states = self.source.states(index, derivatives=derivatives and not self.online)
-        return Batch(index, states.obs, states.logits, self._targets(states, step) if derivatives else None)
+    def load(self, index: Index, step: int, *, derivatives: bool = True, share: slice = slice(None)) -> Batch:
+        """The states ``index[share]``; ``step`` seeds fresh projections, which are drawn for all of ``index``."""
+        mine = index[share]
+        states = self.source.states(mine, derivatives=derivatives and not self.online)
+        targets = self._targets(states, index, step, share) if derivatives else None
+        return Batch(mine, states.obs, states.logits, targets)
 
-    def _targets(self, states: States, step: int) -> Targets:
+    def _targets(self, states: States, index: Index, step: int, share: slice) -> Targets:
         o, space = self.objective, self.dataset.identity.space
         if self._teacher is not None:
             generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
-            v = sample(o.law, states.logits / o.temperature, o.k, generator, zero_sum=space == "logits")
+            logits = torch.from_numpy(self.dataset.logits[index])
+            v = sample(o.law, logits / o.temperature, o.k, generator, zero_sum=space == "logits")[share]
+            v = v.to(self.device)
             seeds = torch.stack([cotangent(space, states.logits, v[:, k]) for k in range(o.k)], 1)
             return Targets(v, self._teacher.vjp(states.obs, seeds)[1])
         assert states.codes is not None
@@ -116,8 +120,10 @@ class Loader:
         return total / len(chosen) / temperature**2
 
 
-def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool) -> Iterator[Batch]:
-    """Batches ``first`` .. ``last - 1``.
+def batches(
+    loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool, share: slice = slice(None)
+) -> Iterator[Batch]:
+    """Batches ``first`` .. ``last - 1``, or this process's share of them.
 
     What must be sent to a GPU is made and sent in the background while the last batch is used. On a CPU a
     second thread would only take the cores from the step, so a batch is made in between; what is not in
@@ -125,7 +131,7 @@ def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivati
     """
 
     def load(step: int) -> Batch:
-        return loader.load(sampler.batch(step), step, derivatives=derivatives)
+        return loader.load(sampler.batch(step), step, derivatives=derivatives, share=share)
 
     streamed = isinstance(loader.source, Streamed)
     if streamed and loader.device.type == "cuda":
@@ -140,5 +146,5 @@ def batches(loader: Loader, sampler: Sampler, first: int, last: int, *, derivati
     for step in range(first, last):
         batch = load(step)
         if streamed and step + 1 < last:
-            loader.dataset.ask_for(sampler.batch(step + 1), derivatives=derivatives)
+            loader.dataset.ask_for(sampler.batch(step + 1)[share], derivatives=derivatives)
         yield batch

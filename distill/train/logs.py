@@ -22,14 +22,19 @@ from distill.train.source import Index
 
 
 class TrainLog:
-    """Writes a run's events; points after ``step`` of an earlier, killed process are dropped."""
+    """Writes a run's events; points after ``step`` of an earlier, killed process are dropped.
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+    Args:
+        folder: the run, or None to write nothing: another process does.
+        step: the last one that counts.
+    """
+
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=step + 1)
         self._last = (time.perf_counter(), step)
 
-    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float) -> None:
-        """Training losses of one batch, and speed since the last call."""
+    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float, states: int) -> None:
+        """Training losses of one batch, and speed since the last call, in batches of so many states."""
         now, (then, before) = time.perf_counter(), self._last
         self._last = (now, step)
         self._scalars(
@@ -41,7 +46,7 @@ class TrainLog:
                 "train/jacobian_weight": weight,
                 "train/grad_norm": float(norm),
                 "train/learning_rate": lr,
-                "time/fps": (step - before) * len(losses.logits) / (now - then),
+                "time/fps": (step - before) * states / (now - then),
             },
         )
 
@@ -49,11 +54,12 @@ class TrainLog:
         """Fidelity on held-out games."""
         values = {f"val/{name}": value for name, value in vars(scores).items() if value is not None}
         self._scalars(step, values)
-        self._writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
 
     def saliency(self, step: int, net: nn.Module, engine: Engine | None, loader: Loader, index: Index) -> None:
         """Newest frame, teacher's and student's |J^T v| side by side, for four held-out states."""
-        if not loader.dataset.has_jacobian:
+        if not loader.dataset.has_jacobian or self._writer is None:
             return
         chosen = index[np.linspace(0, len(index) - 1, 4).astype(int)]
         batch = loader.load(chosen, 0)
@@ -69,6 +75,8 @@ class TrainLog:
 
     def hparams(self, config: Config, metrics: dict[str, Any]) -> None:
         """One row in TensorBoard's HPARAMS tab."""
+        if self._writer is None:
+            return
         o, t = config.objective, config.train
         settings = {"student": config.student.name, "seed": config.seed, "batch_size": t.batch_size,
                     "learning_rate": t.learning_rate, **vars(o)}  # fmt: skip
@@ -79,9 +87,12 @@ class TrainLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            return
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
 

@@ -8,27 +8,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
-from distill.dataset.split import by_random_games, split_by_episode
 from distill.device import arithmetic, pick_device
 from distill.errors import UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
-from distill.losses.sobolev import Losses, Objective
+from distill.losses.engine import Engine
+from distill.losses.sobolev import Losses
 from distill.progress import Bar, console, print_table
-from distill.students.folder import is_student, load_student, save_student
-from distill.students.nets import AtariCNN, NetSpec, count_parameters, net_spec
+from distill.students.folder import is_student, save_student
+from distill.students.nets import AtariCNN, count_parameters
 from distill.train.checkpoint import Progress, Saver, load_checkpoint
 from distill.train.data import Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
-from distill.train.source import Index, make_source
+from distill.train.setup import check_dataset, make_loader, make_objective, make_student, total_steps, training_split
+from distill.train.source import Index
 from distill.train.step import make_engine, make_step
+from distill.train.team import Team
 from distill.validate import validated
 
 
@@ -46,8 +47,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     Raises:
         UserError: bad settings or data, or the loss became NaN or infinite.
     """
-    config = validated(config)
-    device = pick_device(config.device)
+    team = Team.join()
+    config = team.agree(validated(config) if team.main else config)
+    device = team.device(pick_device(config.device))
     dtype = arithmetic(device, config.train.precision)
     dataset = Dataset(
         fill(config.train.data, env=config.env), verify=config.train.verify, mapped=config.train.hold_data == "disk"
@@ -57,7 +59,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     train_index, val_index = training_split(config, dataset)
     torch.manual_seed(config.seed)
     model = (net or make_student(config, dataset)).to(device)
-    folder, resuming = open_run(config)
+    sampler = Sampler(train_index, config.train.batch_size, config.seed)
+    share = team.share(sampler.batch_size)
+    folder, resuming = team.agree(open_run(config) if team.main else (Path(), False))
     if is_student(folder):
         console.print(f"{folder}: already trained; nothing to do")
         return folder
@@ -65,7 +69,6 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     engine = make_engine(model, dtype) if config.train.engine == "fast" else None
     compute_gradient = make_step(model, engine, cuda_graph=config.train.cuda_graph)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
-    sampler = Sampler(train_index, config.train.batch_size, config.seed)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0
     progress = Progress(train_states=len(train_index))
@@ -78,14 +81,14 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     objective = make_objective(config, dataset, progress.jacobian_scale)
     describe(config, dataset, model, train_index, val_index, total, sampler)
 
-    log = TrainLog(folder, progress.step)
-    saver = Saver(folder, model, optimizer, progress, config)
+    log = TrainLog(folder if team.main else None, progress.step)
+    saver = Saver(folder if team.main else None, model, optimizer, progress, config)
     clock = time.perf_counter() - progress.seconds
     last = progress.step if out_of_patience(config, progress) else total
-    stream = batches(loader, sampler, progress.step, last, derivatives=with_jacobian)
+    stream = batches(loader, sampler, progress.step, last, derivatives=with_jacobian, share=share)
     with log, saver, Bar(f"train {objective_name(config.objective)}", "steps", total, progress.step) as bar:
         for batch in stream:
-            saver.check()
+            saver.check(team)
             step = progress.step
             lr = learning_rate(step, total, config.train.learning_rate, config.train.warmup)
             weight = jacobian_weight(step, total, config.objective.jacobian_weight, config.objective.jacobian_schedule)
@@ -93,6 +96,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             losses = compute_gradient(batch.obs, batch.logits, batch.targets, weight, objective)
+            losses = team.average(model.parameters(), losses)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.max_grad_norm or float("inf"))
             _stop_if_not_finite(norm, losses, step, batch.index, folder)
             optimizer.step()
@@ -100,10 +104,10 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
             progress.seconds = time.perf_counter() - clock
 
             if progress.step % config.train.log_every == 0:
-                log.train(progress.step, losses, norm, lr, weight)
+                log.train(progress.step, losses, norm, lr, weight, sampler.batch_size)
                 bar.update(progress.step, f"loss {float(losses.total):.4f}")
             if progress.step % config.train.val_every == 0 or progress.step == total:
-                scores = fidelity(model, engine, loader, val_index, config.objective.temperature)
+                scores = score(team, model, engine, loader, val_index, config.objective.temperature)
                 _stop_if_diverged(scores, progress.step, folder)
                 saver.judge(scores)
                 log.validation(progress.step, scores)
@@ -114,81 +118,20 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
                 saver.save("last")
         bar.stop()
         saver.save("last")
-        log.saliency(progress.step, model, engine, loader, val_index)
-        return finish(config, folder, dataset, loader, val_index, model, progress, log)
+        if team.main:
+            log.saliency(progress.step, model, engine, loader, val_index)
+            finish(config, folder, dataset, loader, val_index, model, progress, log)
+        return team.agree(folder)  # no one leaves before the student is written
 
 
-def check_dataset(config: Config, dataset: Dataset) -> None:
-    """Refuse data of another game, or without the derivatives that the objective asks for."""
-    identity, o = dataset.identity, config.objective
-    if identity.game != config.env:
-        raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
-    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and not dataset.has_jacobian:
-        raise UserError(
-            f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
-            "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
-        )
-    if o.jacobian_weight > 0 and o.temperature != 1 and identity.space != "logits":
-        raise UserError(
-            f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
-            f"stores those of {identity.space}; use temperature 1 or collect with --collect.space=logits"
-        )
-
-
-def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loader:
-    """A loader with the teacher at hand where fresh derivatives are asked for."""
-    teacher = None
-    if config.objective.jacobian_targets == "online" and config.objective.jacobian_weight > 0:
-        from teachers.load import load_teacher
-
-        teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
-        if teacher.info.fingerprint != dataset.identity.teacher:
-            raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
-    source = make_source(dataset, device, config.train.hold_data, derivatives=teacher is None)
-    return Loader(dataset, config.objective, device, config.seed, teacher, source)
-
-
-def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
-    """Training and validation states: whole games apart, each at most as many as asked for."""
-    train_index, val_index = split_by_episode(dataset, config.train.val_fraction, config.seed)
-    if config.train.states is not None:
-        if config.train.states > len(train_index):
-            raise UserError(
-                f"--train.states={config.train.states} but {dataset.folder} has {len(train_index)} training states"
-            )
-        train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
-    chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
-    return train_index, np.sort(chosen)
-
-
-def make_student(config: Config, dataset: Dataset) -> AtariCNN:
-    """The student that the config describes, with fresh or given weights."""
-    named, s = net_spec(config.student.name), config.student
-    convs = named.convs if s.convs is None else tuple((int(c), int(k), int(st)) for c, k, st in s.convs)
-    hidden = named.hidden if s.hidden is None else tuple(s.hidden)
-    net = AtariCNN(NetSpec(convs, hidden, s.activation), dataset.logits.shape[1])
-    if s.init is not None:
-        start = load_student(s.init)
-        identity = dataset.identity
-        if (start.facts["game"], start.facts["preset_hash"]) != (identity.game, identity.preset_hash):
-            raise UserError(f"--student.init={s.init} plays another game or preset than {dataset.folder}")
-        if start.net.spec != net.spec or start.net.num_actions != net.num_actions:
-            raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
-        net.load_state_dict(start.net.state_dict())
-    return net
-
-
-def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
-    """The objective with its normaliser s."""
-    o = config.objective
-    return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
-
-
-def total_steps(config: Config, sampler: Sampler) -> int:
-    """Optimizer steps in all: ``train.epochs`` wins over ``train.steps``."""
-    if config.train.epochs is None:
-        return config.train.steps
-    return max(1, round(config.train.epochs * sampler.steps_per_epoch))
+def score(
+    team: Team, model: nn.Module, engine: Engine | None, loader: Loader, val_index: Index, temperature: float
+) -> Fidelity:
+    """Fidelity on the held-out states, known to every process."""
+    scores = fidelity(model, engine, loader, val_index, temperature) if team.main else None
+    found = team.agree(scores)
+    assert found is not None
+    return found
 
 
 def out_of_patience(config: Config, progress: Progress) -> bool:
@@ -210,7 +153,7 @@ def describe(
 def finish(
     config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
     progress: Progress, log: TrainLog,
-) -> Path:  # fmt: skip
+) -> None:  # fmt: skip
     """Score the best weights once more and write the student folder."""
     device = next(model.parameters()).device
     model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt", device)["model"])
@@ -222,7 +165,6 @@ def finish(
     rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
-    return folder
 
 
 def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""From settings and a dataset to what the training loop needs: batches, split, student, objective."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from distill.config import Config
+from distill.dataset.reader import Dataset
+from distill.dataset.split import by_random_games, split_by_episode
+from distill.errors import UserError
+from distill.losses.sobolev import Objective
+from distill.students.folder import load_student
+from distill.students.nets import AtariCNN, NetSpec, net_spec
+from distill.train.data import Loader, Sampler
+from distill.train.source import Index, make_source
+
+
+def check_dataset(config: Config, dataset: Dataset) -> None:
+    """Refuse data of another game, or without the derivatives that the objective asks for."""
+    identity, o = dataset.identity, config.objective
+    if identity.game != config.env:
+        raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
+    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and not dataset.has_jacobian:
+        raise UserError(
+            f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
+            "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
+        )
+    if o.jacobian_weight > 0 and o.temperature != 1 and identity.space != "logits":
+        raise UserError(
+            f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
+            f"stores those of {identity.space}; use temperature 1 or collect with --collect.space=logits"
+        )
+
+
+def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loader:
+    """A loader with the teacher at hand where fresh derivatives are asked for."""
+    teacher = None
+    if config.objective.jacobian_targets == "online" and config.objective.jacobian_weight > 0:
+        from teachers.load import load_teacher
+
+        teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+        if teacher.info.fingerprint != dataset.identity.teacher:
+            raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
+    source = make_source(dataset, device, config.train.hold_data, derivatives=teacher is None)
+    return Loader(dataset, config.objective, device, config.seed, teacher, source)
+
+
+def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
+    """Training and validation states: whole games apart, each at most as many as asked for."""
+    train_index, val_index = split_by_episode(dataset, config.train.val_fraction, config.seed)
+    if config.train.states is not None:
+        if config.train.states > len(train_index):
+            raise UserError(
+                f"--train.states={config.train.states} but {dataset.folder} has {len(train_index)} training states"
+            )
+        train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
+    chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
+    return train_index, np.sort(chosen)
+
+
+def make_student(config: Config, dataset: Dataset) -> AtariCNN:
+    """The student that the config describes, with fresh or given weights."""
+    named, s = net_spec(config.student.name), config.student
+    convs = named.convs if s.convs is None else tuple((int(c), int(k), int(st)) for c, k, st in s.convs)
+    hidden = named.hidden if s.hidden is None else tuple(s.hidden)
+    net = AtariCNN(NetSpec(convs, hidden, s.activation), dataset.logits.shape[1])
+    if s.init is not None:
+        start = load_student(s.init)
+        identity = dataset.identity
+        if (start.facts["game"], start.facts["preset_hash"]) != (identity.game, identity.preset_hash):
+            raise UserError(f"--student.init={s.init} plays another game or preset than {dataset.folder}")
+        if start.net.spec != net.spec or start.net.num_actions != net.num_actions:
+            raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
+        net.load_state_dict(start.net.state_dict())
+    return net
+
+
+def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
+    """The objective with its normaliser s."""
+    o = config.objective
+    return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
+
+
+def total_steps(config: Config, sampler: Sampler) -> int:
+    """Optimizer steps in all: ``train.epochs`` wins over ``train.steps``."""
+    if config.train.epochs is None:
+        return config.train.steps
+    return max(1, round(config.train.epochs * sampler.steps_per_epoch))

@@ -1,0 +1,96 @@
+"""Several processes that train one student together, as ``torchrun`` starts them.
+
+Each takes its share of every batch and all take the same step: what comes out is what one process would get from
+the whole batch (the semantics of DistributedDataParallel, for gradients that autograd did not make).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from distill.errors import UserError
+from distill.losses.sobolev import Losses
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """A process's place in its team; alone where nobody started several."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    world: int = 1
+    """Processes."""
+
+    @staticmethod
+    def join() -> Team:
+        """The team that ``torchrun``'s environment names (RANK, WORLD_SIZE)."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return Team()
+        if not dist.is_initialized():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            atexit.register(dist.destroy_process_group)
+        return Team(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def main(self) -> bool:
+        """The one that validates, prints and writes."""
+        return self.rank == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """``cuda`` without a number is this process's own GPU (LOCAL_RANK)."""
+        if self.world == 1 or device.type != "cuda" or device.index is not None:
+            return device
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own)
+        return own
+
+    def share(self, batch_size: int) -> slice:
+        """Which rows of every batch are this process's.
+
+        Raises:
+            UserError: the batch cannot be shared equally, so that the mean of means would not be the mean.
+        """
+        if batch_size % self.world:
+            raise UserError(f"a batch of {batch_size} states cannot be shared by {self.world} processes equally")
+        return slice(self.rank, None, self.world)
+
+    def agree(self, value: T) -> T:
+        """The main process's value, everywhere."""
+        if self.world == 1:
+            return value
+        holder = [value]
+        dist.broadcast_object_list(holder)
+        return holder[0]
+
+    def any(self, flag: bool) -> bool:
+        """True everywhere where it is true anywhere."""
+        if self.world == 1:
+            return flag
+        count = torch.tensor([int(flag)])
+        dist.all_reduce(count)
+        return bool(count)
+
+    def average(self, parameters: Iterable[nn.Parameter], losses: Losses) -> Losses:
+        """Replace gradients by their mean over all processes, in one message; returns the mean losses."""
+        if self.world == 1:
+            return losses
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        scalars = [losses.total, losses.divergence, losses.jacobian]
+        flat = torch.cat([part.flatten().float() for part in (*gradients, *scalars)])
+        dist.all_reduce(flat)
+        flat /= self.world
+        parts = torch.split(flat, [part.numel() for part in (*gradients, *scalars)])
+        for gradient, mean in zip(gradients, parts, strict=False):
+            gradient.copy_(mean.view_as(gradient))
+        total, divergence, jacobian = (part.squeeze(0) for part in parts[-3:])
+        return replace(losses, total=total, divergence=divergence, jacobian=jacobian)

@@ -1,0 +1,84 @@
+"""Two processes that ``torchrun`` starts train the student that one process trains on the whole batches."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.config import Config
+from distill.errors import UserError
+from distill.train.loop import train
+from distill.train.team import Team
+
+
+def torchrun(config: Config, folder: Path, *, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run ``distill train`` with a config as ``torchrun`` would."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(yaml.safe_dump(_plain(config.to_dict())))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, "-m", "distill.cli", "train", "--config", str(path)],
+        capture_output=True, text=True, timeout=300, env=environment,
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def losses(run: Path) -> list[float]:
+    events = EventAccumulator(str(run)).Reload()
+    return [event.value for event in events.Scalars("train/loss")]
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"jacobian_weight": 0.05},
+        {"jacobian_weight": 0.05, "jacobian_targets": "online", "law": "fisher", "k": 2},
+    ],
+    ids=["stored", "online"],
+)
+def test_two_processes_train_as_one_does(
+    quick: Callable[..., Config], tmp_path: Path, objective: dict[str, Any]
+) -> None:
+    alone = train(quick("alone", objective=objective))
+    ended = torchrun(quick("team", objective=objective), tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert len(re.findall("trained kl-sobolev", ended.stdout)) == 1  # one of them speaks
+    team = tmp_path / "team"
+    one, two = (torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (alone, team))
+    assert one["progress"]["step"] == two["progress"]["step"] == 12
+    for name, weight in one["model"].items():
+        torch.testing.assert_close(two["model"][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    assert losses(team) == pytest.approx(losses(alone), rel=1e-4)
+    assert (team / "student").is_dir()
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(quick: Callable[..., Config], tmp_path: Path) -> None:
+    ended = torchrun(quick("team", train={"batch_size": 15}), tmp_path)
+    assert ended.returncode != 0
+    assert "error: a batch of 15 states cannot be shared by 2 processes equally" in ended.stderr
+    assert not (tmp_path / "team").exists()
+
+
+def test_shares_are_the_batch() -> None:
+    rows = torch.arange(12)
+    shares = [rows[Team(rank, 3).share(12)] for rank in range(3)]
+    assert sorted(torch.cat(shares).tolist()) == rows.tolist()
+    assert [len(share) for share in shares] == [4, 4, 4]
+    with pytest.raises(UserError, match="equally"):
+        Team(0, 5).share(12)
