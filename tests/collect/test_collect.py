@@ -81,7 +81,8 @@ def test_same_command_continues_and_then_has_nothing_to_do(run: Callable[..., Su
     dataset = Dataset(tmp_path / "data", verify=True)
     assert len(set(zip(dataset.episode, dataset.t, strict=True))) == 30
     # The second run began its own games, from other starts.
-    np.testing.assert_array_equal(np.unique(dataset.episode), [0, 1, 2, 3])
+    assert len(np.unique(dataset.episode)) == 4
+    assert dataset.episode[:20].max() < dataset.episode[20:].min()
     assert (dataset.stacks(np.array([0]))[0, 3] != dataset.stacks(np.array([20]))[0, 3]).any()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +25,13 @@ from teachers.load import load_teacher
 LANES = 3
 
 
-@dataclass
-class Witness:
-    """Stands between environment and actor and writes down what passes."""
+@dataclass(eq=False)
+class Half:
+    """What passed between one half of the games and its actor in one run."""
 
+    seed: int
+    """The environment's."""
+    lanes: int
     obs: list[np.ndarray] = field(default_factory=list)
     """What the actor was given, uint8 (lanes, 4, 84, 84) a step."""
     acting: list[np.ndarray] = field(default_factory=list)
@@ -34,54 +39,81 @@ class Witness:
     actions: list[np.ndarray] = field(default_factory=list)
     steps: list[dict[str, np.ndarray]] = field(default_factory=list)
     """What came of it."""
-    resets: list[int] = field(default_factory=list)
-    """Steps at which a run began."""
     scores: dict[tuple[int, int], float] = field(default_factory=dict)
     """Score of the game that ended in that step of that lane."""
 
+    def places(self, first: int, states: int) -> tuple[list[tuple[Half, int, int]], int]:
+        """(half, step, lane) of the next ``states`` states from step ``first`` on, lane by lane; and the step after."""
+        lanes: list[list[tuple[Half, int, int]]] = [[] for _ in range(self.lanes)]
+        step = first
+        while states:
+            for lane in np.flatnonzero(self.acting[step])[:states]:
+                lanes[lane].append((self, step, lane))
+            states -= min(states, int(self.acting[step].sum()))
+            step += 1
+        return [place for lane in lanes for place in lane], step
+
+
+class Witness:
+    """Stands between environments and actors and writes down what passes."""
+
+    def __init__(self) -> None:
+        self.halves: dict[AtariVec, Half] = {}
+        self._before = threading.local()
+
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         act, step, reset = Actor.act, AtariVec.step, AtariVec.reset
-        acting = np.ones(LANES, bool)
 
         def seen_act(actor: Actor, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            self.obs.append(obs.copy())
-            self.acting.append(acting.copy())
-            self.actions.append(act(actor, obs, rng).copy())
-            return self.actions[-1].copy()
+            saw = obs.copy()
+            actions = act(actor, obs, rng)
+            self._before.acted = (saw, actions.copy())
+            return actions
 
         def seen_step(env: AtariVec, actions: np.ndarray) -> Step:
+            acting = env._acting.copy()
             done = step(env, actions)
-            names = ("reward", "terminated", "truncated", "life_lost")
-            if len(self.steps) < len(self.obs):
-                self.steps.append({name: getattr(done, name).copy() for name in names})
-                self.scores |= {(len(self.steps) - 1, game.lane): game.score for game in done.games}
-            acting[:] = done.acting
+            acted, self._before.acted = getattr(self._before, "acted", None), None
+            if acted is not None:  # not the script that opens the first games
+                half = self.halves[env]
+                half.scores |= {(len(half.steps), game.lane): game.score for game in done.games}
+                half.obs.append(acted[0])
+                half.actions.append(acted[1])
+                half.acting.append(acting)
+                names = ("reward", "terminated", "truncated", "life_lost")
+                half.steps.append({name: getattr(done, name).copy() for name in names})
             return done
 
         def seen_reset(env: AtariVec, seed: int) -> np.ndarray:
-            obs = reset(env, seed)
-            self.resets.append(len(self.obs))
-            acting[:] = True
-            return obs
+            self.halves[env] = Half(seed, env.num_envs)
+            return reset(env, seed)
 
         patch.setattr(Actor, "act", seen_act)
         patch.setattr(AtariVec, "step", seen_step)
         patch.setattr(AtariVec, "reset", seen_reset)
 
-    def in_order_of(self, sizes: list[int]) -> list[tuple[int, int]]:
-        """(step, lane) of every state on disk: shards in time, and within a shard lane by lane."""
-        order: list[tuple[int, int]] = []
-        step = 0
-        for size in sizes:
-            lanes: list[list[tuple[int, int]]] = [[] for _ in range(LANES)]
-            left = size
-            while left:
-                for lane in np.flatnonzero(self.acting[step])[:left]:
-                    lanes[lane].append((step, lane))
-                left -= min(left, int(self.acting[step].sum()))
-                step += 1
-            order += [place for lane in lanes for place in lane]
-        assert step == len(self.obs), "the actor was asked for steps that no shard holds"
+    @property
+    def runs(self) -> list[list[Half]]:
+        """The halves of each run, in the order of their lanes."""
+        made = list(self.halves.values())
+        return [sorted(made[first : first + 2], key=lambda half: half.seed) for first in range(0, len(made), 2)]
+
+    def in_order_of(self, sizes: list[list[int]]) -> list[tuple[Half, int, int]]:
+        """Where every state on disk was played: runs and shards in time, and in a shard lane by lane.
+
+        Args:
+            sizes: of the shards of each run.
+        """
+        order: list[tuple[Half, int, int]] = []
+        for halves, shards in zip(self.runs, sizes, strict=True):
+            at = [0, 0]
+            for size in shards:
+                later = size * halves[1].lanes // LANES
+                for number, share in enumerate((size - later, later)):
+                    places, at[number] = halves[number].places(at[number], share)
+                    order += places
+            asked = [len(half.obs) for half in halves]
+            assert at == asked, "the actors were asked for steps that no shard holds"
         return order
 
 
@@ -90,8 +122,13 @@ class Recorded:
     dataset: Dataset
     shards: list[ShardArrays]
     witness: Witness
-    order: list[tuple[int, int]]
+    order: list[tuple[Half, int, int]]
     summaries: list[Summary]
+
+    @property
+    def scores(self) -> list[float]:
+        """Of all games that ended, lowest first."""
+        return sorted(score for half in self.witness.halves.values() for score in half.scores.values())
 
 
 def record(make_config: Callable[..., Config], out: Path, env: str, counts: list[int], **settings: Any) -> Recorded:
@@ -104,7 +141,10 @@ def record(make_config: Callable[..., Config], out: Path, env: str, counts: list
             summaries.append(collect(make_config(env=env, collect=chosen)))
     dataset = Dataset(out, verify=True)
     shards = [load_shard(path) for path in dataset.shards]
-    return Recorded(dataset, shards, witness, witness.in_order_of([len(shard) for shard in shards]), summaries)
+    sizes, ends = [len(shard) for shard in shards], np.cumsum([len(shard) for shard in shards])
+    runs = [[size for size, end in zip(sizes, ends, strict=True) if before < end <= count]
+            for before, count in itertools.pairwise([0, *counts])]  # fmt: skip
+    return Recorded(dataset, shards, witness, witness.in_order_of(runs), summaries)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +165,7 @@ def pong(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFa
 def test_stacks_from_disk_are_what_the_teacher_saw(game: str, request: pytest.FixtureRequest) -> None:
     recorded: Recorded = request.getfixturevalue(game)
     dataset = recorded.dataset
-    want = np.stack([recorded.witness.obs[step][lane] for step, lane in recorded.order])
+    want = np.stack([half.obs[step][lane] for half, step, lane in recorded.order])
     np.testing.assert_array_equal(dataset.stacks(np.arange(len(dataset))), want)
 
 
@@ -145,11 +185,10 @@ def test_breakout_has_what_makes_stacks_hard(breakout: Recorded) -> None:
 @pytest.mark.parametrize("game", ["breakout", "pong"])
 def test_steps_on_disk_are_the_environments(game: str, request: pytest.FixtureRequest) -> None:
     recorded: Recorded = request.getfixturevalue(game)
-    witness = recorded.witness
     for name in ("reward", "terminated", "truncated", "life_lost"):
-        want = np.array([witness.steps[step][name][lane] for step, lane in recorded.order])
+        want = np.array([half.steps[step][name][lane] for half, step, lane in recorded.order])
         np.testing.assert_array_equal(np.concatenate([getattr(s, name) for s in recorded.shards]), want, err_msg=name)
-    actions = [witness.actions[step][lane] for step, lane in recorded.order]
+    actions = [half.actions[step][lane] for half, step, lane in recorded.order]
     np.testing.assert_array_equal(recorded.dataset.action, actions)
 
 
@@ -157,7 +196,7 @@ def test_steps_on_disk_are_the_environments(game: str, request: pytest.FixtureRe
 def test_logits_on_disk_are_the_teachers_on_what_it_saw(game: str, request: pytest.FixtureRequest) -> None:
     recorded: Recorded = request.getfixturevalue(game)
     teacher = load_teacher(game)
-    seen = np.stack([recorded.witness.obs[step][lane] for step, lane in recorded.order])
+    seen = np.stack([half.obs[step][lane] for half, step, lane in recorded.order])
     with torch.no_grad():
         logits, value = teacher.logits_and_value(torch.from_numpy(seen) / 255)
     np.testing.assert_allclose(recorded.dataset.logits, logits.numpy(), atol=2e-4)
@@ -200,32 +239,35 @@ def test_games_are_numbered_and_timed(breakout: Recorded) -> None:
     dataset = breakout.dataset
     keys = list(zip(dataset.episode.tolist(), dataset.t.tolist(), strict=True))
     assert len(set(keys)) == len(keys) == 700
-    clock, clocks = np.zeros(LANES, int), []
-    for number, step in enumerate(breakout.witness.steps):
-        clock = np.zeros(LANES, int) if number in breakout.witness.resets else clock
-        clocks.append(clock)
-        clock = np.where(step["terminated"] | step["truncated"], 0, clock + 1)
-    np.testing.assert_array_equal(dataset.t, [clocks[step][lane] for step, lane in breakout.order])
+    clocks: dict[Half, list[np.ndarray]] = {}
+    for half in breakout.witness.halves.values():
+        clock, clocks[half] = np.zeros(half.lanes, int), []
+        for step in half.steps:
+            clocks[half].append(clock)
+            clock = np.where(step["terminated"] | step["truncated"], 0, clock + 1)
+    np.testing.assert_array_equal(dataset.t, [clocks[half][step][lane] for half, step, lane in breakout.order])
     ended = np.concatenate([shard.terminated | shard.truncated for shard in breakout.shards])
     for game in np.unique(dataset.episode):
         mine = dataset.episode == game
         # Shards hold a lane's steps in order, so a game's clock never goes back and its end comes last.
         assert (np.diff(dataset.t[mine]) > 0).all()
         assert not ended[mine][:-1].any()
-    # Three lanes begin with games 0, 1, 2; each finished game is followed by a new one; the resumed run too.
-    finished = int(ended.sum())
-    assert sorted(np.unique(dataset.episode)) == list(range(2 * LANES + finished))
+    # Three lanes begin with a game each; each finished game is followed by a new one; the resumed run too.
+    assert len(np.unique(dataset.episode)) == 2 * LANES + int(ended.sum())
+    assert dataset.episode.min() == 0
+    assert dataset.episode[:560].max() < dataset.episode[560:].min()
 
 
 def test_a_games_rewards_add_up_to_its_score(breakout: Recorded) -> None:
     reported = [game["score"] for record in breakout.dataset.records for game in record["games"]]
-    assert reported == list(breakout.witness.scores.values())
+    assert sorted(reported) == breakout.scores
     rewards = np.concatenate([shard.reward for shard in breakout.shards])
     ended = np.flatnonzero(np.concatenate([shard.terminated for shard in breakout.shards]))
     assert len(ended) >= 2
     for last in ended:
         game = breakout.dataset.episode == breakout.dataset.episode[last]
-        assert rewards[game].sum() == breakout.witness.scores[breakout.order[last]]
+        half, step, lane = breakout.order[last]
+        assert rewards[game].sum() == half.scores[step, lane]
     assert rewards.sum() > 0
 
 
@@ -234,7 +276,7 @@ def test_summary_of_a_resumed_run(breakout: Recorded) -> None:
     assert (first.states, first.added, first.writer) == (560, 560, "teacher")
     assert (second.states, second.added) == (700, 140)
     scores = [game.score for summary in breakout.summaries for game in summary.games]
-    assert scores == list(breakout.witness.scores.values())
+    assert sorted(scores) == breakout.scores
     size = sum(path.stat().st_size for shard in breakout.dataset.shards for path in shard.iterdir())
     assert second.bytes_per_state == pytest.approx(size / 700)
     assert set(second.seconds) >= {"label", "write"}

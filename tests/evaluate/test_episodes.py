@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,7 +43,8 @@ class Log:
     steps: dict[int, list[Step]] = field(default_factory=dict)
     """Of each environment, in the order they were made."""
     sticky: set[float] = field(default_factory=set)
-    observations: list[Any] = field(default_factory=list)
+    observations: dict[Policy, list[Any]] = field(default_factory=dict)
+    """What each half's policy saw."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
         return result
 
     def seen(policy: Policy, obs: Any) -> torch.Tensor:
-        log.observations.append(obs.copy())
+        log.observations.setdefault(policy, []).append(obs.copy())
         return logits(policy, obs)
 
     monkeypatch.setattr(AtariVec, "send", sent)
@@ -80,7 +80,9 @@ def test_every_lane_plays_its_share_of_whole_games(log: Log) -> None:
     assert [game.lane for game in played] == [0, 0, 1, 1]
     assert sorted(map(id, told)) == sorted(map(id, played))
     assert not any(game.truncated for game in played)
-    for lane, steps in enumerate(log.steps.values()):
+    halves = sorted(log.steps.values(), key=len)
+    lengths = [sum(game.length for game in played if game.lane == lane) for lane in range(2)]
+    for lane, steps in zip(np.argsort(lengths), halves, strict=True):
         over = [index for index, step in enumerate(steps) if step.terminated[0]]
         mine = [game for game in played if game.lane == lane]
         assert sum(game.length for game in mine) == over[1] + 1
@@ -115,7 +117,8 @@ def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
     def starts(net: AtariCNN, seed: int) -> Any:
         log.observations.clear()
         games(net, games=2, seed=seed)
-        return np.concatenate(log.observations[:2])  # one lane is in each half
+        first = [seen[0] for seen in log.observations.values()]  # one lane is in each half
+        return np.concatenate(sorted(first, key=np.ndarray.tobytes))
 
     teacher, student = starts(lazy(0), 1), starts(lazy(5, hidden=16), 1)
     assert teacher.shape == (2, 4, 84, 84)
@@ -127,14 +130,7 @@ def test_agents_with_the_same_seed_start_the_same_games(log: Log) -> None:
 def test_no_more_lanes_than_games(log: Log) -> None:
     played = games(lazy(), games=2, num_envs=8)
     assert [game.lane for game in played] == [0, 1]
-    assert [len(obs) for obs in log.observations[:2]] == [1, 1]
-
-
-def test_on_game_is_optional_and_called_in_order_of_ending() -> None:
-    order: list[float] = []
-    callback: Callable[[Game], None] = lambda game: order.append(game.length)  # noqa: E731
-    played = games(lazy(), "zoo", games=2, on_game=callback)
-    assert order == sorted(game.length for game in played)
+    assert [len(seen[0]) for seen in log.observations.values()] == [1, 1]
 
 
 def test_further_games_of_a_lane_that_is_done_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +146,8 @@ def test_further_games_of_a_lane_that_is_done_do_not_count(monkeypatch: pytest.M
 
     monkeypatch.setattr(AtariVec, "recv", with_another_game)
     played = games(lazy(), "zoo", games=2)
-    first, second = (lane[0] for lane in ended.values())
-    assert played == [first, replace(second, lane=1)]
+    first, second = sorted((lane[0] for lane in ended.values()), key=lambda game: game.length)
+    assert sorted((replace(game, lane=0) for game in played), key=lambda game: game.length) == [first, second]
     assert first.length != second.length
 
 
@@ -159,7 +155,23 @@ def test_a_lane_that_is_done_waits_for_its_neighbours(log: Log) -> None:
     """Lanes of one half end their games at different times; what the others do meanwhile does not count."""
     played = games(lazy(), "zoo", games=4, num_envs=4)
     assert [game.lane for game in played] == [0, 1, 2, 3]
-    assert [len(steps) for steps in log.steps.values()] == [
-        max(game.length for game in played[:2]),
-        max(game.length for game in played[2:]),
-    ]
+    longest = [max(game.length for game in half) for half in (played[:2], played[2:])]
+    assert sorted(len(steps) for steps in log.steps.values()) == sorted(longest)
+
+
+def test_a_failure_in_one_half_stops_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise Ctrl-C would wait for whole games."""
+    step, steps = AtariVec.step, {}
+
+    def failing(env: AtariVec, actions: Any) -> Step:
+        done = step(env, actions)
+        if env._started and not done.fresh.all():
+            steps[env] = steps.get(env, 0) + 1
+        if steps.get(env) == 20 and env is min(steps, key=id):
+            raise OSError("the emulator is gone")
+        return done
+
+    monkeypatch.setattr(AtariVec, "step", failing)
+    with pytest.raises(OSError, match="the emulator is gone"):
+        games(lazy(), "zoo")
+    assert max(steps.values()) < 200

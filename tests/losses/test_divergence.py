@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
 from distill.errors import UserError
-from distill.losses.divergence import DIVERGENCES, action_error, get_divergence
+from distill.losses.divergence import DIVERGENCES, action_error, get_divergence, get_slope
 
 
 def by_torch_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -23,7 +23,9 @@ REFERENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": lambda student, teacher: F.mse_loss(
         student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True), reduction="none"
     ).mean(1),
+    "squared": lambda student, teacher: F.mse_loss(student, teacher, reduction="none").sum(1),
 }
+FOR_POLICIES = [name for name in DIVERGENCES if name != "squared"]
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_the_two_directions_of_kl_differ(pair: tuple[Tensor, Tensor]) -> None:
     assert not torch.allclose(DIVERGENCES["kl"](*pair), DIVERGENCES["reverse_kl"](*pair), rtol=0.1)
 
 
-@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("name", FOR_POLICIES)
 def test_is_positive_and_blind_to_a_shift(pair: tuple[Tensor, Tensor], name: str) -> None:
     student, teacher = pair
     divergence = get_divergence(name)
@@ -63,6 +65,20 @@ def test_is_positive_and_blind_to_a_shift(pair: tuple[Tensor, Tensor], name: str
 def test_is_zero_for_the_teacher_itself(pair: tuple[Tensor, Tensor], name: str) -> None:
     _, teacher = pair
     assert get_divergence(name)(teacher + 1, teacher).abs().max() < 1e-12
+
+
+def test_squared_is_regression_of_any_number_of_outputs(pair: tuple[Tensor, Tensor]) -> None:
+    student, teacher = pair
+    torch.testing.assert_close(DIVERGENCES["squared"](teacher + 2, teacher), torch.full((32,), 24.0).double())
+    first = DIVERGENCES["squared"](student[:, :1], teacher[:, :1])
+    torch.testing.assert_close(first, (student[:, 0] - teacher[:, 0]).square())
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_slope_is_autograds(pair: tuple[Tensor, Tensor], name: str) -> None:
+    student, teacher = pair
+    (want,) = torch.autograd.grad(get_divergence(name)(student.requires_grad_(), teacher).sum(), student)
+    torch.testing.assert_close(get_slope(name)(student.detach(), teacher), want)
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from distill.losses.engine import Engine
 from distill.losses.folding import fold_pixels
+from distill.losses.layers import ReCU
 from distill.losses.projection import SPACES
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec
@@ -45,6 +46,7 @@ SETTINGS: list[Setting] = [
     {"divergence": "reverse_kl"},
     {"divergence": "mse", "law": "fisher"},
     {"k": 2, "divergence": "ce", "blur": 3.0},
+    {"divergence": "squared", "temperature": 0.5},
 ]
 EVERY_OBJECTIVE = [
     (activation, space, match, SETTINGS[number % len(SETTINGS)])
@@ -306,6 +308,23 @@ def test_vectors(make_batch: MakeBatch, match: str) -> None:
     logits_now, rows = Engine(mlp, torch.float64).vjp(x, targets.v)
     torch.testing.assert_close(rows, autograd_vjp(mlp, x, targets.v))
     torch.testing.assert_close(logits_now, mlp(x).detach())
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Softplus, ReCU])
+def test_regression_of_one_number(make_batch: MakeBatch, activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    mlp = nn.Sequential(
+        nn.Linear(2, 9), activation(), nn.Linear(9, 8, bias=False), activation(), nn.Linear(8, 1)
+    ).double()
+    x, _, stored = make_batch(batch=7, k=1, shape=(2,))
+    y, slope = torch.linspace(-1, 2, 7).double(), 100 * stored.vjp[:, 0]
+    objective = Objective("squared", scale=SCALE)
+    targets = Targets(torch.ones(7, 1, 1).double(), slope.unsqueeze(1))
+    step = by_engine(mlp, mlp, x, y.unsqueeze(1), targets, WEIGHT, objective)
+    assert_same(step, by_autograd(mlp, x, y.unsqueeze(1), targets, WEIGHT, objective), 1e-10)
+    gradient = torch.func.vmap(torch.func.grad(lambda one: mlp(one).squeeze()))(x)
+    want = (mlp(x)[:, 0] - y).square().mean() + WEIGHT / SCALE * (gradient - slope).square().sum(1).mean()
+    torch.testing.assert_close(step[0].total, want.detach())
 
 
 def autograd_vjp(net: nn.Module, x: Tensor, v: Tensor) -> Tensor:

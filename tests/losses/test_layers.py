@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from distill.losses.engine import Engine
-from distill.losses.layers import known
+from distill.losses.layers import SMOOTH, ReCU, known
 from distill.losses.sobolev import Objective, Targets, sobolev_loss
 from distill.students.nets import ACTIVATIONS, NETS, AtariCNN
 from distill.train.step import make_engine, make_step
@@ -53,6 +53,21 @@ def gelu_net() -> nn.Sequential:
 @pytest.mark.parametrize("name", NETS)
 def test_every_student_is_known(make_net: MakeNet, name: str, activation: str) -> None:
     assert known(make_net(NETS[name], activation).path())
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh(), nn.Softplus(), ReCU()])
+def test_derivatives_of_smooth_activations(activation: nn.Module) -> None:
+    a = torch.linspace(-3, 3, 61, dtype=torch.float64).requires_grad_()
+    (first,) = torch.autograd.grad(activation(a).sum(), a, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), a)
+    smooth = SMOOTH[type(activation)]
+    torch.testing.assert_close(smooth.first(a.detach()), first.detach())
+    torch.testing.assert_close(smooth.second(a.detach()), second)
+
+
+def test_recu_is_a_cube_where_it_is_positive() -> None:
+    assert ReCU()(torch.tensor([-2.0, 0.0, 0.5, 2.0])).tolist() == [0.0, 0.0, 0.125, 8.0]
+    assert known(nn.Sequential(nn.Linear(3, 3), ReCU(), nn.Linear(3, 2)))
 
 
 UNKNOWN = {
