@@ -19,6 +19,7 @@ DISTILL     := $(BIN)/distill
 CONSTRAINTS ?= -c constraints.txt
 CONFIG      ?= configs/pong.yaml
 ARGS        ?=
+DEVICE      ?= cpu
 GAME        ?= breakout
 INIT        ?=
 LOGDIR      ?= runs
@@ -82,8 +83,8 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-bench: $(VENV)/.runtime
-	$(BIN)/python benchmarks/step.py $(ARGS)
+bench: $(VENV)/.runtime $(VENV)/.peer
+	$(BIN)/python benchmarks/everything.py --device $(DEVICE) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

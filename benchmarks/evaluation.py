@@ -1,12 +1,12 @@
 """How fast whole games are evaluated, against stable-baselines3's ``evaluate_policy``.
 
-    python benchmarks/evaluation.py --out benchmarks/results/evaluation.json
+    python benchmarks/evaluation.py --out runs/bench/evaluation.json
 
 The bundled Pong agent plays 32 games on protocol ``zoo`` (sampled actions, no sticky ones, whole games, raw
 scores) both ways: ours as ``distill evaluate`` plays them by default, theirs with ``PPO.load`` of the same zip
-and ``evaluate_policy`` on ``make_atari_env`` + ``VecFrameStack``, 8 games side by side in one process
-(DummyVecEnv). Monitor lies inside the Atari wrappers there, so ``evaluate_policy`` counts whole games; both sides
-give every lane the same number of games. Making the games is part of an evaluation and is timed on both sides.
+and ``evaluate_policy`` on ``make_atari_env`` + ``VecFrameStack``, 8 games side by side (DummyVecEnv), in a process
+with PyTorch's own settings. Both sides give every lane the same number of games. Making the games is part of an
+evaluation and is timed on both sides.
 
 How long a game lasts is chance, so the details also give agent steps per second, besides the scores.
 """
@@ -16,20 +16,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from measure import Row, main  # first: it sets the process up, before PyTorch is imported
+from measure import Elsewhere, Row, main  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
-import ale_py
-import gymnasium
 import torch
-from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_atari_env
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecFrameStack
 
 from distill.config import EvaluateConfig
 from distill.device import pick_device
@@ -39,11 +32,8 @@ from distill.evaluate.protocol import get_protocol
 from teachers.load import find_teacher, load_teacher
 from teachers.protocol import Teacher
 
-gymnasium.register_envs(ale_py)
-ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-
-TEACHER, ENV = "pong-ppo", "PongNoFrameskip-v4"
-PEER_LANES, FRAME_SKIP = 8, 4
+TEACHER = "pong-ppo"
+PEER_LANES = 8
 
 
 @dataclass
@@ -68,29 +58,23 @@ def ours(teacher: Teacher, games: int, seed: int, device: torch.device) -> Playe
     return Played(seconds, [game.score for game in played], [game.length for game in played])
 
 
-def theirs(model: PPO, games: int, seed: int) -> Played:
-    """As stable-baselines3's documentation evaluates an agent."""
-    started = time.perf_counter()
-    env = VecFrameStack(make_atari_env(ENV, min(PEER_LANES, games), seed=seed), 4)
-    scores, frames = evaluate_policy(model, env, games, deterministic=False, return_episode_rewards=True)
-    seconds = time.perf_counter() - started
-    env.close()
-    assert isinstance(scores, list)
-    assert isinstance(frames, list)
-    # Monitor counts the emulator's frames.
-    return Played(seconds, [float(score) for score in scores], [frame // FRAME_SKIP for frame in frames])
+def theirs(peer: Elsewhere) -> Played:
+    """``evaluate_policy``."""
+    seconds = peer.turn(1)
+    return Played(seconds, peer.result["scores"], peer.result["steps"])
 
 
-def same_agent(teacher: Teacher, device: torch.device) -> PPO:
-    """The teacher's zip as stable-baselines3 loads it, shown to be the same network."""
-    model = PPO.load(find_teacher(TEACHER).path, device=device)
+def assert_same_agent(teacher: Teacher) -> None:
+    """The teacher's zip as stable-baselines3 loads it is the same network."""
+    from stable_baselines3 import PPO
+
+    model = PPO.load(find_teacher(TEACHER).path, device="cpu")
     generator = torch.Generator().manual_seed(0)
-    obs = torch.randint(0, 256, (16, 4, 84, 84), generator=generator, dtype=torch.uint8).to(device)
+    obs = torch.randint(0, 256, (16, 4, 84, 84), generator=generator, dtype=torch.uint8)
     with torch.no_grad():
         expected = torch.log_softmax(teacher.net(obs / 255), -1)
         logits = model.policy.get_distribution(obs).distribution.logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
-    return model
 
 
 def summary(played: list[Played]) -> dict[str, object]:
@@ -108,23 +92,20 @@ def measure(args: argparse.Namespace) -> list[Row]:
     games, rounds = (4, 1) if args.quick else (32, 2)
     device = pick_device(args.device)
     teacher = load_teacher(TEACHER)
-    teacher.net.to(device)
-    model = same_agent(teacher, device)
-    sides: dict[str, Callable[[int], Played]] = {
-        "ours": lambda seed: ours(teacher, games, seed, device),
-        "SB3": lambda seed: theirs(model, games, seed),
-    }
-    played: dict[str, list[Played]] = {name: [] for name in sides}
-    for number in range(rounds):
-        for name, side in sides.items():
-            played[name].append(side(1 + 1000 * number))
+    assert_same_agent(teacher)
+    lanes = min(PEER_LANES, games)
+    played: dict[str, list[Played]] = {"ours": [], "SB3": []}
+    with Elsewhere(program="evaluation", teacher=TEACHER, lanes=lanes, games=games, device=args.device) as peer:
+        for number in range(rounds):
+            played["ours"].append(ours(teacher, games, 1 + 1000 * number, device))
+            played["SB3"].append(theirs(peer))
     seconds = {name: statistics.median(one.seconds for one in every) for name, every in played.items()}
     rates = {name: round(games / value, 3) for name, value in seconds.items()}
     details = {"games": games, "rounds": rounds, "games_per_second": rates}
     details |= {name: summary(every) for name, every in played.items()}
     return [
         Row(
-            f"evaluation, {games} games of Pong", f"SB3 evaluate_policy, {min(PEER_LANES, games)} Dummy envs",
+            f"evaluation, {games} games of Pong", f"SB3 evaluate_policy, {lanes} Dummy envs",
             seconds["SB3"] / seconds["ours"], "x", ">= 2", details,
         )
     ]  # fmt: skip

@@ -37,7 +37,7 @@ STEPS = 20
 
 
 def measure(args: argparse.Namespace) -> Sequence[Row]:
-    states, rounds = (4_096, 3) if args.quick else (100_000, 15)
+    states, rounds = (4_096, 3) if args.quick else (100_000, 9)
     device = pick_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
         source = collected(Path(folder) / "once", 512 if args.quick else 4_096)

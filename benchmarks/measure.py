@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -60,18 +61,21 @@ class Elsewhere:
 
     def __init__(self, **setup: Any) -> None:
         command = [sys.executable, str(Path(__file__).with_name("peer.py")), json.dumps(setup)]
+        self.result: Any = None
+        """What the last call returned."""
         self._process = subprocess.Popen(
             command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def turn(self, calls: int) -> float:
-        """Seconds of so many calls, after one that is not timed."""
+        """Seconds of so many calls; where there are several, one more comes first and is not timed (see ``Here``)."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
         stdin.write(f"{calls}\n")
         stdin.flush()
-        return float(stdout.readline())
+        seconds, self.result = json.loads(stdout.readline())
+        return float(seconds)
 
     def __enter__(self) -> Elsewhere:
         return self
@@ -129,6 +133,14 @@ def interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def processor() -> str:
+    """Model of the CPU, and the widest vectors that PyTorch uses on it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
 def milliseconds(medians: dict[str, float]) -> dict[str, float]:
     """The same in milliseconds, rounded for people."""
     return {name: round(1e3 * seconds, 3) for name, seconds in medians.items()}
@@ -148,7 +160,7 @@ def main(measure: Callable[[argparse.Namespace], Sequence[Row]], description: st
             "command": command_line(),
             "date": datetime.date.today().isoformat(),
             "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
+            "device": torch.cuda.get_device_name() if args.device == "cuda" else processor(),
             "quick": args.quick,
             "versions": versions(),
             "rows": [asdict(row) | {"reached": row.reached} for row in rows],

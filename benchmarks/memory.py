@@ -5,8 +5,9 @@
 A process of its own opens the data set as ``distill train`` does, takes Sobolev steps of a small student, and says
 what it holds in the end: anonymous memory, which is its own; pages of mapped files, which the kernel may drop, are
 told beside it. States are 4,096 real ones of Pong many times over (hard links), so that derivatives take no disk.
-The first row compares the growth with that of the frame store (7,056 bytes a state), the second with the same for
-``train.hold_data=disk``, where the frames stay in a mapped file.
+The first row compares the growth with that of the frame store (7,056 bytes a state; beside it come 672 bytes of
+row scales of the derivatives and about 100 of everything else), the second with the same for
+``train.hold_data=disk``, where frames and scales stay in mapped files.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         source = collected(Path(folder) / "once", 512 if args.quick else 4_096)
-        for hold_data, goal in (("memory", "<= 1.1"), ("disk", "<= 0.1")):
+        for hold_data, goal in (("memory", "<= 1.15"), ("disk", "<= 0.1")):
             held = []
             for states in (few, many):
                 data = tiled(Path(folder) / f"{hold_data}-{states}", source, states)

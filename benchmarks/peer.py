@@ -1,18 +1,23 @@
 """What one would write instead, in a process of its own with PyTorch's own settings.
 
 A benchmark starts it (``measure.Elsewhere``) with a JSON object on the command line and asks for turns: a line
-with a number of calls on standard input is answered by a line with their seconds.
+with a number of calls on standard input is answered by a line of JSON, their seconds and what the last one returned.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ale_py
+import gymnasium
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -24,6 +29,14 @@ from distill.device import arithmetic, pick_device
 from distill.losses.sobolev import Objective, sobolev_loss
 from distill.students.nets import AtariCNN, net_spec, to_unit
 
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+# Not in a function: the processes of SubprocVecEnv import this file, and need both.
+gymnasium.register_envs(ale_py)
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+
+ENV, FRAME_SKIP = "PongNoFrameskip-v4", 4
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -67,7 +80,81 @@ def naive(student: str, batch: int, data: str, device: torch.device) -> Callable
     return functools.partial(next, loop())
 
 
-PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {"autograd": autograd, "naive": naive}
+def collection(env: str, games: int, teacher: str, states: int, out: str, device: torch.device) -> Callable[[], object]:
+    """stable-baselines3's environments, and at every step a forward pass, a sampled action and one autograd J^T v.
+
+    States, logits, v and J^T v (fp16) are saved with ``np.savez``, unlike ours without checksums or fsync.
+    """
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    from teachers.load import load_teacher
+
+    cls = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}[env]
+    multiprocessing.set_forkserver_preload(["stable_baselines3", "ale_py"])  # or every process imports PyTorch anew
+    venv, net = _sb3_env(games, 1, cls), load_teacher(teacher).net.to(device)
+    obs = venv.reset()
+
+    def record() -> None:
+        nonlocal obs
+        table: dict[str, list[np.ndarray]] = defaultdict(list)
+        for _ in range(states // games):
+            # Frames are the last axis here, so permuting gives a channels-last batch: the faster layout on a CPU.
+            x = torch.from_numpy(obs).to(device).permute(0, 3, 1, 2).float().div_(255).requires_grad_()
+            logits = net(x)
+            v = torch.randn_like(logits)
+            v -= v.mean(1, keepdim=True)
+            v /= v.norm(dim=1, keepdim=True)
+            (vjp,) = torch.autograd.grad(logits, x, v)
+            action = torch.distributions.Categorical(logits=logits.detach()).sample().cpu().numpy()
+            table["obs"].append(obs)  # a fresh array every step
+            for name, column in (("logits", logits.detach()), ("v", v), ("vjp", vjp.half())):
+                table[name].append(column.cpu().numpy())
+            obs, reward, done, _ = venv.step(action)
+            for name, column in (("action", action), ("reward", reward), ("done", done)):
+                table[name].append(column)
+        np.savez(Path(out), **{name: np.concatenate(parts) for name, parts in table.items()})
+
+    return record
+
+
+def evaluation(teacher: str, lanes: int, games: int, device: torch.device) -> Callable[[], object]:
+    """Whole games by ``PPO.load`` and ``evaluate_policy``, as stable-baselines3's documentation evaluates an agent.
+
+    Making the environments is part of it. A call plays other games than the one before.
+    """
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    from teachers.load import find_teacher
+
+    model = PPO.load(find_teacher(teacher).path, device=device)
+    seeds = iter(range(1, 10**6, 1000))
+
+    def play() -> dict[str, list[float]]:
+        env = _sb3_env(lanes, next(seeds), None)
+        scores, frames = evaluate_policy(model, env, games, deterministic=False, return_episode_rewards=True)
+        env.close()
+        assert isinstance(scores, list)
+        assert isinstance(frames, list)
+        # Monitor lies inside the wrappers: it counts whole games, and the emulator's frames.
+        return {"scores": [float(score) for score in scores], "steps": [frame // FRAME_SKIP for frame in frames]}
+
+    return play
+
+
+def _sb3_env(lanes: int, seed: int, cls: type[VecEnv] | None) -> VecEnv:
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    return VecFrameStack(make_atari_env(ENV, lanes, seed=seed, vec_env_cls=cls), 4)
+
+
+PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {
+    "autograd": autograd,
+    "naive": naive,
+    "collection": collection,
+    "evaluation": evaluation,
+}
 
 
 def main() -> None:
@@ -77,13 +164,15 @@ def main() -> None:
     program = PROGRAMS[setup.pop("program")](**setup, device=device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for line in sys.stdin:
-        program()  # not timed: see measure.interleaved
+        calls = int(line)
+        if calls > 1:
+            program()  # not timed: see measure.Here
         wait()
         start = time.perf_counter()
-        for _ in range(int(line)):
-            program()
+        for _ in range(calls):
+            result = program()
         wait()
-        print(time.perf_counter() - start, flush=True)
+        print(json.dumps([time.perf_counter() - start, result]), flush=True)
 
 
 if __name__ == "__main__":

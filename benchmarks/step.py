@@ -145,10 +145,10 @@ def measure_loop(dataset: Dataset, student: str, batch: int, device: torch.devic
 def measure(args: argparse.Namespace) -> Sequence[Row]:
     device = pick_device(args.device)
     cases = [(student, batch) for student in ("mnih2013", "nature") for batch in (64, 256)]
-    rows = [row for student, batch in cases for row in measure_steps(student, batch, device, 2 if args.quick else 9)]
+    rows = [row for student, batch in cases for row in measure_steps(student, batch, device, 2 if args.quick else 7)]
     with tempfile.TemporaryDirectory() as folder:
         dataset = Dataset(collected(Path(folder) / "data", 512 if args.quick else 8_192))
-        return rows + [measure_loop(dataset, *case, device, 2 if args.quick else 9) for case in cases]
+        return rows + [measure_loop(dataset, *case, device, 2 if args.quick else 7) for case in cases]
 
 
 if __name__ == "__main__":

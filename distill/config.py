@@ -147,7 +147,7 @@ class EvaluateConfig:
     """Any mix of "teacher", teachers' names or zips, and students' run folders; NAME=WHAT renames."""
     games: int = 32
     """Whole games per agent."""
-    num_envs: int = 16
+    num_envs: int = 32
     """Games played side by side; `games` must be a multiple of it."""
     protocol: Literal["zoo", "zoo-greedy", "machado"] = "zoo"
     """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""

@@ -1,0 +1,71 @@
+"""Run every benchmark and print one table: what was measured against what, and whether the goal was reached.
+
+    python benchmarks/everything.py --out runs/bench
+
+Each program runs in a process of its own, one after the other, and writes <out>/<name>.json; the table is
+<out>/table.md. With ``--page FILE`` the table also replaces what lies between the two marks in that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import table
+
+PROGRAMS = ("startup", "step", "loader", "collection", "jacobian", "evaluation", "whole_job", "memory")
+MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
+
+
+def run(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Run one program; its record, or None where it failed."""
+    out = args.out / f"{name}.json"
+    command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), "--device", args.device, "--out", str(out)]
+    started = time.perf_counter()
+    print(f"{name} ...", flush=True)
+    ended = subprocess.run([*command, *(["--quick"] if args.quick else [])], stdout=subprocess.PIPE, text=True)
+    print(ended.stdout, f"{name}: {time.perf_counter() - started:.0f} s\n", sep="", flush=True)
+    return json.loads(out.read_text()) if ended.returncode == 0 else None
+
+
+def page(records: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
+    """The table, with where and when it was measured."""
+    first = next(iter(records.values()))
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items() if name != "cores")
+    command = "make bench" + (f" DEVICE={args.device}" if args.device != "cpu" else "")
+    about = f"`{command}`, {first['date']}, {first['versions']['cores']} cores, {first['device']}; {versions}."
+    return about + "\n\n" + table([row for record in records.values() for row in record["rows"]])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every benchmark.")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--quick", action="store_true", help="few and small repetitions: shows that it runs, no more")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of results (%(default)s)")
+    parser.add_argument("--page", type=Path, default=None, help="put the table between the marks in this file")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    found = {name: run(name, args) for name in PROGRAMS}
+    records = {name: record for name, record in found.items() if record is not None}
+    failed = [name for name in PROGRAMS if name not in records]
+    if records:
+        text = page(records, args)
+        (args.out / "table.md").write_text(text + "\n")
+        if args.page is not None:
+            before, rest = args.page.read_text().split(MARKS[0])
+            args.page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        print(text)
+    print(f"\n{time.perf_counter() - started:.0f} s in all; results in {args.out}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
