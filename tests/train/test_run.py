@@ -97,8 +97,8 @@ def test_tensorboard_values_mean_what_is_documented(sobolev: tuple[Config, Path]
     best = load_student(run).facts["best_step"]
     for name in ("kl", "action_error", "jacobian_cosine", "jacobian_relative_error"):
         assert points[f"val/{name}"][best] == pytest.approx(metrics[f"val_{name}"], rel=1e-4, abs=1e-5)
-    # A derivative that knows nothing is 1 off; s makes the loss the same figure squared.
-    assert points["train/jacobian_loss"][10] == pytest.approx(1, abs=0.5)
+    # A derivative that knows nothing is 1 off; s makes the loss the same figure squared. Batches of 16 differ.
+    assert np.mean([*points["train/jacobian_loss"].values()]) == pytest.approx(1, abs=0.4)
     assert config.train.steps == 40
 
 

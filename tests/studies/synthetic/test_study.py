@@ -23,7 +23,7 @@ def test_every_method_is_searched_over_the_settings_it_has() -> None:
     rates, modules, weights = len(FULL.lr), len(FULL.module_lr), len(FULL.weight)
     assert counts["backprop"] == counts["noprop"] == rates
     assert counts["dni"] == counts["critic"] == counts["vfbn"] == rates * modules
-    assert counts["sobolev"] == rates * modules * weights
+    assert counts["sobolev"] == (rates - 2) * modules * weights
     assert not set(FULL.seeds) & set(FULL.tuning_seeds)
 
 
