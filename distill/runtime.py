@@ -16,9 +16,9 @@ def tune_process() -> None:
 
     * Threads that wait should sleep soon: spinning ones starve ALE's emulator threads and any other
       program (measured: a training step slowed 7-fold beside one busy process, docs/decisions.md).
-      But not at once: the next operation mostly comes within 0.1 ms, and to wake a thread costs a
-      step of small layers a sixth of its time (docs/performance.md). libgomp takes the count; other
-      OpenMP libraries know only the policy.
+      But not at once: the next operation mostly comes within 0.1 ms, and to wake a thread each time
+      makes a step of small layers a fifth longer (docs/performance.md). libgomp takes the count;
+      other OpenMP libraries know only the policy.
     * glibc returns every large block to the kernel at once, so each step pays page faults for the
       same buffers again (measured: a Sobolev step takes 1.3 times as long).
     """

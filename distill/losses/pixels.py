@@ -1,8 +1,8 @@
 """The first layer, where nearly all the bytes are, in pieces that stay in a CPU's cache.
 
 A batch of 256 stacks is 29 MB of floats, and a Sobolev step reads such an array nine times. Done piece by
-piece, from the bytes that are stored to what the next layer needs, it stays in the cache: 1.7 times as fast
-(docs/performance.md). On a GPU the piece is the whole batch.
+piece, from the bytes that are stored to what the next layer needs, it stays in the cache, which matters the more the
+smaller the cache is (docs/performance.md). On a GPU the piece is the whole batch.
 """
 
 from __future__ import annotations
