@@ -25,7 +25,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow bench lint typecheck format clean
+.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -83,8 +83,25 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+# imitation, which one benchmark compares with, asks for older versions: it gets an environment of its own.
+$(VENV)/.peer: benchmarks/requirements-imitation.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/imitation
+	$(VENV)/imitation/bin/python -m pip install --disable-pip-version-check -q -r $<
+	@touch $@
+
+bench-peer: $(VENV)/.peer
+
 bench: $(VENV)/.runtime $(VENV)/.peer
 	$(BIN)/python benchmarks/everything.py --device $(DEVICE) $(ARGS)
+
+# The studies of the paper's claims; docs/paper.md has what came out. ARGS=--quick for a small form in minutes.
+paper: paper-regression paper-synthetic
+
+paper-regression: $(VENV)/.dev
+	$(BIN)/python -m studies.regression $(ARGS)
+
+paper-synthetic: $(VENV)/.dev
+	$(BIN)/python -m studies.synthetic $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,7 +3,8 @@
     python benchmarks/everything.py --out runs/bench
 
 Each program runs in a process of its own, one after the other, and writes <out>/<name>.json; the table is
-<out>/table.md. With ``--page FILE`` the table also replaces what lies between the two marks in that file.
+<out>/table.md. ``--only step,loader`` measures these anew and takes the others from <out>. With ``--page FILE`` the
+table also replaces what lies between the two marks in that file.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from typing import Any
 
 from measure import table
 
-PROGRAMS = ("startup", "step", "loader", "collection", "jacobian", "evaluation", "whole_job", "memory")
+PROGRAMS = ("startup", "step", "loader", "collection", "jacobian", "evaluation", "memory", "whole_job")
 MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 
 
-def run(name: str, args: argparse.Namespace) -> dict[str, Any] | None:
-    """Run one program; its record, or None where it failed."""
+def run(name: str, args: argparse.Namespace) -> bool:
+    """Run one program; False where it failed."""
     out = args.out / f"{name}.json"
     command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), "--device", args.device, "--out", str(out)]
     started = time.perf_counter()
     print(f"{name} ...", flush=True)
     ended = subprocess.run([*command, *(["--quick"] if args.quick else [])], stdout=subprocess.PIPE, text=True)
     print(ended.stdout, f"{name}: {time.perf_counter() - started:.0f} s\n", sep="", flush=True)
-    return json.loads(out.read_text()) if ended.returncode == 0 else None
+    return ended.returncode == 0
 
 
 def page(records: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
@@ -47,13 +48,14 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="few and small repetitions: shows that it runs, no more")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of results (%(default)s)")
+    parser.add_argument("--only", default=",".join(PROGRAMS), help="programs to run, with commas between them")
     parser.add_argument("--page", type=Path, default=None, help="put the table between the marks in this file")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    found = {name: run(name, args) for name in PROGRAMS}
-    records = {name: record for name, record in found.items() if record is not None}
-    failed = [name for name in PROGRAMS if name not in records]
+    failed = [name for name in PROGRAMS if name in args.only.split(",") and not run(name, args)]
+    paths = {name: args.out / f"{name}.json" for name in PROGRAMS if name not in failed}
+    records = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
     if records:
         text = page(records, args)
         (args.out / "table.md").write_text(text + "\n")

@@ -53,10 +53,10 @@ class Row:
 
 
 class Elsewhere:
-    """A program of ``peer.py`` in its own process, without the process settings that ours sets.
+    """A program of ``peer.py`` in a process of its own.
 
     Args:
-        setup: ``program`` and its arguments.
+        setup: ``program`` and its arguments; ``tuned=True`` gives the process the settings that ``distill`` sets.
     """
 
     def __init__(self, **setup: Any) -> None:
@@ -64,11 +64,18 @@ class Elsewhere:
         self.result: Any = None
         """What the last call returned."""
         self._process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            env=dict(os.environ) if setup.get("tuned") else ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def turn(self, calls: int) -> float:
-        """Seconds of so many calls; where there are several, one more comes first and is not timed (see ``Here``)."""
+        """Seconds of so many calls; where there are several, one more comes first and is not timed.
+
+        What is repeated finds its own data in the caches, not another program's.
+        """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -93,11 +100,7 @@ class Here:
     """Wait for the GPU before the clock is read."""
 
     def turn(self, calls: int) -> float:
-        """Seconds of so many calls.
-
-        Where there are several, one more comes first and is not timed: what is repeated finds its own data in the
-        caches and its own blocks in the heap, not another program's.
-        """
+        """As ``Elsewhere.turn``."""
         if calls > 1:
             self.program()
         self._wait()

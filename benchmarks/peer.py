@@ -1,4 +1,4 @@
-"""What one would write instead, in a process of its own with PyTorch's own settings.
+"""Programs that a benchmark times, each in a process of its own: what one would write instead, and ours.
 
 A benchmark starts it (``measure.Elsewhere``) with a JSON object on the command line and asks for turns: a line
 with a number of calls on standard input is answered by a line of JSON, their seconds and what the last one returned.
@@ -24,10 +24,14 @@ import torch.nn.functional as F
 from data import random_batch
 from torch import nn
 
+from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.device import arithmetic, pick_device
 from distill.losses.sobolev import Objective, sobolev_loss
+from distill.runtime import tune_process
 from distill.students.nets import AtariCNN, net_spec, to_unit
+from distill.train.data import Loader, Sampler, batches
+from distill.train.step import make_engine, make_step
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -78,6 +82,38 @@ def naive(student: str, batch: int, data: str, device: torch.device) -> Callable
                 yield
 
     return functools.partial(next, loop())
+
+
+def engine(student: str, actions: int, batch: int, weight: float, device: torch.device) -> Callable[[], object]:
+    """Our gradient of the same step."""
+    net = AtariCNN(net_spec(student), actions).to(device)
+    step = make_step(net, make_engine(net, arithmetic(device, "auto")))
+    inputs, objective = random_batch(batch, actions, device), Objective()
+
+    def one() -> None:
+        net.zero_grad()
+        step(inputs.obs, inputs.logits, inputs.targets, weight, objective)
+
+    return one
+
+
+def ours(student: str, batch: int, data: str, device: torch.device) -> Callable[[], object]:
+    """An iteration of ``distill train`` for a plain student."""
+    dataset = Dataset(data, jacobian=False)
+    net = AtariCNN(net_spec(student), dataset.logits.shape[1]).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    step = make_step(net, make_engine(net, arithmetic(device, "auto")))
+    loader, sampler = Loader(dataset, ObjectiveConfig(), device, 1, None), Sampler(np.arange(len(dataset)), batch, 1)
+    stream = batches(loader, sampler, 0, 10**9, derivatives=False)
+
+    def one() -> None:
+        batch = next(stream)
+        optimizer.zero_grad()
+        step(batch.obs, batch.logits, batch.targets, 0.0, Objective())
+        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+
+    return one
 
 
 def collection(env: str, games: int, teacher: str, states: int, out: str, device: torch.device) -> Callable[[], object]:
@@ -151,7 +187,9 @@ def _sb3_env(lanes: int, seed: int, cls: type[VecEnv] | None) -> VecEnv:
 
 PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {
     "autograd": autograd,
+    "engine": engine,
     "naive": naive,
+    "ours": ours,
     "collection": collection,
     "evaluation": evaluation,
 }
@@ -159,6 +197,8 @@ PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {
 
 def main() -> None:
     setup: dict[str, Any] = json.loads(sys.argv[1])
+    if setup.pop("tuned", False):
+        tune_process()  # the part of it that is not in the environment
     device = pick_device(setup.pop("device"))
     arithmetic(device, "auto")
     program = PROGRAMS[setup.pop("program")](**setup, device=device)

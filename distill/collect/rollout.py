@@ -110,9 +110,10 @@ class Rollout:
         action = self.actor.act(self._obs, self._rng)
         acted = time.perf_counter()
         see(self._obs, keep)
+        seen = time.perf_counter()
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
-        self.seconds["env"] += time.perf_counter() - acted
+        self.seconds["env"] += time.perf_counter() - seen
         row = _Row(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
         over = step.terminated | step.truncated

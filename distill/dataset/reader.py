@@ -155,16 +155,15 @@ class Dataset:
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
         self.frames = self._mapped_frames(places) if mapped else np.empty((int(frame_starts[-1]), *FRAME), np.uint8)
-        parts, scale_shape = [], None
-        for path, place in places.items():
+        self._starts = np.cumsum([0, *(record["states"] for record in self.records)])
+        self.row_scale: npt.NDArray[np.float16] | None = None
+        parts: list[ShardArrays] = []
+        for number, (path, place) in enumerate(places.items()):
             frames = self.frames[place]
             part = load_shard(path, jacobian=jacobian, verify=verify, frames=frames, decompress=not mapped)
-            if mapped and part.row_scale is not None:
-                scale_shape = part.row_scale.shape[1:]
-                part.row_scale = None  # large, and mapped below
+            self._keep_scale(number, part)
             parts.append(part)
         self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
-        self._starts = np.cumsum([0, *map(len, parts)])
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
         self.writers = list(writers)
@@ -180,11 +179,9 @@ class Dataset:
         self.jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
         self._outgrows_memory = sum(part.nbytes for part in self.jacobians if part is not None) > memory_size() / 2
         self.gain = _joined([part.gain for part in parts])
-        row_scales = _joined([part.row_scale for part in parts])
-        self.row_scale = row_scales if scale_shape is None else self._mapped_scales(scale_shape)
 
     def __len__(self) -> int:
-        return len(self.pos)
+        return int(self._starts[-1])
 
     @property
     def has_jacobian(self) -> bool:
@@ -226,6 +223,18 @@ class Dataset:
                 part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
+
+    def _keep_scale(self, shard: int, part: ShardArrays) -> None:
+        """Move a shard's row scales, which are large, to where those of all shards are."""
+        scale, part.row_scale = part.row_scale, None
+        if scale is None:
+            return
+        whole, shape = self.row_scale, scale.shape[1:]
+        if whole is None:
+            whole = self._mapped_scales(shape) if self.mapped else np.empty((len(self), *shape), np.float16)
+            self.row_scale = whole
+        if not self.mapped:
+            whole[self._starts[shard] : self._starts[shard + 1]] = scale
 
     def _mapped_frames(self, places: dict[Path, slice]) -> npt.NDArray[np.uint8]:
         def fill(frames: npt.NDArray[Any]) -> None:
