@@ -203,7 +203,7 @@ class Dataset:
     def jacobian(self, index: npt.NDArray[np.integer[Any]]) -> JacobianBatch:
         """Stored derivatives of a batch of states; the dataset must have them."""
         first = self.jacobians[0]
-        if self.gain is None or first is None:
+        if self.gain is None or self.row_scale is None or first is None:
             raise UserError(f"{self.folder} stores no derivatives; collect with --collect.jacobian=projected")
         codes = np.empty((len(index), *first.shape[1:]), first.dtype)
         for place, (shard, row) in enumerate(self._places(index)):
@@ -229,12 +229,12 @@ class Dataset:
         scale, part.row_scale = part.row_scale, None
         if scale is None:
             return
-        whole, shape = self.row_scale, scale.shape[1:]
-        if whole is None:
-            whole = self._mapped_scales(shape) if self.mapped else np.empty((len(self), *shape), np.float16)
-            self.row_scale = whole
-        if not self.mapped:
-            whole[self._starts[shard] : self._starts[shard + 1]] = scale
+        if self.mapped:
+            self.row_scale = self._mapped_scales(scale.shape[1:]) if self.row_scale is None else self.row_scale
+            return
+        if self.row_scale is None:
+            self.row_scale = np.empty((len(self), *scale.shape[1:]), np.float16)
+        self.row_scale[self._starts[shard] : self._starts[shard + 1]] = scale
 
     def _mapped_frames(self, places: dict[Path, slice]) -> npt.NDArray[np.uint8]:
         def fill(frames: npt.NDArray[Any]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from distill.grid import read_rows
-from studies.synthetic.__main__ import FULL, grid
-from studies.synthetic.tables import results
-from studies.synthetic.training import METHODS
+from studies.synthetic.__main__ import FULL, grid, protocols
+from studies.synthetic.tables import rates, results
+from studies.synthetic.training import METHODS, Recipe
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -28,11 +28,25 @@ def test_every_method_is_searched_over_the_settings_it_has() -> None:
 
 
 def test_the_lead_is_paired_by_seed() -> None:
-    def rows(*tests: float) -> list[dict[str, str]]:
-        return [{"test": str(test), "loss@10": "1", "cosine@5": "0.25", "cosine@10": "0.75"} for test in tests]
+    def rows(method: str, *tests: float) -> list[dict[str, str]]:
+        settings = {"method": method, "lr": "0.01", "module_lr": "", "weight": ""}
+        curves = {"loss@10": "1", "cosine@5": "0.25", "cosine@10": "0.75"}
+        return [{**settings, "test": str(test), **curves} for test in tests]
 
-    table = results({"sobolev": rows(0.5, 0.9), "critic": rows(0.4, 0.8)}, 10)[1]
-    assert table.splitlines()[3].split(" | ")[2:4] == ["+10.0 (+10.0 .. +10.0)", "0.50 (0.50 .. 0.50)"]
+    table = results({"own": {"sobolev": rows("sobolev", 0.5, 0.9), "critic": rows("critic", 0.4, 0.8)}}, 10)[2]
+    assert table.splitlines()[3].split(" | ")[5:7] == ["+10.0 (+10.0 .. +10.0)", "0.50 (0.50 .. 0.50)"]
+
+
+def test_one_learning_rate_is_the_true_gradients_best_that_all_were_tried_at() -> None:
+    ranked = {
+        "backprop": [(Recipe("backprop", lr), score) for lr, score in ((0.1, 0.9), (0.03, 0.8), (0.01, 0.7))],
+        "dni": [(Recipe("dni", lr, module), lr) for lr, module in ((0.01, 1.0), (0.03, 2.0), (0.03, 3.0))],
+    }
+    own, shared = protocols(ranked, [0.01, 0.03]).values()
+    assert own == [ranked["backprop"][0][0], ranked["dni"][0][0]]
+    assert shared == [ranked["backprop"][1][0], ranked["dni"][1][0]]
+    line = rates(ranked)[2].splitlines()[3]
+    assert line == f"| {METHODS['dni']} | 1.0 | 3.0 |  | 3 |"
 
 
 @pytest.mark.slow
@@ -40,7 +54,7 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     first = run("--quick", "--out", str(tmp_path))
     assert first.returncode == 0, first.stderr
-    assert len(read_rows(tmp_path / "rows.csv")) == 2 * len(METHODS)
+    assert {row["method"] for row in read_rows(tmp_path / "rows.csv")} == set(METHODS)
     assert all(0 <= float(row["test"]) <= 1 for row in read_rows(tmp_path / "rows.csv"))
     table = (tmp_path / "tables.md").read_text()
     assert all(f"| {label} |" in table for label in METHODS.values())
