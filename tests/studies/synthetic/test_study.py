@@ -40,13 +40,13 @@ def test_the_lead_is_paired_by_seed() -> None:
 def test_one_learning_rate_is_the_true_gradients_best_that_all_were_tried_at() -> None:
     ranked = {
         "backprop": [(Recipe("backprop", lr), score) for lr, score in ((0.1, 0.9), (0.03, 0.8), (0.01, 0.7))],
-        "dni": [(Recipe("dni", lr, module), lr) for lr, module in ((0.01, 1.0), (0.03, 2.0), (0.03, 3.0))],
+        "dni": [(Recipe("dni", lr, module), module / 100) for lr, module in ((0.01, 3.0), (0.03, 2.0), (0.03, 1.0))],
     }
     own, shared = protocols(ranked, [0.01, 0.03]).values()
     assert own == [ranked["backprop"][0][0], ranked["dni"][0][0]]
     assert shared == [ranked["backprop"][1][0], ranked["dni"][1][0]]
     line = rates(ranked)[2].splitlines()[3]
-    assert line == f"| {METHODS['dni']} | 1.0 | 3.0 |  | 3 |"
+    assert line == f"| {METHODS['dni']} | 3.0 | 2.0 |  | 2.0 | 3 |"
 
 
 @pytest.mark.slow

@@ -150,3 +150,17 @@ def test_training_is_repeatable_and_noprop_keeps_the_lower_part(method: str) -> 
     assert moved[-4:] == [True] * 4
     assert any(moved[:-4]) == (method != "noprop")
     assert drawn[-3].in_features == WIDTH
+
+
+@pytest.mark.parametrize("steps", [3, 45])
+def test_the_curves_end_where_training_ends(steps: int) -> None:
+    data = Data("noise", images(64, 0), images(32, 1), images(32, 2))
+    _, curves = train(data, recipe("backprop"), seed=0, steps=steps)
+    taken = [int(name.partition("@")[2]) for name in curves if name.startswith("loss@")]
+    assert taken[-1] == steps
+    assert len(taken) == min(steps, 20)
+
+
+def test_the_parts_fit_colour_images() -> None:
+    lower, upper = network((3, 32, 32))
+    assert upper(lower(torch.zeros(2, 3, 32, 32))).shape == (2, 10)

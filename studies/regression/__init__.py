@@ -1,0 +1,1 @@
+"""Regression on classical optimisation functions: values only against values and derivatives."""
