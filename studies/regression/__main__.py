@@ -1,6 +1,6 @@
 """Fits small networks to classical test functions, by values only and by values and derivatives.
 
-python -m studies.regression           all of it, about 25 minutes on one core; goes on where it was cut off
+python -m studies.regression           all of it, about half an hour of one core; goes on where it was cut off
 python -m studies.regression --quick   the same in a minute, on two functions: shows that it runs, no more
 """
 

@@ -80,14 +80,14 @@ def ratios(path: Path, rows: Rows) -> None:
                     xerr=[[one.mean - one.low for one in found], [one.high - one.mean for one in found]],
                     fmt="o", ms=4, lw=1.2, color=PALETTE[index], label=activation,
                 )  # fmt: skip
-            axis.axvline(1, color="#8a929c", lw=1, zorder=0)
+            axis.axvline(1, color="#1b1f24", lw=1)
             axis.set_title(f"error of {metric}, {points} points", fontsize=10)
             axis.grid(axis="x", color="#e4e7ea")
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_yticks(np.arange(len(names)), [FUNCTIONS[name].title for name in names])
     axes[0, 0].invert_yaxis()
     figure.supxlabel("Sobolev's error / that of values only, 95 % interval over seeds; left of 1 Sobolev is better")
-    axes[0, -1].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4, frameon=False)
     _save(path, figure)
 
 
