@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,15 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
         assert scalars(cut, tag) == scalars(whole, tag), f"{tag}: a point is missing, doubled or different"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where a shell started the tests in the background, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_the_middle_of_a_step_finishes_that_step(
     quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +157,7 @@ def test_ctrl_c_in_the_middle_of_a_step_finishes_that_step(
     assert_same_run(whole, train(quick("cut", train={"resume": True})))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_second_ctrl_c_stops_at_once_and_saves_nothing(
     quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
