@@ -14,7 +14,6 @@ from pathlib import Path
 import ale_py
 import gymnasium
 import numpy as np
-import torch
 from held_out import Run, Watch
 from imitation.algorithms.bc import BC
 from imitation.data import rollout
@@ -47,14 +46,14 @@ class Mnih2013(BaseFeaturesExtractor):
 
 def clone(args: argparse.Namespace) -> Run:
     """Rollouts, then behaviour cloning."""
-    torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     watch = Watch(args.held_out, args.device)
     watch.start()
     # The checker of gymnasium 0.29 fails with NumPy 2.
     settings = {"disable_env_checker": True}
-    env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", args.games, seed=args.seed, env_kwargs=settings), 4)
-    teacher = PPO.load(args.teacher, env, args.device, custom_objects=NEWER)
+    env = VecFrameStack(make_atari_env("PongNoFrameskip-v4", args.games, env_kwargs=settings), 4)
+    # Loading seeds the games, PyTorch and NumPy: with the zip's own seed if it is not replaced.
+    teacher = PPO.load(args.teacher, env, args.device, custom_objects={**NEWER, "seed": args.seed})
     venv = teacher.get_env()  # with frames as the first axis
     assert venv is not None
     # Every lane plays the game that it is in to its end: with one game a lane, no state is played for nothing.
