@@ -16,9 +16,9 @@ Behaviour cloning passes eight times over the states and ours twelve times, over
 two thirds of the steps.
 
 All imports are done when a clock starts; loading the teacher and making the games are timed on both sides. Whenever
-the optimizer has taken an eighth more steps, the student is scored on the same held-out states: every other one of 8,192
-of games recorded by our collector with another seed. That is not timed. The figure is the time until the held-out
-action error first falls to the level that behaviour cloning reaches at its end; medians over turns.
+the optimizer has taken an eighth more steps, the student is scored on the same held-out states: every other one of
+8,192 of games recorded by our collector with another seed. That is not timed. The figure is the time until the
+held-out action error first falls to the level that behaviour cloning reaches at its end; medians over turns.
 """
 
 from __future__ import annotations
