@@ -17,6 +17,7 @@ from distill.config import (
 )
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
 from distill.grid import product, run_grid
@@ -37,6 +38,7 @@ __all__ = [
     "Dataset",
     "Engine",
     "EvaluateConfig",
+    "Fidelity",
     "Losses",
     "NetSpec",
     "Objective",
@@ -53,6 +55,7 @@ __all__ = [
     "evaluate",
     "load_student",
     "load_teacher",
+    "measure",
     "product",
     "report",
     "run_grid",

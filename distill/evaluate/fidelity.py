@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.config import ObjectiveConfig
+from distill.dataset.reader import Dataset
 from distill.losses.divergence import action_error, kl
 from distill.losses.engine import Engine
 from distill.losses.matching import TINY
@@ -15,6 +18,7 @@ from distill.losses.projection import cotangent
 from distill.students.nets import to_unit
 from distill.train.data import Loader
 from distill.train.source import Index
+from distill.train.step import make_engine
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,31 @@ class Fidelity:
     """Cosine of the student's and the teacher's J^T v."""
     jacobian_relative_error: float | None
     """||J_S^T v - J_T^T v|| / ||J_T^T v||, root of the ratio of mean squares."""
+
+
+def measure(
+    net: nn.Module,
+    dataset: Dataset,
+    index: Index | None = None,
+    *,
+    temperature: float = 1.0,
+    device: torch.device | str = "cpu",
+    seed: int = 1,
+) -> Fidelity:
+    """Compare any network with the labels of a dataset.
+
+    Args:
+        net: (B, 4, 84, 84) pixels in [0, 1] to logits (B, A); moved to ``device``.
+        dataset: holds states that the network was not trained on, if the figures are to mean anything.
+        index: which of its states; by default all.
+        temperature: divides the teacher's logits and derivatives.
+        device: where to compute.
+        seed: of projections, where the dataset does not bring its own.
+    """
+    index = np.arange(len(dataset)) if index is None else index
+    net, device = net.to(device), torch.device(device)
+    loader = Loader(dataset, ObjectiveConfig(), device, seed, None)
+    return fidelity(net, make_engine(net), loader, index, temperature)
 
 
 def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float) -> Fidelity:

@@ -19,7 +19,7 @@ from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate.episodes import play
-from distill.evaluate.fidelity import Fidelity, fidelity
+from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.protocol import Protocol, get_protocol
 from distill.evaluate.statistics import summarise
 from distill.files import read_json, write_json
@@ -28,8 +28,6 @@ from distill.progress import Bar, console, print_table
 from distill.provenance import command_line, versions
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN, count_parameters
-from distill.train.data import Loader
-from distill.train.step import make_engine
 from distill.validate import validated
 from teachers.load import load_teacher
 
@@ -218,9 +216,8 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     if trained_here:
         held = split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1]
     chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
-    loader = Loader(dataset, config.objective, device, config.seed, None)
-    net = agent.net.to(device)
-    return fidelity(net, make_engine(net), loader, chosen, facts["objective"]["temperature"])
+    temperature = facts["objective"]["temperature"]
+    return measure(agent.net, dataset, chosen, temperature=temperature, device=device, seed=config.seed)
 
 
 def relate(game: str, agents: dict[str, dict[str, Any]]) -> None:
