@@ -85,8 +85,8 @@ class ObjectiveConfig:
     """Compare derivatives by squared distance, or by direction only."""
     law: Literal["sphere", "fisher"] = "sphere"
     """Law of v for online targets and for full Jacobians (stored projections keep their own)."""
-    k: int = 1
-    """Fresh projections per state for online targets."""
+    k: int | None = None
+    """Projections per state and step: fresh ones, or drawn from the stored ones; default: all stored, or 1 online."""
 
 
 @dataclass(frozen=True)

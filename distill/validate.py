@@ -84,7 +84,7 @@ def _train(config: Config) -> None:
     _require(o.temperature > 0, "--objective.temperature", o.temperature, "positive")
     _require(o.jacobian_weight >= 0, "--objective.jacobian_weight", o.jacobian_weight, "zero or more")
     _require(o.jacobian_blur >= 0, "--objective.jacobian_blur", o.jacobian_blur, "zero or more")
-    _require(1 <= o.k <= 64, "--objective.k", o.k, "between 1 and 64")
+    _require(o.k is None or 1 <= o.k <= 64, "--objective.k", o.k, "between 1 and 64")
 
 
 def _evaluate(config: Config) -> None:

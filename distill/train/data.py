@@ -90,20 +90,33 @@ class Loader:
         return Batch(mine, states.obs, states.logits, targets)
 
     def _targets(self, states: States, index: Index, step: int, share: slice) -> Targets:
-        o, space = self.objective, self.dataset.identity.space
+        k, space = self.objective.k, self.dataset.identity.space
         if self._teacher is not None:
-            generator = torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
-            logits = torch.from_numpy(self.dataset.logits[index])
-            v = sample(o.law, logits / o.temperature, o.k, generator, zero_sum=space == "logits")[share]
-            v = v.to(self.device)
-            seeds = torch.stack([cotangent(space, states.logits, v[:, k]) for k in range(o.k)], 1)
+            v = self._fresh(index, step, k or 1)[share].to(self.device)
+            seeds = torch.stack([cotangent(space, states.logits, row) for row in v.unbind(1)], 1)
             return Targets(v, self._teacher.vjp(states.obs, seeds)[1])
         assert states.codes is not None
         assert states.scale is not None
         if states.v is not None:
-            return Targets(states.v, states.codes, states.scale)
-        v = quadrature(o.law, states.logits / o.temperature, zero_sum=space == "logits")
+            if k is None or k == states.v.shape[1]:
+                return Targets(states.v, states.codes, states.scale)
+            which = torch.rand(len(index), states.v.shape[1], generator=self._generator(step)).argsort(1)[share, :k]
+            chosen = (torch.arange(len(which)).unsqueeze(1).to(self.device), which.to(self.device))
+            return Targets(states.v[chosen], states.codes[chosen], states.scale[chosen])
+        if k is None:
+            v = quadrature(self.objective.law, states.logits / self.objective.temperature, zero_sum=space == "logits")
+        else:
+            v = self._fresh(index, step, k)[share].to(self.device)
         return Targets(v, torch.einsum("bra,bachw->brchw", v, states.codes * states.scale.unsqueeze(-1)))
+
+    def _fresh(self, index: Index, step: int, k: int) -> Tensor:
+        """Projections of the objective's law, float (len(index), k, A), on the host."""
+        o, space = self.objective, self.dataset.identity.space
+        logits = torch.from_numpy(self.dataset.logits[index]) / o.temperature
+        return sample(o.law, logits, k, self._generator(step), zero_sum=space == "logits")
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""

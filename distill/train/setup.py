@@ -26,6 +26,12 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
             f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
             "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
         )
+    stored = identity.k if identity.jacobian == "projected" else None
+    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and stored is not None and (o.k or 1) > stored:
+        raise UserError(
+            f"--objective.k={o.k} but {dataset.folder} stores {stored} projections a state; lower it, or use "
+            "--objective.jacobian_targets=online"
+        )
     if o.jacobian_weight > 0 and o.temperature != 1 and identity.space != "logits":
         raise UserError(
             f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
