@@ -87,6 +87,8 @@ class ObjectiveConfig:
     """Law of v for online targets and for full Jacobians (stored projections keep their own)."""
     k: int | None = None
     """Projections per state and step: fresh ones, or drawn from the stored ones; default: all stored, or 1 online."""
+    input_noise: float = 0.0
+    """Standard deviation, in gray levels (0..255), of Gaussian noise on the pixels; the teacher labels them afresh."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import re
 
@@ -85,6 +86,12 @@ def _train(config: Config) -> None:
     _require(o.jacobian_weight >= 0, "--objective.jacobian_weight", o.jacobian_weight, "zero or more")
     _require(o.jacobian_blur >= 0, "--objective.jacobian_blur", o.jacobian_blur, "zero or more")
     _require(o.k is None or 1 <= o.k <= 64, "--objective.k", o.k, "between 1 and 64")
+    _require(0 <= o.input_noise < math.inf, "--objective.input_noise", o.input_noise, "zero or more, and finite")
+    if o.input_noise > 0 and o.jacobian_weight > 0 and o.jacobian_targets == "stored":
+        raise UserError(
+            f"--objective.input_noise={o.input_noise} moves the pixels away from where derivatives were stored; "
+            "use --objective.jacobian_targets=online or --objective.jacobian_weight=0"
+        )
 
 
 def _evaluate(config: Config) -> None:

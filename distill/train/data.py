@@ -16,10 +16,11 @@ from torch import Tensor
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.losses.engine import Engine
+from distill.losses.engine import Engine, Tape
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.sobolev import Targets
+from distill.train.noise import PixelNoise
 from distill.train.source import Index, Source, States, Streamed
 from teachers.protocol import Teacher
 
@@ -49,9 +50,9 @@ class Batch:
     index: Index
     """Which states of the dataset."""
     obs: Tensor
-    """uint8 (B, 4, 84, 84)."""
+    """uint8 (B, 4, 84, 84), with noise where there is some."""
     logits: Tensor
-    """The teacher's logits, float (B, A)."""
+    """The teacher's logits at these pixels, float (B, A)."""
     targets: Targets | None
     """The teacher's derivatives, or None."""
 
@@ -61,10 +62,10 @@ class Loader:
 
     Args:
         dataset: where states come from.
-        objective: which derivatives are wanted; ``jacobian_weight`` 0 wants none.
+        objective: which derivatives are wanted, and how much noise.
         device: where batches go.
-        seed: for fresh projections.
-        teacher: needed for online targets.
+        seed: for projections and noise.
+        teacher: needed for online targets and for noise.
         source: gives the dataset's states; by default each batch is gathered on the host.
     """
 
@@ -79,22 +80,43 @@ class Loader:
     ) -> None:
         self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
         self.source: Source = Streamed(dataset, device) if source is None else source
-        self.online = teacher is not None
+        # A teacher that is here only to label noisy pixels leaves the derivatives to the dataset.
+        self.online = teacher is not None and (objective.jacobian_weight > 0 or objective.input_noise == 0)
         self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
+        self._noise = PixelNoise(objective.input_noise, seed, device) if objective.input_noise > 0 else None
 
-    def load(self, index: Index, step: int, *, derivatives: bool = True, share: slice = slice(None)) -> Batch:
-        """The states ``index[share]``; ``step`` seeds fresh projections, which are drawn for all of ``index``."""
+    @torch.no_grad()
+    def load(
+        self, index: Index, step: int, *, derivatives: bool = True, noisy: bool = False, share: slice = slice(None)
+    ) -> Batch:
+        """The states ``index[share]``; what is random is drawn for all of ``index`` and depends on ``step``.
+
+        Args:
+            index: states of the whole batch.
+            step: its number.
+            derivatives: with the teacher's derivatives.
+            noisy: with the objective's noise on the pixels, and the teacher's labels of what results.
+            share: which of ``index`` to give.
+        """
         mine = index[share]
         states = self.source.states(mine, derivatives=derivatives and not self.online)
-        targets = self._targets(states, index, step, share) if derivatives else None
+        tape = None
+        if noisy and self._noise is not None:
+            assert self._teacher is not None
+            states.obs = self._noise.add(states.obs, step, len(index), share)
+            tape = self._teacher.forward(states.obs)
+            states.logits = tape.logits
+        targets = self._targets(states, tape, index, step, share) if derivatives else None
         return Batch(mine, states.obs, states.logits, targets)
 
-    def _targets(self, states: States, index: Index, step: int, share: slice) -> Targets:
+    def _targets(self, states: States, tape: Tape | None, index: Index, step: int, share: slice) -> Targets:
+        """``tape``: the teacher's forward pass, where there was one."""
         k, space = self.objective.k, self.dataset.identity.space
-        if self._teacher is not None:
-            v = self._fresh(index, step, k or 1)[share].to(self.device)
+        if self.online:
+            assert self._teacher is not None
+            v = self._fresh(index, step, k or 1, None if tape is None else tape.logits, share).to(self.device)
             seeds = torch.stack([cotangent(space, states.logits, row) for row in v.unbind(1)], 1)
-            return Targets(v, self._teacher.vjp(states.obs, seeds)[1])
+            return Targets(v, self._teacher.rows(tape or self._teacher.forward(states.obs), seeds))
         assert states.codes is not None
         assert states.scale is not None
         if states.v is not None:
@@ -106,14 +128,16 @@ class Loader:
         if k is None:
             v = quadrature(self.objective.law, states.logits / self.objective.temperature, zero_sum=space == "logits")
         else:
-            v = self._fresh(index, step, k)[share].to(self.device)
+            v = self._fresh(index, step, k, None, share).to(self.device)
         return Targets(v, torch.einsum("bra,bachw->brchw", v, states.codes * states.scale.unsqueeze(-1)))
 
-    def _fresh(self, index: Index, step: int, k: int) -> Tensor:
-        """Projections of the objective's law, float (len(index), k, A), on the host."""
+    def _fresh(self, index: Index, step: int, k: int, relabelled: Tensor | None, share: slice) -> Tensor:
+        """Projections of the objective's law for ``index[share]``, float (B, k, A), on the host."""
         o, space = self.objective, self.dataset.identity.space
-        logits = torch.from_numpy(self.dataset.logits[index]) / o.temperature
-        return sample(o.law, logits, k, self._generator(step), zero_sum=space == "logits")
+        logits = torch.from_numpy(self.dataset.logits[index])
+        if relabelled is not None:
+            logits[share] = relabelled.cpu()
+        return sample(o.law, logits / o.temperature, k, self._generator(step), zero_sum=space == "logits")[share]
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
@@ -136,7 +160,7 @@ class Loader:
 def batches(
     loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool, share: slice = slice(None)
 ) -> Iterator[Batch]:
-    """Batches ``first`` .. ``last - 1``, or this process's share of them.
+    """Batches ``first`` .. ``last - 1`` to train on, or this process's share of them.
 
     What must be sent to a GPU is made and sent in the background while the last batch is used. On a CPU a
     second thread would only take the cores from the step, so a batch is made in between; what is not in
@@ -144,7 +168,7 @@ def batches(
     """
 
     def load(step: int) -> Batch:
-        return loader.load(sampler.batch(step), step, derivatives=derivatives, share=share)
+        return loader.load(sampler.batch(step), step, derivatives=derivatives, noisy=True, share=share)
 
     streamed = isinstance(loader.source, Streamed)
     if streamed and loader.device.type == "cuda":

@@ -19,10 +19,11 @@ FREE = ("resume", "out", "checkpoint_every", "log_every", "verify", "hold_data",
 
 
 def objective_name(objective: ObjectiveConfig) -> str:
-    """Short name for folders and tables: ``kl`` or ``kl-sobolev0.01``."""
-    if objective.jacobian_weight == 0:
-        return objective.divergence
-    return f"{objective.divergence}-sobolev{objective.jacobian_weight:g}"
+    """Short name for folders and tables: ``kl``, ``kl-sobolev0.01`` or ``kl-noise8``."""
+    name: str = objective.divergence
+    if objective.jacobian_weight > 0:
+        name += f"-sobolev{objective.jacobian_weight:g}"
+    return f"{name}-noise{objective.input_noise:g}" if objective.input_noise > 0 else name
 
 
 def open_run(config: Config) -> tuple[Path, bool]:
@@ -75,10 +76,11 @@ def _same(folder: Path, asked: dict[str, Any]) -> None:
         raise UserError(f"{path} is not readable ({first_line(error)}); choose another --train.out") from error
     if not isinstance(before, dict):
         raise UserError(f"{path} does not hold a run's settings; choose another --train.out")
-    changed = []
+    changed, defaults = [], _plain(Config())
     for section in MATTERS:
         old, new = before.get(section), asked.get(section)
         if isinstance(new, dict) and isinstance(old, dict):
+            old = {**defaults[section], **old}  # an older run does not name newer settings
             changed += [f"{section}.{k} was {old.get(k)}, now {new[k]}" for k in new
                         if k not in FREE and old.get(k) != new[k]]  # fmt: skip
         elif old != new:

@@ -40,16 +40,17 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
 
 
 def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loader:
-    """A loader with the teacher at hand where fresh derivatives are asked for."""
-    teacher = None
-    if config.objective.jacobian_targets == "online" and config.objective.jacobian_weight > 0:
+    """A loader with the teacher at hand where fresh derivatives or labels are asked for."""
+    teacher, o = None, config.objective
+    online = o.jacobian_targets == "online" and o.jacobian_weight > 0
+    if online or o.input_noise > 0:
         from teachers.load import load_teacher
 
         teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
         if teacher.info.fingerprint != dataset.identity.teacher:
             raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
-    source = make_source(dataset, device, config.train.hold_data, derivatives=teacher is None)
-    return Loader(dataset, config.objective, device, config.seed, teacher, source)
+    source = make_source(dataset, device, config.train.hold_data, derivatives=not online)
+    return Loader(dataset, o, device, config.seed, teacher, source)
 
 
 def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
