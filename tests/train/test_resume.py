@@ -23,6 +23,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "kl": {},
     "stored": {"jacobian_weight": 0.1, "jacobian_schedule": "cosine"},
     "online": {"jacobian_weight": 0.1, "jacobian_targets": "online", "k": 2},
+    "noise": {"input_noise": 8.0},
 }
 
 
@@ -209,6 +210,24 @@ def test_damaged_config_of_a_run_is_named(quick: Callable[..., Config], tmp_path
     (tmp_path / "run" / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"run/config\.yaml (is not readable|does not hold)"):
         train(quick(train={"resume": True}))
+
+
+def test_run_of_an_older_toolkit_goes_on(
+    quick: Callable[..., Config], cut_at: Callable[..., None], tmp_path: Path
+) -> None:
+    """Its config.yaml does not name a setting that came later, which then has its default."""
+    whole = train(quick("whole"))
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick("cut"))
+    path = tmp_path / "cut" / "config.yaml"
+    text = path.read_text()
+    assert "  input_noise: 0.0\n" in text
+    path.write_text(text.replace("  input_noise: 0.0\n", ""))
+    cut_at(None)
+    with pytest.raises(UserError, match=r"different run: objective\.input_noise was 0\.0, now 8\.0; choose another"):
+        train(quick("cut", objective={"input_noise": 8.0}, train={"resume": True}))
+    assert_same_run(whole, train(quick("cut", train={"resume": True})))
 
 
 @pytest.mark.parametrize("left", ["nothing", "temporary", "config"])

@@ -51,8 +51,9 @@ def losses(run: Path) -> list[float]:
     [
         {"jacobian_weight": 0.05},
         {"jacobian_weight": 0.05, "jacobian_targets": "online", "law": "fisher", "k": 2},
+        {"jacobian_weight": 0.05, "jacobian_targets": "online", "law": "fisher", "input_noise": 8.0},
     ],
-    ids=["stored", "online"],
+    ids=["stored", "online", "noise"],
 )
 def test_two_processes_train_as_one_does(
     quick: Callable[..., Config], tmp_path: Path, objective: dict[str, Any]
