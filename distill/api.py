@@ -13,6 +13,7 @@ from distill.config import (
     ObjectiveConfig,
     ReportConfig,
     StudentConfig,
+    SweepConfig,
     TrainConfig,
 )
 from distill.dataset.reader import Dataset
@@ -26,6 +27,7 @@ from distill.losses.layers import ReCU
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.students.folder import Student, load_student
 from distill.students.nets import AtariCNN, NetSpec
+from distill.sweep import sweep
 from distill.train.loop import train
 from distill.validate import validated
 from teachers.load import load_teacher
@@ -47,6 +49,7 @@ __all__ = [
     "ReportConfig",
     "Student",
     "StudentConfig",
+    "SweepConfig",
     "Targets",
     "Teacher",
     "TrainConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "report",
     "run_grid",
     "sobolev_loss",
+    "sweep",
     "train",
     "validated",
 ]

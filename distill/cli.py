@@ -171,7 +171,7 @@ def settings(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
                 raise UserError(f"{section!r} is a group of settings, not a value; got {namespace[section]!r}")
         fields = parser.instantiate(namespace)
     except ArgumentError as error:
-        raise UserError(_readable(str(error), _keys(parser))) from error
+        raise UserError(readable(str(error), _keys(parser))) from error
     return {key: value for key, value in vars(fields).items() if key != "config"}
 
 
@@ -204,7 +204,7 @@ UNKNOWN_KEY = (
 )
 
 
-def _readable(message: str, keys: list[str]) -> str:
+def readable(message: str, keys: list[str]) -> str:
     """The parser's message as one sentence; an unknown key gets the nearest known one."""
     text = " ".join(message.split())
     for pattern in UNKNOWN_KEY:

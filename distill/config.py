@@ -164,6 +164,22 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class SweepConfig:
+    """One student for every combination of some settings."""
+
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted settings and their values, as in {seed: [1, 2], train.states: [1000, 3000]}: each combination is trained."""
+    out: str = "runs/{env}__sweep"
+    """Folder for rows.csv and one run folder per combination; the same command, or a larger grid, continues it."""
+    data: str | None = None
+    """Test dataset: fidelity of every student there, besides that on its held-out games."""
+    test_states: int = 8192
+    """At most this many of its states, the same for all students."""
+    games: int = 0
+    """Whole games per student, under evaluate.protocol; by default none."""
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """One self-contained HTML page about one evaluation."""
 
@@ -199,6 +215,8 @@ class Config:
     """Settings of `distill train`."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Settings of `distill evaluate`."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Settings of `distill sweep`."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """Settings of `distill report`."""
 

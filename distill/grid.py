@@ -46,13 +46,8 @@ def run_grid(
     if not cells:
         return []
     names = list(cells[0])
-    keys = [_key(cell, names) for cell in cells]
-    if len(set(keys)) < len(keys):
-        raise UserError(f"two cells for {path} have the same settings; leave one out")
-    rows = read_rows(path)
-    for row in rows:
-        if not set(names) <= row.keys():
-            raise UserError(f"{path} holds rows of other settings than {', '.join(names)}; choose another file")
+    keys = _keys(cells, names, path)
+    rows = _rows_of(names, path)
     done = {_key(row, names): row for row in rows}
     for number, (cell, key) in enumerate(zip(cells, keys, strict=True), 1):
         if key in done:
@@ -65,12 +60,33 @@ def run_grid(
     return [done[key] for key in keys]
 
 
+def unfinished(cells: Sequence[Cell], path: Path) -> list[Cell]:
+    """The cells that ``run_grid`` would run, in their order; it raises what that would."""
+    names = list(cells[0]) if cells else []
+    done = {_key(row, names) for row in _rows_of(names, path)}
+    return [cell for cell, key in zip(cells, _keys(cells, names, path), strict=True) if key not in done]
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of finished cells, as text; none where there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _rows_of(names: Sequence[str], path: Path) -> list[Row]:
+    rows = read_rows(path)
+    if not all(set(names) <= row.keys() for row in rows):
+        raise UserError(f"{path} holds rows of other settings than {', '.join(names)}; choose another file")
+    return rows
+
+
+def _keys(cells: Sequence[Cell], names: Sequence[str], path: Path) -> list[tuple[str, ...]]:
+    keys = [_key(cell, names) for cell in cells]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"two cells for {path} have the same settings; leave one out")
+    return keys
 
 
 def _key(cell: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:

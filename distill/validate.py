@@ -35,6 +35,7 @@ def validated(config: Config) -> Config:
     _collect(config)
     _train(config)
     _evaluate(config)
+    _sweep(config)
     return dataclasses.replace(config, env=game, seed=seed, teacher=config.teacher or game)
 
 
@@ -100,3 +101,11 @@ def _evaluate(config: Config) -> None:
     _require(1 <= e.num_envs <= MAX_LANES, "--evaluate.num_envs", e.num_envs, f"between 1 and {MAX_LANES}")
     _require(e.games % min(e.num_envs, e.games) == 0, "--evaluate.games", e.games, "a multiple of evaluate.num_envs")
     _require(len(e.agents) > 0, "--evaluate.agents", e.agents, "at least one agent")
+
+
+def _sweep(config: Config) -> None:
+    s, lanes = config.sweep, config.evaluate.num_envs
+    _require(s.test_states > 0, "--sweep.test_states", s.test_states, "positive")
+    _require(s.games >= 0, "--sweep.games", s.games, "zero or more")
+    fits = s.games == 0 or s.games % min(lanes, s.games) == 0
+    _require(fits, "--sweep.games", s.games, "a multiple of evaluate.num_envs")

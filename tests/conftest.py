@@ -24,6 +24,7 @@ from distill.config import (
     ObjectiveConfig,
     ReportConfig,
     StudentConfig,
+    SweepConfig,
     TrainConfig,
 )
 from distill.validate import validated
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type] = {
     "objective": ObjectiveConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "sweep": SweepConfig,
     "report": ReportConfig,
 }
 ROOT = Path(__file__).parents[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from distill.files import is_vacant, write_bytes, write_json
 from distill.provenance import command_line, versions
 
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
-FREE = ("resume", "out", "checkpoint_every", "log_every", "verify", "hold_data", "cuda_graph")
+"""What makes a run another run, section by section."""
+FREE = tuple(
+    f"train.{name}" for name in ("resume", "out", "checkpoint_every", "log_every", "verify", "hold_data", "cuda_graph")
+)
+"""Settings in those sections that may change."""
 
 
 def objective_name(objective: ObjectiveConfig) -> str:
@@ -40,18 +45,25 @@ def open_run(config: Config) -> tuple[Path, bool]:
         # The newest run of these settings, whenever it was started.
         pattern = _folder(config, "*")
         folder = max(pattern.parent.glob(pattern.name), default=folder)
-    asked = yaml.safe_load(yaml.safe_dump(_plain(config)))
+    asked = plain(config)
     if folder.exists() and not (folder.is_dir() and is_vacant(folder)):
         if not config.train.resume:
             raise UserError(f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out")
-        _same(folder, asked)
+        changed = differences(read_settings(folder, "--train.out"), asked, MATTERS, FREE)
+        if changed:
+            raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
         if (folder / "checkpoints" / "last.pt").exists():
             return folder, True
+    describe_run(folder, asked)
+    return folder, False
+
+
+def describe_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Write down what was asked, how and with which versions; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "config.yaml", yaml.safe_dump(asked, sort_keys=False).encode())
+    write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     write_bytes(folder / "command.txt", (command_line() + "\n").encode())
     write_json(folder / "versions.json", versions())
-    return folder, False
 
 
 def _folder(config: Config, when: str) -> Path:
@@ -65,37 +77,63 @@ def _folder(config: Config, when: str) -> Path:
     )
 
 
-def _same(folder: Path, asked: dict[str, Any]) -> None:
-    """Refuse to continue a run with settings that would make it a different one."""
+def read_settings(folder: Path, flag: str) -> dict[str, Any]:
+    """The config.yaml of a run; where there is none, the error asks for another value of ``flag``."""
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{folder} exists and is not a run of this toolkit; choose another --train.out")
+        raise UserError(f"{folder} exists and is not a run of this toolkit; choose another {flag}")
     try:
         before = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable ({first_line(error)}); choose another --train.out") from error
+        raise UserError(f"{path} is not readable ({first_line(error)}); choose another {flag}") from error
     if not isinstance(before, dict):
-        raise UserError(f"{path} does not hold a run's settings; choose another --train.out")
-    changed, defaults = [], _plain(Config())
-    for section in MATTERS:
-        old, new = before.get(section), asked.get(section)
-        if isinstance(new, dict) and isinstance(old, dict):
-            old = {**defaults[section], **old}  # an older run does not name newer settings
-            changed += [f"{section}.{k} was {old.get(k)}, now {new[k]}" for k in new
-                        if k not in FREE and old.get(k) != new[k]]  # fmt: skip
-        elif old != new:
-            changed.append(f"{section} was {old}, now {new}")
-    if changed:
-        raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
+        raise UserError(f"{path} does not hold a run's settings; choose another {flag}")
+    return _completed(before)
 
 
-def _plain(config: Config) -> dict[str, Any]:
-    """Dataclasses to dictionaries and tuples to lists, as YAML knows them."""
+def _completed(before: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an older run, where what it could not name yet has its default."""
+    sections = {name: usual for name, usual in plain(Config()).items() if isinstance(usual, dict)}
+    return before | {
+        name: usual | before[name] for name, usual in sections.items() if isinstance(before.get(name), dict)
+    }
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    result: dict[str, Any] = plain(dataclasses.asdict(config))
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], free: Container[str]
+) -> list[str]:
+    """``name was this, now that`` for every setting that changed.
+
+    Args:
+        before: settings by section, as in a config.yaml.
+        now: the same.
+        names: sections and dotted settings to compare.
+        free: dotted settings that may differ.
+    """
+    found = []
+    for name in names:
+        old, new = _setting(before, name), _setting(now, name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(before, now, [f"{name}.{key}" for key in new], free)
+        elif old != new and name not in free:
+            found.append(f"{name} was {old}, now {new}")
+    return found
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    value: Any = settings
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """Settings by section as YAML knows them: tuples are lists."""
+    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_without_tuples(dataclasses.asdict(config))))
     return result
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_tuples(item) for key, item in value.items()}
+    return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value

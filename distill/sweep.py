@@ -1,0 +1,195 @@
+"""``distill sweep``: a student for every cell of a grid, and a row of figures for every finished one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
+from distill.config import Config, fill
+from distill.dataset.reader import Dataset
+from distill.device import pick_device
+from distill.errors import UserError
+from distill.evaluate.fidelity import Fidelity, measure
+from distill.evaluate.run import evaluate
+from distill.files import is_vacant
+from distill.grid import Cell, Row, product, run_grid, unfinished
+from distill.progress import console, print_table
+from distill.students.folder import Student, load_student
+from distill.train.loop import train
+from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
+from distill.train.setup import check_dataset, make_student, training_split
+from distill.validate import validated
+
+After = Callable[[Config, Path], Mapping[str, Any]]
+
+
+def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
+    """Train a student for every cell that has no row yet, and write its row.
+
+    Args:
+        config: settings that all cells share.
+        cells: dotted settings and their values, the same settings in all; by default every combination
+            of ``config.sweep.grid``.
+        after: given a cell's settings and its finished run folder, returns more columns for its row.
+
+    Returns:
+        The rows of these cells, in their order, as text (docs/metrics.md).
+
+    Raises:
+        UserError: a setting, value or dataset that cannot work, in any cell, before the first is trained; or
+            the folder holds another sweep.
+    """
+    config = validated(config)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a sweep runs in one process; start it without torchrun")
+    cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
+    folder = fill(config.sweep.out, env=config.env)
+    configs = {cell_name(cell): cell_config(config, cell, folder / cell_name(cell)) for cell in cells}
+    settings = _settings(config, cells)
+    _refuse_another(folder, settings)
+    waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
+    test = _TestSet(config) if config.sweep.data is not None and waiting else None
+    _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
+    describe_run(folder, settings)
+
+    def run(cell: Cell) -> dict[str, Any]:
+        mine = configs[cell_name(cell)]
+        with naming(cell):
+            where = train(mine)
+            student = load_student(where)
+            row = _figures(student, test.fidelity(student, mine) if test else None)
+            row |= _scores(mine, where) if mine.sweep.games else {}
+            row |= after(mine, where) if after else {}
+        return {**row, "run": where.name}
+
+    with _alone(folder):
+        rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
+    _show(cells, rows, folder)
+    return rows
+
+
+def _settings(config: Config, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the sweep's config.yaml says: the shared settings, and the values that the cells go through."""
+    grid = {name: [cell[name] for cell in cells] for name in cells[0]}
+    grid = {name: [v for i, v in enumerate(values) if v not in values[:i]] for name, values in grid.items()}
+    return plain(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, grid=grid)))
+
+
+def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
+    """Rows of other shared settings cannot stand beside these; other values of the same grid can."""
+    if not folder.exists() or (folder.is_dir() and is_vacant(folder)):
+        return
+    before = read_settings(folder, "--sweep.out")
+    then, now = ((content.get("sweep") or {}).get("grid") or {} for content in (before, settings))
+    if then.keys() != now.keys():
+        raise UserError(
+            f"{folder} is a sweep over {', '.join(then) or 'nothing'}, not over {', '.join(now)}; "
+            "choose another --sweep.out"
+        )
+    matters = [*MATTERS, "sweep.data", "sweep.test_states", "sweep.games"]
+    matters += ["evaluate.protocol"] if settings["sweep"]["games"] else []
+    changed = differences(before, settings, matters, {*FREE, *now})
+    if changed:
+        raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
+
+
+def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: _TestSet | None) -> None:
+    """Verify every training dataset once, and refuse now what a cell would be refused for in hours."""
+    folders = dict.fromkeys(fill(mine.train.data, env=mine.env) for _, mine in cells)
+    for folder in folders:
+        dataset = Dataset(folder, verify=config.train.verify, mapped=config.train.hold_data == "disk")
+        if test is not None:
+            test.check_fits(dataset)
+        for cell, mine in cells:
+            if fill(mine.train.data, env=mine.env) == folder:
+                with naming(cell):
+                    check_dataset(mine, dataset)
+                    training_split(mine, dataset)
+                    make_student(mine, dataset)
+
+
+class _TestSet:
+    """States that no student was trained on, the same for all."""
+
+    def __init__(self, config: Config) -> None:
+        self._dataset = Dataset(fill(str(config.sweep.data), env=config.env), verify=config.train.verify)
+        states = np.random.default_rng([0, 6]).permutation(len(self._dataset))
+        self._index = np.sort(states[: config.sweep.test_states])
+
+    def check_fits(self, training: Dataset) -> None:
+        """Refuse what no student of that training data can be tested on."""
+        mine, folder = self._dataset, self._dataset.folder
+        if (mine.identity.game, mine.identity.teacher) != (training.identity.game, training.identity.teacher):
+            raise UserError(f"--sweep.data={folder} is of another game or teacher than {training.folder}")
+        if _shards(mine) & _shards(training):
+            raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
+
+    def fidelity(self, student: Student, config: Config) -> Fidelity:
+        """Figures of one student, with the teacher at its objective's temperature."""
+        temperature = config.objective.temperature
+        device = pick_device(config.device)
+        return measure(student.net, self._dataset, self._index, temperature=temperature, device=device)
+
+
+def _shards(dataset: Dataset) -> set[str]:
+    return {record["files"]["steps.safetensors"]["sha256"] for record in dataset.records}
+
+
+def _figures(student: Student, test: Fidelity | None) -> dict[str, Any]:
+    facts = student.facts
+    tested = dict.fromkeys(field.name for field in dataclasses.fields(Fidelity))
+    tested |= dataclasses.asdict(test) if test else {}
+    return {
+        **facts["metrics"],
+        **{f"test_{name}": value for name, value in tested.items()},
+        **{name: facts[name] for name in ("steps", "best_step", "train_seconds")},
+    }
+
+
+def _scores(config: Config, run: Path) -> dict[str, Any]:
+    """Play whole games with a finished student."""
+    played = dataclasses.replace(
+        config.evaluate,
+        agents=[f"student={run}"],
+        games=config.sweep.games,
+        data=None,
+        out=str(run / "scores"),
+        resume=True,
+    )
+    facts = evaluate(dataclasses.replace(config, evaluate=played))["agents"]["student"]
+    return {"score": facts["mean"], "score_low": facts["ci95"][0], "score_high": facts["ci95"][1]}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes would write over each other's rows and checkpoints."""
+    with (folder / "sweep.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another process is at work in {folder}; wait for it or choose another --sweep.out"
+            ) from error
+        yield
+
+
+def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
+    """Print the figures that say how good each student is."""
+    figures = {"val KL": ("val_kl", ".4f"), "test KL": ("test_kl", ".4f"), "val error": ("val_action_error", ".1%"),
+               "test error": ("test_action_error", ".1%"), "score": ("score", ".1f")}  # fmt: skip
+    shown = {title: figure for title, figure in figures.items() if any(row.get(figure[0]) for row in rows)}
+    lines = []
+    for cell, row in zip(cells, rows, strict=True):
+        line = [value_text(value) for value in cell.values()]
+        line += [format(float(row[name]), form) if row.get(name) else "-" for name, form in shown.values()]
+        lines.append(line)
+    print_table(f"{len(rows)} students", [*short_names(list(cells[0])), *shown], lines)
+    console.print(f"written: {folder / 'rows.csv'}")
