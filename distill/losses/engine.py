@@ -36,8 +36,8 @@ class Tape:
     """The first layer with its input."""
     inputs: list[Tensor]
     """Input of each later stage's affine layer."""
-    saved: list[Tensor]
-    """What each activation's derivative needs: its output for ReLU, its input otherwise."""
+    outputs: list[Tensor]
+    """Output of each stage's activation: all that its derivatives need."""
     weights: list[Tensor]
     """Weight of each layer, folded where the stage folds."""
     logits: Tensor
@@ -65,14 +65,14 @@ class Engine:
     def forward(self, x: Tensor) -> Tape:
         """Primal pass. ``x``: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes."""
         pixels = Pixels(self.stages[0], x, self.dtype, keep=not self.frozen)
-        h, saved = pixels.forward()
-        tape = Tape(pixels, [], [saved], [pixels.weight], h)
+        h = pixels.forward()
+        tape = Tape(pixels, [], [h], [pixels.weight], h)
         for stage in self.stages[1:]:
             h = h.flatten(1) if stage.flatten else h
             tape.inputs.append(h)
             tape.weights.append(stage.weight(self.dtype))
-            h, saved = stage.activate(stage.affine(h, tape.weights[-1], stage.bias(self.dtype)))
-            tape.saved.append(saved)
+            h = stage.activate(stage.affine(h, tape.weights[-1], stage.bias(self.dtype)))
+            tape.outputs.append(h)
         tape.logits = h.to(self.full)
         return tape
 
@@ -87,7 +87,7 @@ class Engine:
         after: list[Tensor] = []
         for index in reversed(range(len(self.stages))):
             after.append(g)
-            before.append(self.stages[index].slope(tape.saved[index], g))
+            before.append(self.stages[index].slope(tape.outputs[index], g))
             if index:
                 g = self._down(index, tape, before[-1])
         return before[::-1], after[::-1]
@@ -107,8 +107,8 @@ class Engine:
             if index:
                 tangents.append(tangent.flatten(1) if stage.flatten else tangent)
                 tangent = stage.affine(tangents[-1], tape.weights[index])
-            curvature.append(stage.curvature(tape.saved[index], tangent, after[index]))
-            tangent = stage.slope(tape.saved[index], tangent)
+            curvature.append(stage.curvature(tape.outputs[index], tangent, after[index]))
+            tangent = stage.slope(tape.outputs[index], tangent)
         return tangents, tangent.to(self.full), curvature
 
     # -- the step -------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Engine:
         return Tape(
             Pixels(self.stages[0], shape.expand(batch, *shape.shape[1:]), self.dtype, keep=False),
             [joined([tape.inputs[index] for tape in tapes]) for index in range(len(first.inputs))],
-            [joined([tape.saved[index] for tape in tapes]) for index in range(len(first.saved))],
+            [joined([tape.outputs[index] for tape in tapes]) for index in range(len(first.outputs))],
             first.weights,
             joined([tape.logits for tape in tapes]),
         )
@@ -212,7 +212,7 @@ class Engine:
         d = seed.to(self.dtype)
         for index in reversed(range(len(self.stages))):
             stage, bend, have = self.stages[index], curvature[index], gradients[index]
-            d = stage.slope(tape.saved[index], d)
+            d = stage.slope(tape.outputs[index], d)
             if bend is not None:
                 d = d + bend
             if index:
@@ -233,7 +233,7 @@ class Engine:
 
     def _down(self, index: int, tape: Tape, g: Tensor) -> Tensor:
         """W^T g of a later layer: cotangent of the output of the stage below."""
-        below = tape.saved[index - 1]
+        below = tape.outputs[index - 1]
         down = self.stages[index].transpose(g, tape.weights[index], below.shape)
         if not self.stages[index].flatten:
             return down

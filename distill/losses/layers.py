@@ -20,37 +20,42 @@ class ReCU(nn.Module):
 
 @dataclass(frozen=True)
 class Smooth:
-    """First and second derivative of a smooth activation, as functions of the pre-activation."""
+    """Derivatives of a smooth activation h = phi(a) as functions of h, so that no pass computes phi again."""
 
-    first: Callable[[Tensor], Tensor]
-    second: Callable[[Tensor], Tensor]
-
-
-def _tanh1(a: Tensor) -> Tensor:
-    return 1 - torch.tanh(a).square()
+    slope: Callable[[Tensor, Tensor], Tensor]
+    """phi'(a) * g of (h, g)."""
+    curvature: Callable[[Tensor, Tensor], Tensor]
+    """phi''(a) * g of (h, g)."""
 
 
-def _tanh2(a: Tensor) -> Tensor:
-    y = torch.tanh(a)
-    return -2 * y * (1 - y.square())
+def _tanh1(h: Tensor, g: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward(g, h)  # type: ignore[no-any-return]
 
 
-def _softplus2(a: Tensor) -> Tensor:
-    y = torch.sigmoid(a)
-    return y * (1 - y)
+def _tanh2(h: Tensor, g: Tensor) -> Tensor:
+    return _tanh1(h, g).mul_(h).mul_(-2)
 
 
-def _recu1(a: Tensor) -> Tensor:
-    return 3 * a.relu().square()
+def _softplus1(h: Tensor, g: Tensor) -> Tensor:
+    return torch.addcmul(g, g, h.neg().exp_(), value=-1)
 
 
-def _recu2(a: Tensor) -> Tensor:
-    return 6 * a.relu()
+def _softplus2(h: Tensor, g: Tensor) -> Tensor:
+    rest = h.neg().exp_()
+    return torch.addcmul(g, g, rest, value=-1).mul_(rest)
+
+
+def _recu1(h: Tensor, g: Tensor) -> Tensor:
+    return h.pow(2 / 3).mul_(g).mul_(3)
+
+
+def _recu2(h: Tensor, g: Tensor) -> Tensor:
+    return h.pow(1 / 3).mul_(g).mul_(6)
 
 
 SMOOTH: dict[type[nn.Module], Smooth] = {
     nn.Tanh: Smooth(_tanh1, _tanh2),
-    nn.Softplus: Smooth(torch.sigmoid, _softplus2),
+    nn.Softplus: Smooth(_softplus1, _softplus2),
     ReCU: Smooth(_recu1, _recu2),
 }
 

@@ -41,8 +41,8 @@ class Pixels:
         self.pieces = list(_pieces(x, dtype))
         self._folded: list[Tensor] = []
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """The stage's (output, what its activation's derivative needs)."""
+    def forward(self) -> Tensor:
+        """The stage's output."""
         weight, bias = self.weight * self.unit, self.stage.bias(self.dtype)
         folded = [self.fold(self.x[piece]) for piece in self.pieces]
         if len(folded) == 1:
@@ -50,13 +50,13 @@ class Pixels:
         self._folded = folded if self._keep else []
         if len(folded) == 1:
             return self.stage.activate(self.stage.affine(folded[0], weight, bias))
-        saved: Tensor | None = None
+        h: Tensor | None = None
         for piece, part in zip(self.pieces, folded, strict=True):
             a = self.stage.affine(part.to(self.dtype), weight, bias)
-            saved = _whole(a, len(self.x)) if saved is None else saved
-            self.stage.activate(a, out=saved[piece])
-        assert saved is not None
-        return (saved if not self.stage.is_smooth else self.stage.activate(saved)[0]), saved
+            h = _whole(a, len(self.x)) if h is None else h
+            self.stage.activate(a, out=h[piece])
+        assert h is not None
+        return h
 
     def weight_gradient(self, g: Tensor) -> Tensor:
         """Correlation of the pixels with a cotangent of the layer's pre-activation."""

@@ -69,38 +69,28 @@ class Stage:
         gradient = self._backward(g, x, weight, data=False)
         return gradient if into is None else into.add_(gradient)
 
-    def activate(self, a: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Activation of a pre-activation that nobody else needs, and what its derivative needs later.
-
-        The latter is the output for ReLU and the pre-activation otherwise. ``out``: where to put that.
-        """
+    def activate(self, a: Tensor, out: Tensor | None = None) -> Tensor:
+        """Activation of a pre-activation that nobody else needs. ``out``: where to put it."""
         if isinstance(self.activation, nn.ReLU):
-            a = a.relu_() if out is None else torch.clamp_min(a, 0, out=out)
-            return a, a
-        if out is not None:
-            a = out.copy_(a)
-        return (a if self.activation is None else self.activation(a)), a
+            return a.relu_() if out is None else torch.clamp_min(a, 0, out=out)
+        h = a if self.activation is None else self.activation(a)
+        return h if out is None else out.copy_(h)
 
-    def slope(self, saved: Tensor, g: Tensor) -> Tensor:
-        """phi'(a) * g: the activation's linear part, the same for tangents and cotangents.
+    def slope(self, h: Tensor, g: Tensor) -> Tensor:
+        """phi'(a) * g for the output h = phi(a): the activation's linear part, the same for tangents and cotangents.
 
         For ReLU in place: such arrays are large, and nobody needs ``g`` again.
         """
         if self.activation is None:
             return g
         if not isinstance(self.activation, nn.ReLU):
-            return SMOOTH[type(self.activation)].first(saved) * g
-        return aten.threshold_backward.grad_input(g, saved, 0, grad_input=g)  # type: ignore[no-any-return]
+            return SMOOTH[type(self.activation)].slope(h, g)
+        return aten.threshold_backward.grad_input(g, h, 0, grad_input=g)  # type: ignore[no-any-return]
 
-    def curvature(self, saved: Tensor, tangent: Tensor, g: Tensor) -> Tensor | None:
+    def curvature(self, h: Tensor, tangent: Tensor, g: Tensor) -> Tensor | None:
         """phi''(a) * a_dot * g for a smooth activation, else None."""
         smooth = None if self.activation is None else SMOOTH.get(type(self.activation))
-        return None if smooth is None else smooth.second(saved) * tangent * g
-
-    @property
-    def is_smooth(self) -> bool:
-        """The activation has a second derivative."""
-        return self.activation is not None and type(self.activation) in SMOOTH
+        return None if smooth is None else smooth.curvature(h, tangent).mul_(g)
 
     def add_gradient(self, weight: Tensor, bias: Tensor) -> None:
         """Add gradients, the weight's as folded as the weight is, to the parameters' ``.grad``."""
