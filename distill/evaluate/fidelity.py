@@ -1,8 +1,9 @@
-"""Fidelity on held-out states: the paper's two figures, and two on derivatives."""
+"""Fidelity on held-out states: the paper's two figures, two more on the policy and two on derivatives."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.losses.divergence import action_error, kl
+from distill.games import merged_actions
+from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.losses.engine import Engine
 from distill.losses.matching import TINY
 from distill.losses.projection import cotangent
@@ -23,7 +25,11 @@ from distill.train.step import make_engine
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Means over held-out states; None where the dataset stores no derivatives."""
+    """Means over held-out states.
+
+    Figures on derivatives are None where the dataset stores none, the last two where a student was
+    scored before they were there.
+    """
 
     kl: float
     """KL(teacher || student) in nats, teacher at the objective's temperature."""
@@ -33,6 +39,10 @@ class Fidelity:
     """Cosine of the student's and the teacher's J^T v."""
     jacobian_relative_error: float | None
     """||J_S^T v - J_T^T v|| / ||J_T^T v||, root of the ratio of mean squares."""
+    total_variation: float | None = None
+    """Half the sum of |pi_T - pi_S|, teacher at the objective's temperature."""
+    merged_action_error: float | None = None
+    """Share of states where the most likely effects differ: actions that do the same count as one."""
 
 
 def measure(
@@ -71,33 +81,50 @@ def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index
         temperature: divides the teacher's logits and derivatives.
     """
     derivatives = loader.dataset.has_jacobian or loader.online
-    space = loader.dataset.identity.space
-    sums = [0.0] * 5
+    space, groups = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
+    policy, slope = np.zeros(4), np.zeros(3)
     rows = 0
     for number, start in enumerate(range(0, len(index), 256)):
         batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
         with torch.no_grad():
             x = to_unit(batch.obs)
             logits = net(x)
-            sums[0] += float(kl(logits, batch.logits / temperature).sum())
-            sums[1] += float(action_error(logits, batch.logits).sum())
+            policy += _policy_sums(logits, batch.logits / temperature, groups)
         if batch.targets is None:
             continue
         v = batch.targets.v
         for k in range(v.shape[1]):
             student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
             teacher = batch.targets.row(k).flatten(1) / temperature
-            cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
-            sums[2] += float(cosine.sum())
-            sums[3] += float((student - teacher).square().sum())
-            sums[4] += float(teacher.square().sum())
+            slope += _slope_sums(student, teacher)
             rows += len(student)
+    means = (policy / len(index)).tolist()
     return Fidelity(
-        kl=sums[0] / len(index),
-        action_error=sums[1] / len(index),
-        jacobian_cosine=sums[2] / rows if rows else None,
-        jacobian_relative_error=math.sqrt(sums[3] / max(sums[4], TINY)) if rows else None,
+        kl=means[0],
+        action_error=means[1],
+        jacobian_cosine=float(slope[0]) / rows if rows else None,
+        jacobian_relative_error=math.sqrt(slope[1] / max(slope[2], TINY)) if rows else None,
+        total_variation=means[2],
+        merged_action_error=means[3],
     )
+
+
+def _policy_sums(student: Tensor, teacher: Tensor, groups: Sequence[Sequence[int]]) -> list[float]:
+    """KL, action error, total variation and merged action error of logits (B, A), each summed over states."""
+    figures = (
+        kl(student, teacher),
+        action_error(student, teacher),
+        total_variation(student, teacher),
+        merged_action_error(student, teacher, groups),
+    )
+    return torch.stack(figures).sum(1).tolist()
+
+
+def _slope_sums(student: Tensor, teacher: Tensor) -> list[float]:
+    """Cosine, squared difference and the teacher's square of derivatives (B, pixels), each summed over states."""
+    cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
+    squares = (student - teacher).square().sum(), teacher.square().sum()
+    return torch.stack((cosine.sum(), *squares)).tolist()
 
 
 def input_gradient(net: nn.Module, engine: Engine | None, x: Tensor, seed: Tensor) -> Tensor:

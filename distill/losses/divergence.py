@@ -6,7 +6,7 @@ temperature sharpens the teacher only (Rusu et al. 2016, section 3): pass ``teac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -105,3 +105,28 @@ def get_slope(name: str) -> Divergence:
 def action_error(student: Tensor, teacher: Tensor) -> Tensor:
     """1.0 where the most likely actions differ, float (B,): the paper's second figure."""
     return (student.argmax(-1) != teacher.argmax(-1)).to(torch.float32)
+
+
+def total_variation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the sum of |pi_T - pi_S|: how often draws from the two must differ, at the least."""
+    return (F.softmax(teacher, -1) - F.softmax(student, -1)).abs().sum(-1) / 2
+
+
+def merged_action_error(student: Tensor, teacher: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """1.0 where the most likely effects differ, float (B,).
+
+    Args:
+        student: logits.
+        teacher: logits; a temperature matters here.
+        groups: actions that have one effect, whose probabilities are added.
+    """
+    return action_error(_merged(student, groups), _merged(teacher, groups))
+
+
+def _merged(logits: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Logits in which the first action of each group stands for all of it."""
+    merged = logits.clone()
+    for group in groups:
+        merged[:, group[0]] = logits[:, list(group)].logsumexp(-1)
+        merged[:, list(group[1:])] = -torch.inf
+    return merged

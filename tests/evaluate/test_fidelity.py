@@ -17,7 +17,8 @@ from distill.dataset.codec import decode, encode
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays, gather_stacks
 from distill.dataset.writer import DatasetWriter
-from distill.evaluate.fidelity import Fidelity, fidelity, input_gradient
+from distill.evaluate.fidelity import Fidelity, fidelity, input_gradient, measure
+from distill.games import MERGED_ACTIONS, merged_actions
 from distill.losses.engine import Engine
 from distill.losses.projection import cotangent, outputs, quadrature, sample
 from distill.students.nets import AtariCNN, NetSpec, to_unit
@@ -25,14 +26,14 @@ from distill.train.data import Loader
 from teachers.load import load_teacher
 
 CPU = torch.device("cpu")
-STATES, ACTIONS = 10, 5
+STATES, ACTIONS = 10, 6  # as Pong has
 
 
 def make_net(seed: int) -> AtariCNN:
     torch.manual_seed(seed)
     net = AtariCNN(NetSpec(((4, 8, 4), (6, 4, 2)), (12,)), ACTIONS)
     with torch.no_grad():
-        net.policy.weight.mul_(100)
+        net.policy.weight.mul_(200)
     return net
 
 
@@ -99,13 +100,17 @@ def by_definition(
 ) -> Fidelity:
     """One state and one projection at a time, the teacher asked again."""
     identity = dataset.identity
-    kls, errors, cosines, residuals, squares = [], [], [], [], []
+    kls, errors, variations, merged, cosines, residuals, squares = [], [], [], [], [], [], []
     for i in index:
         x = to_unit(torch.from_numpy(dataset.stacks(np.array([i]))))
         with torch.no_grad():
             mine, theirs = net(x)[0].softmax(-1), (teacher(x)[0] / temperature).softmax(-1)
         kls.append(float((theirs * (theirs / mine).log()).sum()))
         errors.append(int(mine.argmax() != theirs.argmax()))
+        p, q = mine.numpy(), theirs.numpy()
+        variations.append(np.abs(p - q).sum() / 2)
+        # Pong: NOOP or FIRE, RIGHT or RIGHTFIRE, LEFT or LEFTFIRE.
+        merged.append(int(np.argmax(p[[0, 2, 3]] + p[[1, 4, 5]]) != np.argmax(q[[0, 2, 3]] + q[[1, 4, 5]])))
         if identity.jacobian == "none":
             continue
         rows = dataset.v[i] if identity.jacobian == "projected" else None
@@ -118,7 +123,7 @@ def by_definition(
             residuals.append(float((student - target).square().sum()))
             squares.append(float(target.square().sum()))
     mean = [None, None] if not cosines else [np.mean(cosines), math.sqrt(np.mean(residuals) / np.mean(squares))]
-    return Fidelity(float(np.mean(kls)), float(np.mean(errors)), *mean)
+    return Fidelity(float(np.mean(kls)), float(np.mean(errors)), *mean, float(np.mean(variations)), np.mean(merged))
 
 
 def assert_close(got: Fidelity, want: Fidelity, tolerance: float = 2e-3) -> None:
@@ -151,8 +156,20 @@ def test_equals_its_definition(tmp_path: Path, kind: str, space: str, temperatur
     assert_close(got, want)
     assert want.kl > 0.002
     assert 0 < want.action_error < 1
+    assert want.total_variation is not None
+    assert 0.01 < want.total_variation < 1
     assert (got.jacobian_cosine is None) == (kind == "none")
     assert got.jacobian_cosine is None or 0.1 < got.jacobian_cosine < 0.95
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_unlike_networks_disagree_on_some_effects(tmp_path: Path, temperature: float) -> None:
+    teacher, student = make_net(0), make_net(3)
+    dataset = write_dataset(tmp_path / "data", teacher, "none", "logits")
+    want = by_definition(student, teacher, dataset, np.arange(STATES), temperature)
+    assert_close(measure(student, dataset, temperature=temperature), want)
+    assert want.merged_action_error is not None
+    assert 0 < want.merged_action_error < want.action_error < 1
 
 
 def test_full_jacobians_follow_the_objectives_law(tmp_path: Path) -> None:
@@ -180,7 +197,8 @@ def test_the_teacher_is_faithful_to_itself(tmp_path: Path, codec: str, cosine: f
     loader = Loader(dataset, ObjectiveConfig(), CPU, 0, None)
     got = fidelity(teacher, Engine(teacher.path()), loader, np.arange(STATES), 1.0)
     assert got.kl == pytest.approx(0, abs=1e-6)
-    assert got.action_error == 0
+    assert got.action_error == got.merged_action_error == 0
+    assert got.total_variation == pytest.approx(0, abs=1e-6)
     assert got.jacobian_cosine is not None
     assert got.jacobian_relative_error is not None
     assert cosine < got.jacobian_cosine <= 1 + 1e-6
@@ -197,6 +215,37 @@ def test_a_blind_student_has_no_direction(tmp_path: Path) -> None:
     got = fidelity(blind, Engine(blind.path()), loader, np.arange(STATES), 1.0)
     assert got.jacobian_cosine == 0
     assert got.jacobian_relative_error == pytest.approx(1)
+
+
+class Split(torch.nn.Module):
+    """A network's policy with the two halves of Pong's actions swapped, effect by effect."""
+
+    def __init__(self, net: AtariCNN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[:, [1, 0, 4, 5, 2, 3]]
+
+
+def test_equal_actions_split_otherwise(tmp_path: Path) -> None:
+    """Every most likely action is another and every most likely effect is the same."""
+    teacher = make_net(0)
+    dataset = write_dataset(tmp_path / "data", teacher, "none", "logits")
+    got = measure(Split(teacher), dataset)
+    assert got.action_error == 1
+    assert got.merged_action_error == 0
+    assert got.total_variation is not None
+    assert got.total_variation > 0.01
+
+
+def test_without_equal_actions_the_two_errors_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(MERGED_ACTIONS, "pong")
+    merged_actions.cache_clear()
+    teacher, student = make_pair()
+    got = measure(student, write_dataset(tmp_path / "data", teacher, "none", "logits"))
+    merged_actions.cache_clear()
+    assert got.merged_action_error == got.action_error > 0
 
 
 def test_real_labels_and_a_real_teacher(pong_data: Path, make_config: Callable[..., Config]) -> None:

@@ -9,7 +9,14 @@ from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
 from distill.errors import UserError
-from distill.losses.divergence import DIVERGENCES, action_error, get_divergence, get_slope
+from distill.losses.divergence import (
+    DIVERGENCES,
+    action_error,
+    get_divergence,
+    get_slope,
+    merged_action_error,
+    total_variation,
+)
 
 
 def by_torch_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -101,3 +108,19 @@ def test_action_error() -> None:
     student = torch.tensor([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
     teacher = torch.tensor([[0.0, 1.0, 0.5], [9.0, 1.0, 2.0], [7.0, 3.0, 1.0]])
     assert action_error(student, teacher).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_total_variation() -> None:
+    student = torch.tensor([[0.5, 0.3, 0.2], [1.0, 1e-20, 1e-20], [0.2, 0.3, 0.5]]).log()
+    teacher = torch.tensor([[0.2, 0.3, 0.5], [1e-20, 1.0, 1e-20], [0.2, 0.3, 0.5]]).log()
+    torch.testing.assert_close(total_variation(student + 7, teacher), torch.tensor([0.3, 1.0, 0.0]))
+
+
+def test_merged_action_error_adds_probabilities_first() -> None:
+    teacher = torch.tensor([[0.3, 0.4, 0.3]]).log().expand(3, 3)
+    # The same split otherwise, another effect, and the same action with less behind its effect.
+    student = torch.tensor([[0.4, 0.1, 0.5], [0.2, 0.6, 0.2], [0.35, 0.5, 0.15]]).log()
+    assert merged_action_error(student, teacher, [(0, 2)]).tolist() == [0.0, 1.0, 0.0]
+    assert action_error(student, teacher).tolist() == [1.0, 0.0, 0.0]
+    assert merged_action_error(student, teacher, []).tolist() == action_error(student, teacher).tolist()
+    assert merged_action_error(student, teacher, [(0, 1, 2)]).tolist() == [0.0, 0.0, 0.0]
