@@ -3,10 +3,11 @@
 #   make demo      the main job on a bundled Pong teacher, about 10 minutes on 2 cores
 #   make test      the test suite
 #
-# Both set up .venv by themselves. The four stages on their own:
+# Both set up .venv by themselves. The stages on their own:
 #
 #   make collect  CONFIG=configs/pong.yaml ARGS="--collect.states=100000"
 #   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.01"
+#   make sweep    CONFIG=configs/sweep.yaml ARGS="--sweep.games=8"
 #   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
 #   make report   CONFIG=configs/pong.yaml
 #
@@ -25,7 +26,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic lint typecheck format clean
+.PHONY: setup demo smoke collect distill sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -64,6 +65,9 @@ collect: $(VENV)/.runtime
 
 distill: $(VENV)/.runtime
 	$(DISTILL) train --config $(CONFIG) $(ARGS)
+
+sweep: $(VENV)/.runtime
+	$(DISTILL) sweep --config $(CONFIG) $(ARGS)
 
 evaluate: $(VENV)/.runtime
 	$(DISTILL) evaluate --config $(CONFIG) $(ARGS)

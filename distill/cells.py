@@ -63,20 +63,22 @@ def naming(cell: Cell) -> Iterator[None]:
 def cell_name(cell: Cell) -> str:
     """Folder of a cell: its settings, such as ``states-1000__seed-1``, with a hash where they do not fit a name.
 
-    It depends on nothing but the cell, so that a grid may grow, and can stand in a list on the command line.
+    It depends on nothing but the settings, in whatever order, so that a grid may grow and be written down
+    anew. It can stand in a list on the command line.
     """
-    shorts = short_names(list(cell))
+    names = sorted(cell, key=lambda name: ("." not in name, name))
     parts, exact = [], True
-    for short, value in zip(shorts, cell.values(), strict=True):
+    for name, short in zip(names, short_names(names), strict=True):
+        value = cell[name]
         text = value_text(value)
         clean = re.sub(r"[^A-Za-z0-9.+-]+|__+", "_", text).strip("_")
         exact &= clean == text and value != "none"
         parts.append(f"{short}-{clean}")
-    name = "__".join(parts)
-    if exact and len(name) <= LONGEST:
-        return name
-    digest = hashlib.sha256(json.dumps(list(cell.items())).encode()).hexdigest()[:8]
-    return f"{name[: LONGEST - 10]}__{digest}"
+    joined = "__".join(parts)
+    if exact and len(joined) <= LONGEST:
+        return joined
+    digest = hashlib.sha256(json.dumps(cell, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{joined[: LONGEST - 10]}__{digest}"
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -104,7 +106,8 @@ def _check_name(name: str) -> None:
     if name in varies:
         return
     if name not in known:
-        raise UserError(f"--sweep.grid has the unknown setting {name!r}{nearest(name, varies)}; see --help for all")
+        close = nearest(str(name), varies)
+        raise UserError(f"--sweep.grid has the unknown setting {name!r}{close}; see --help for all")
     if name == "env":
         why = "a sweep is of one game; make one for each"
     elif name in OWN or name.startswith("sweep."):

@@ -1,4 +1,4 @@
-"""The ``distill`` command: collect, train, evaluate, report, info, verify, export."""
+"""The ``distill`` command: collect, train, sweep, evaluate, report, info, verify, export."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STAGES = {
     "collect": "play with a teacher and record observations, logits and Jacobians",
     "train": "fit a student to a dataset (Sobolev training)",
+    "sweep": "fit a student for every combination of some settings, write rows.csv",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
 }
@@ -36,6 +37,7 @@ ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "
 AFTER_INTERRUPT = {
     "collect": "; the same command continues",
     "train": "; the same command with --train.resume=true continues",
+    "sweep": "; the same command continues",
     "evaluate": "; no score was written",
 }
 
@@ -240,6 +242,10 @@ def _stage(command: str, words: list[str]) -> int:
         from distill.train.loop import train
 
         train(config)
+    elif command == "sweep":
+        from distill.sweep import sweep
+
+        sweep(config)
     elif command == "evaluate":
         from distill.evaluate.run import evaluate
 

@@ -168,7 +168,7 @@ class SweepConfig:
     """One student for every combination of some settings."""
 
     grid: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted settings and their values, as in {seed: [1, 2], train.states: [1000, 3000]}: each combination is trained."""
+    """Dotted settings and their values, as {seed: [1, 2], train.states: [1000, 3000]}; every combination is trained."""
     out: str = "runs/{env}__sweep"
     """Folder for rows.csv and one run folder per combination; the same command, or a larger grid, continues it."""
     data: str | None = None

@@ -67,8 +67,11 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
             student = load_student(where)
             row = _figures(student, test.fidelity(student, mine) if test else None)
             row |= _scores(mine, where) if mine.sweep.games else {}
-            row |= after(mine, where) if after else {}
-        return {**row, "run": where.name}
+            row["run"] = where.name
+            more = dict(after(mine, where)) if after else {}
+        if taken := more.keys() & {*cell, *row}:
+            raise ValueError(f"after() returns columns that a row has already: {', '.join(sorted(taken))}")
+        return {**row, **more}
 
     with _alone(folder):
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
@@ -191,5 +194,6 @@ def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
         line = [value_text(value) for value in cell.values()]
         line += [format(float(row[name]), form) if row.get(name) else "-" for name, form in shown.values()]
         lines.append(line)
-    print_table(f"{len(rows)} students", [*short_names(list(cells[0])), *shown], lines)
+    names = list(cells[0])
+    print_table(f"sweep over {', '.join(names)}", [*short_names(names), *shown], lines)
     console.print(f"written: {folder / 'rows.csv'}")

@@ -39,12 +39,12 @@ def documented_fields(node: ast.ClassDef) -> dict[str, str]:
     }
 
 
-def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, *above, key)
         else:
-            yield prefix + key
+            yield *above, key
 
 
 @pytest.mark.parametrize("name", sorted(classes()))
@@ -72,10 +72,10 @@ def test_config_parses(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     for key in leaves(content):
         wanted, got = content, config.to_dict()
-        for part in key.split("."):
+        for part in key:
             wanted, got = wanted[part], got[part]
         # `validated` fills in the teacher's name.
-        assert got == wanted or (key == "teacher" and wanted == ""), key
+        assert got == wanted or (key == ("teacher",) and wanted == ""), key
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -148,6 +148,9 @@ def test_fill_names_what_it_cannot_fill_in(template: str) -> None:
         ("--objective.input_noise", ".nan", "--objective.input_noise must be zero or more, and finite"),
         ("--objective.input_noise", ".inf", "--objective.input_noise must be zero or more, and finite"),
         ("--evaluate.games", "33", "--evaluate.games must be a multiple of evaluate.num_envs"),
+        ("--sweep.test_states", "0", "--sweep.test_states must be positive"),
+        ("--sweep.games", "-1", "--sweep.games must be zero or more"),
+        ("--sweep.games", "33", "--sweep.games must be a multiple of evaluate.num_envs"),
         ("--evaluate.agents", "[]", "--evaluate.agents must be at least one agent"),
     ],
 )

@@ -130,7 +130,9 @@ class Saver:
             signal.signal(signal.SIGINT, self._before)
         if kind is not None and issubclass(kind, KeyboardInterrupt) and not self._asked:
             self.save("last")
-            console.print(f"interrupted at step {self.progress.step}; saved. Add --train.resume=true to continue.")
+            goes_on = self._config["train"]["resume"]
+            how = "The same command continues." if goes_on else "Add --train.resume=true to continue."
+            console.print(f"interrupted at step {self.progress.step}; saved. {how}")
 
     def _ask(self, *signal_and_frame: object) -> None:
         self._asked = True

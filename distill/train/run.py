@@ -129,7 +129,9 @@ def _setting(settings: Mapping[str, Any], name: str) -> Any:
 
 def plain(config: Config) -> dict[str, Any]:
     """Settings by section as YAML knows them: tuples are lists."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_without_tuples(dataclasses.asdict(config))))
+    result: dict[str, Any] = yaml.safe_load(
+        yaml.safe_dump(_without_tuples(dataclasses.asdict(config)), sort_keys=False)
+    )
     return result
 
 
