@@ -1,0 +1,104 @@
+"""Do students that also match their teacher's derivatives come closer to it? The verdict: docs/paper.md.
+
+python -m studies.atari                             all of it: hours on 2 cores; goes on where it was cut off
+python -m studies.atari --games pong --parts grid   one part of one game; run several beside each other, one a core
+python -m studies.atari --parts tables              tables and pictures from the rows in the results folder
+python -m studies.atari --quick                     a small form in minutes: shows that it runs, no more
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.api import UserError
+from studies.atari import plan, tables
+from studies.atari.plots import headline, others
+from studies.atari.run import finished, one_thread, play, record, train_part
+from studies.common import write_tables
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = {
+    "record": "games of the teacher, for training and for testing",
+    "search": "settings, by validation games (Pong)",
+    "grid": "both methods at every percentage",
+    "longer": "plain distillation with Sobolev's time",
+    "ablation": "what each setting does (Pong)",
+    "play": "whole games of teacher and students",
+    "tables": "tables and pictures of what is there",
+}
+ONE_GAME = ("search", "ablation")
+TRAINED = {"search": plan.search, "grid": plan.grid, "longer": plan.longer, "ablation": plan.ablation}
+
+
+def main() -> None:
+    """Run the parts that were asked for, then write the tables."""
+    args = _arguments()
+    scale = plan.QUICK if args.quick else plan.FULL
+    for part in args.parts:
+        for game in args.games:
+            if part not in ONE_GAME or game == plan.GAMES[0]:
+                run_part(part, game, scale, args.out, args.parts)
+    if "tables" in args.parts:
+        write(scale, args.out)
+
+
+def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence[str]) -> None:
+    """One part of one game."""
+    if part == "record":
+        for recording in plan.recordings(scale, ablations="ablation" in parts and game == plan.GAMES[0]):
+            record(game, recording, scale)
+    elif part in TRAINED:
+        train_part(part, game, TRAINED[part](scale, game), scale, out)
+    elif part == "play":
+        play(game, finished(out, "grid", game), scale, out)
+
+
+def write(scale: plan.Scale, out: Path) -> None:
+    """Tables and pictures of all rows in the results folder; a game without rows is left out."""
+    rows = {part: {game: finished(out, part, game) for game in plan.GAMES} for part in (*TRAINED, "play")}
+    grids = {game: found for game, found in rows["grid"].items() if found}
+    if not grids:
+        raise UserError(f"{out} has no rows of the grid yet; run that part first")
+    sections = []
+    for game, grid in grids.items():
+        sections += [f"## {tables.TITLES[game]}", *tables.comparison(grid, scale)]
+        sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
+        if rows["longer"][game]:
+            sections += ["### Plain distillation with Sobolev's time"]
+            sections += [tables.wall_clock(grid, rows["longer"][game], scale)]
+        if rows["play"][game]:
+            sections += ["### Whole games", tables.scores(rows["play"][game], scale)]
+    first = plan.GAMES[0]
+    if rows["ablation"][first]:
+        sections += [f"## What each setting does, {tables.TITLES[first]}"]
+        sections += tables.ablated(rows["ablation"][first], scale, first)
+    if rows["search"][first]:
+        sections += [f"## The search, {tables.TITLES[first]}", tables.searched(rows["search"][first])]
+    write_tables(out / "tables.md", "Policy distillation on Atari", sections)
+    headline(out / "headline.png", grids, scale)
+    others(out / "others.png", grids, scale)
+    print(f"wrote {out}/tables.md, headline.png and others.png")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    listed = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=listed)
+    parser.add_argument("--games", nargs="+", choices=plan.GAMES, default=list(plan.GAMES), metavar="GAME")
+    parser.add_argument("--quick", action="store_true", help="a small form in minutes: shows that it runs, no more")
+    parser.add_argument("--out", type=Path, help="folder of rows, tables and pictures (default: %(default)s)")
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = RESULTS / ("quick" if args.quick else "")
+    return args
+
+
+if __name__ == "__main__":
+    one_thread()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,175 @@
+"""Which games are recorded and which students are trained: every cell's settings, by dotted name.
+
+What is not named here is in ``part_config``, or a default of the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from distill.api import Config, EvaluateConfig, StudentConfig, SweepConfig, TrainConfig, product
+from distill.grid import Cell
+
+GAMES = ("pong", "breakout", "space_invaders")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything."""
+
+    states: int
+    """Recorded per game: percentages are of these."""
+    test_states: int
+    """Recorded per game with another seed."""
+    tested: int
+    """Of which so many are scored."""
+    num_envs: int
+    steps: int
+    seeds: Sequence[int]
+    search_seed: int
+    percentages: Sequence[int]
+    searched: tuple[int, int]
+    """Percentages at which settings are chosen."""
+    played: Sequence[int]
+    """Percentages whose students play."""
+    games: int
+    data: str
+    runs: str
+
+    def share(self, percentage: int) -> int:
+        """States of a percentage."""
+        return self.states * percentage // 100
+
+
+FULL = Scale(
+    states=100_000, test_states=32_768, tested=4096, num_envs=16, steps=3000, seeds=(1, 2, 3), search_seed=11,
+    percentages=(1, 3, 10, 30, 50), searched=(1, 10), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
+)  # fmt: skip
+QUICK = Scale(
+    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2), search_seed=11,
+    percentages=(10, 50), searched=(10, 50), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One data set of a game."""
+
+    suffix: str
+    states: int
+    seed: int = 1
+    jacobian: Literal["projected", "full", "none"] = "projected"
+    space: Literal["logits", "log_probs", "probs"] = "logits"
+
+
+def recordings(scale: Scale, *, ablations: bool) -> list[Recording]:
+    """Training and test games; for the ablations the training games again, with other derivatives."""
+    main = [Recording("", scale.states), Recording("-test", scale.test_states, seed=1001)]
+    # Without stored derivatives a data set is small, and the teacher gives those of its space while training.
+    others = [
+        Recording("-full", scale.states, jacobian="full"),
+        Recording("-log_probs", scale.states, jacobian="none", space="log_probs"),
+        Recording("-probs", scale.states, jacobian="none", space="probs"),
+    ]
+    return main + (others if ablations else [])
+
+
+K, WEIGHT, SCHEDULE = "objective.k", "objective.jacobian_weight", "objective.jacobian_schedule"
+LAW, MATCH, BLUR, TARGETS = "objective.law", "objective.match", "objective.jacobian_blur", "objective.jacobian_targets"
+NOISE, LR, STEPS = "objective.input_noise", "train.learning_rate", "train.steps"
+STATES, DATA, SEED = "train.states", "train.data", "seed"
+
+KL: Cell = {WEIGHT: 0.0}
+SOBOLEV: Cell = {WEIGHT: 1.0, K: 1}
+
+
+def part_config(part: str, game: str, scale: Scale) -> Config:
+    """What the cells of a part have in common."""
+    return Config(
+        env=game,
+        device="cpu",
+        student=StudentConfig("mnih2013"),
+        train=TrainConfig(
+            data=f"{scale.data}/{game}", steps=scale.steps, batch_size=32, warmup=min(200, scale.steps // 4),
+            val_states=1024, val_every=250, checkpoint_every=1000,
+        ),
+        evaluate=EvaluateConfig(games=scale.games, num_envs=min(32, scale.games)),
+        sweep=SweepConfig(
+            out=f"{scale.runs}/{part}/{game}", data=f"{scale.data}/{game}-test", test_states=scale.tested
+        ),
+    )  # fmt: skip
+
+
+def search(scale: Scale, game: str) -> list[Cell]:
+    """Settings tried on one seed, and chosen from by validation games alone."""
+    few, more = (scale.share(percentage) for percentage in scale.searched)
+    cells = [{STATES: few, WEIGHT: 0.0, LR: lr} for lr in (3e-4, 1e-3, 3e-3, 1e-2)]
+    cells += [{STATES: few, WEIGHT: 1.0, LR: lr} for lr in (1e-3, 3e-3, 1e-2)]
+    cells += [{STATES: few, WEIGHT: weight} for weight in (10.0, 3.0, 0.3)]
+    cells += [{STATES: more, WEIGHT: 0.0, LR: lr} for lr in (1e-3, 3e-3)]
+    cells += [{STATES: more, WEIGHT: weight} for weight in (1.0, 0.1, 3.0)]
+    return alike([{SEED: scale.search_seed, **cell} for cell in cells], game, scale)
+
+
+def grid(scale: Scale, game: str) -> list[Cell]:
+    """The paper's comparison: both methods at every percentage, for the same number of steps."""
+    axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.percentages], "method": [KL, SOBOLEV]}
+    cells = [{STATES: cell[STATES], SEED: cell[SEED], **cell["method"]} for cell in product(axes)]
+    return alike(cells, game, scale)
+
+
+def longer(scale: Scale, game: str) -> list[Cell]:
+    """Plain distillation with the time that Sobolev's steps take (2.3 of its own), where students play."""
+    axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.played]}
+    return alike([{**cell, **KL, STEPS: round(2.3 * scale.steps)} for cell in product(axes)], game, scale)
+
+
+Questions = dict[str, dict[str, Cell]]
+
+
+def questions(scale: Scale, game: str) -> Questions:
+    """What each setting does at the smallest percentage: variations of the recipe by question and label."""
+    online = {TARGETS: "online"}
+    varied: Questions = {
+        "λ": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)}},
+        "directions per step": {
+            "1 of 2 stored": {},
+            "2 stored": {K: 2},
+            "1 fresh (full Jacobian stored)": {DATA: f"{scale.data}/{game}-full"},
+            "all (full Jacobian)": {DATA: f"{scale.data}/{game}-full", K: None},
+            "1 fresh (teacher online)": online,
+        },
+        "output, 1 fresh direction": {
+            "logits": online,
+            **{space: {DATA: f"{scale.data}/{game}-{space}", **online} for space in ("log_probs", "probs")},
+        },
+        "law of v": {"sphere": {}, "fisher": {LAW: "fisher", **online}},
+        "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
+        "λ over time": {"constant": {}, "linear to 0": {SCHEDULE: "linear"}},
+        "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
+    }
+    labels = [(question, label) for question, variations in varied.items() for label in variations]
+    base = {STATES: scale.share(scale.percentages[0])}
+    filled = alike([{**base, **SOBOLEV, **varied[question][label]} for question, label in labels], game, scale)
+    for (question, label), cell in zip(labels, filled, strict=True):
+        varied[question][label] = cell
+    return varied
+
+
+def ablation(scale: Scale, game: str) -> list[Cell]:
+    """Every variation once a seed, though several questions ask for it."""
+    asked = [cell for variations in questions(scale, game).values() for cell in variations.values()]
+    different = [cell for i, cell in enumerate(asked) if cell not in asked[:i]]
+    return [{SEED: seed, **cell} for seed in scale.seeds for cell in different]
+
+
+def alike(cells: Sequence[Cell], game: str, scale: Scale) -> list[Cell]:
+    """The same cells, all naming the same settings, each with its default where a cell leaves it out."""
+    defaults = {
+        K: 1, WEIGHT: 0.0, SCHEDULE: "constant", LAW: "sphere", MATCH: "l2", BLUR: 0.0, TARGETS: "stored", NOISE: 0.0,
+        LR: 1e-3, STEPS: scale.steps, DATA: f"{scale.data}/{game}",
+    }  # fmt: skip
+    names = list(dict.fromkeys(name for cell in cells for name in cell))
+    return [{name: cell.get(name, defaults.get(name)) for name in names} for cell in cells]

@@ -1,0 +1,81 @@
+"""The study's pictures: the headline (how close students come), and what else changes with the derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from distill.files import replacing
+from distill.grid import Row
+from studies.atari.plan import Scale
+from studies.atari.tables import METHODS, TITLES, pick
+from studies.common import mean_interval
+
+COLOURS = {"KL": "#d55e00", "Sobolev": "#0072b2"}
+LABELS = {"KL": "KL (plain distillation)", "Sobolev": "KL + Sobolev"}
+
+
+def headline(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
+    """The paper's two figures for every game: held-out KL and top-action disagreement over the share of the data."""
+    figure, axes = pyplot.subplots(2, len(rows), figsize=(4.2 * len(rows), 6.4), layout="constrained", squeeze=False)
+    for column, (game, found) in enumerate(rows.items()):
+        _curves(axes[0, column], found, "test_kl", scale, 1)
+        _curves(axes[1, column], found, "test_action_error", scale, 100)
+        axes[0, column].set_title(TITLES[game])
+        axes[0, column].set(yscale="log")
+        axes[1, column].set(ylim=(0, None), xlabel=f"% of {scale.states:,} recorded states")
+    axes[0, 0].set_ylabel("test KL(teacher ‖ student), nats")
+    axes[1, 0].set_ylabel("top-action disagreement, %")
+    axes[0, 0].legend(frameon=False)
+    _save(figure, path)
+
+
+def others(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
+    """Cosine with the teacher's derivatives, and disagreement at noisy and at shifted pixels."""
+    shown = {"test_jacobian_cosine": ("cosine of derivatives", 1), "noise8_error": ("disagreement at noise 8, %", 100),
+             "shift1_error": ("disagreement at shift 1, %", 100)}  # fmt: skip
+    size = (4.2 * len(rows), 3.0 * len(shown))
+    figure, axes = pyplot.subplots(len(shown), len(rows), figsize=size, layout="constrained", squeeze=False)
+    for column, (game, found) in enumerate(rows.items()):
+        axes[0, column].set_title(TITLES[game])
+        for line, (name, (label, unit)) in enumerate(shown.items()):
+            _curves(axes[line, column], found, name, scale, unit)
+            axes[line, column].set_ylim(0, None)
+            axes[line, 0].set_ylabel(label)
+        axes[-1, column].set_xlabel(f"% of {scale.states:,} recorded states")
+    axes[0, 0].legend(frameon=False)
+    _save(figure, path)
+
+
+def _curves(axes: Axes, rows: Sequence[Row], name: str, scale: Scale, unit: float) -> None:
+    """Mean over seeds, every seed, and the 95 % interval as a band."""
+    for method in METHODS:
+        values = {p: unit * pick(rows, name, states=scale.share(p), method=method) for p in scale.percentages}
+        values = {p: found for p, found in values.items() if len(found)}
+        means = {p: mean_interval(found) for p, found in values.items()}
+        colour = COLOURS[method]
+        axes.plot(list(means), [m.mean for m in means.values()], "-", color=colour, label=LABELS[method])
+        # A log axis has no place for an interval that reaches below nothing.
+        lows = [max(m.low, min(values[p]) / 2) for p, m in means.items()]
+        axes.fill_between(list(means), lows, [m.high for m in means.values()], color=colour, alpha=0.15, linewidth=0)
+        for percentage, found in values.items():
+            axes.scatter(np.full(len(found), percentage), found, s=12, color=colour, linewidths=0)
+    axes.set_xscale("log")
+    axes.set_xticks(list(scale.percentages), [str(p) for p in scale.percentages])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    pyplot.close(figure)

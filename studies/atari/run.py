@@ -1,0 +1,82 @@
+"""Record, train, perturb and play: each step skips what is done and leaves its rows as CSV in the results folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.api import CollectConfig, Config, Dataset, collect, evaluate, load_student, run_grid, sweep, validated
+from distill.grid import Cell, Row, read_rows
+from studies.atari.perturb import agreement, chosen_states
+from studies.atari.plan import STATES, Recording, Scale, part_config
+
+COPIED = "{part}-{game}.csv"
+
+
+def record(game: str, recording: Recording, scale: Scale) -> None:
+    """Games of the bundled teacher, sampled actions; the same games whatever is stored of the derivatives."""
+    config = Config(
+        env=game,
+        device="cpu",
+        seed=recording.seed,
+        collect=CollectConfig(
+            out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=scale.num_envs,
+            jacobian=recording.jacobian, space=recording.space, k=2,
+        ),
+    )  # fmt: skip
+    collect(validated(config))
+
+
+def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale, out: Path) -> list[Row]:
+    """Students of a part, one row each: figures on validation and test games, and on perturbed test pixels."""
+    config = validated(part_config(part, game, scale))
+    test = Dataset(str(config.sweep.data))
+    states = chosen_states(test, min(scale.tested, 1024))
+
+    def after(_: Config, run: Path) -> Mapping[str, Any]:
+        return agreement(load_student(run).net, test, states)
+
+    rows = sweep(config, cells, after)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(config.sweep.out) / "rows.csv", out / COPIED.format(part=part, game=game))
+    return rows
+
+
+def play(game: str, rows: Sequence[Row], scale: Scale, out: Path) -> list[Row]:
+    """Whole games of the teacher and of the grid's students at some percentages, on two protocols."""
+    shares = {str(scale.share(percentage)) for percentage in scale.played}
+    agents = {"teacher": "teacher"}
+    agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}
+    facts = {row["run"]: row for row in rows}
+
+    def run(cell: Cell) -> dict[str, Any]:
+        config = part_config("play", game, scale)
+        folder = f"{scale.runs}/play/{game}/{cell['protocol']}__{cell['agent']}"
+        changes = {"agents": [f"agent={agents[cell['agent']]}"], "protocol": cell["protocol"], "out": folder}
+        settings = dataclasses.replace(config.evaluate, resume=True, **changes)
+        found = evaluate(validated(dataclasses.replace(config, evaluate=settings)))["agents"]["agent"]
+        mine = facts.get(cell["agent"], {})
+        return {
+            **{name: mine.get(name) for name in (STATES, "objective.jacobian_weight", "seed")},
+            "mean": found["mean"], "low": found["ci95"][0], "high": found["ci95"][1],
+            "human_normalized": found["human_normalized"],
+            "returns": " ".join(f"{score:g}" for score in found["returns"]),
+        }  # fmt: skip
+
+    cells = [{"agent": agent, "protocol": protocol} for agent in agents for protocol in ("zoo", "machado")]
+    return run_grid(cells, run, out / COPIED.format(part="play", game=game), say=print)
+
+
+def finished(out: Path, part: str, game: str) -> list[Row]:
+    """Rows of a part that was run before; none where it was not."""
+    return read_rows(out / COPIED.format(part=part, game=game))
+
+
+def one_thread() -> None:
+    """Several games or parts can then be run beside each other, one to a core."""
+    torch.set_num_threads(1)

@@ -1,0 +1,174 @@
+"""Rows to tables: the paper's comparison, its price, play, perturbed pixels, and what each setting does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from distill.grid import Cell, Row
+from studies.atari.perturb import NOISES, SHIFTS
+from studies.atari.plan import SEED, STATES, STEPS, WEIGHT, Scale, questions
+from studies.common import Interval, markdown, mean_interval, ratio_interval
+
+Values = npt.NDArray[np.float64]
+METHODS = ("KL", "Sobolev")
+TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invaders"}
+
+
+def method(row: Row) -> str:
+    """The method of a row of the grid."""
+    return METHODS[float(row[WEIGHT]) > 0]
+
+
+def pick(rows: Sequence[Row], figure: str, **settings: object) -> Values:
+    """A figure of the rows with these settings (``states``, ``method``, ...), in order of seeds; empty without any."""
+    found = {int(row[SEED]): float(row[figure]) for row in rows if _has(row, settings) and row.get(figure)}
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def _has(row: Row, settings: dict[str, object]) -> bool:
+    known = {"states": row.get(STATES), "method": method(row), "steps": row.get(STEPS), "protocol": row.get("protocol")}
+    return all(known[name] == str(value) for name, value in settings.items())
+
+
+def percent(found: Interval) -> str:
+    """Shares in percent."""
+    return Interval(100 * found.mean, 100 * found.low, 100 * found.high, found.count).text()
+
+
+FIGURES = {
+    "KL(teacher ‖ student), nats": ("test_kl", 1.0),
+    "top-action disagreement, %": ("test_action_error", 100.0),
+    "disagreement of effects, %": ("test_merged_action_error", 100.0),
+    "total variation": ("test_total_variation", 1.0),
+    "cosine of derivatives": ("test_jacobian_cosine", 1.0),
+}
+
+
+def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
+    """Plain against Sobolev at every percentage, a table a figure: means over seeds, and paired ratios."""
+    sections = []
+    for title, (figure, unit) in FIGURES.items():
+        lines = []
+        for percentage in scale.percentages:
+            plain, sobolev = _paired(rows, figure, states=scale.share(percentage))
+            if len(plain):
+                means = [mean_interval(unit * values).text() for values in (plain, sobolev)]
+                lines.append([f"{percentage} %", *means, ratio_interval(sobolev, plain).text(), str(len(plain))])
+        sections.append(markdown([title, "KL", "KL + Sobolev", "ratio", "seeds"], lines))
+    return sections
+
+
+def _paired(rows: Sequence[Row], figure: str, **settings: object) -> tuple[Values, Values]:
+    """Both methods' figures of the seeds that both have."""
+    both = []
+    for name in METHODS:
+        mine = [row for row in rows if _has(row, {**settings, "method": name}) and row.get(figure)]
+        both.append({int(row[SEED]): float(row[figure]) for row in mine})
+    seeds = sorted(both[0].keys() & both[1].keys())
+    return np.array([both[0][s] for s in seeds]), np.array([both[1][s] for s in seeds])
+
+
+def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
+    """Sobolev against KL that was given at least as much time."""
+    header = ["of the data", "KL", "KL, longer", "Sobolev", "Sobolev / longer", "s, KL longer", "s, Sobolev"]
+    lines = []
+    for percentage in scale.percentages:
+        states = scale.share(percentage)
+        long = pick(longer, "test_kl", states=states)
+        if not len(long):
+            continue
+        short, sobolev = _paired(grid, "test_kl", states=states)
+        seconds = [pick(rows, "train_seconds", states=states, method=name).mean()
+                   for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
+        count = min(len(long), len(sobolev))
+        lines.append([
+            f"{percentage} %", f"{short.mean():.3g}", f"{long.mean():.3g}", f"{sobolev.mean():.3g}",
+            ratio_interval(sobolev[:count], long[:count]).text(), *(f"{value:.0f}" for value in seconds),
+        ])  # fmt: skip
+    return markdown(header, lines)
+
+
+def scores(rows: Sequence[Row], scale: Scale) -> str:
+    """Mean raw scores: over the games for the teacher, over seeds of training (each so many games) for students."""
+    header = ["agent", *(f"{protocol}" for protocol in ("zoo", "machado"))]
+    teacher = {row["protocol"]: row for row in rows if row["agent"] == "teacher"}
+    lines = []
+    if teacher:
+        lines.append(["teacher", *(_of_games(teacher.get(protocol)) for protocol in header[1:])])
+    students = [row for row in rows if row["agent"] != "teacher"]
+    for percentage in scale.played:
+        for name in METHODS:
+            found = [
+                pick(students, "mean", states=scale.share(percentage), method=name, protocol=p) for p in header[1:]
+            ]
+            if any(len(values) for values in found):
+                texts = [mean_interval(values).text() if len(values) else "" for values in found]
+                lines.append([f"{percentage} %, {name}", *texts])
+    return markdown(header, lines)
+
+
+def _of_games(row: Row | None) -> str:
+    return "" if row is None else f"{float(row['mean']):.3g} ({float(row['low']):.3g} .. {float(row['high']):.3g})"
+
+
+def perturbed(rows: Sequence[Row], scale: Scale) -> str:
+    """Disagreement with the teacher at clean pixels, where the student sees perturbed ones; in percent."""
+    kinds = {f"noise {sigma}": f"noise{sigma}_error" for sigma in NOISES}
+    kinds |= {f"shift {pixels}": f"shift{pixels}_error" for pixels in SHIFTS}
+    header = ["of the data, method", "clean", *kinds]
+    lines = []
+    for percentage in scale.percentages:
+        for name in METHODS:
+            settings = {"states": scale.share(percentage), "method": name}
+            found = [pick(rows, figure, **settings) for figure in ("test_action_error", *kinds.values())]
+            if len(found[0]):
+                lines.append([f"{percentage} %, {name}", *(percent(mean_interval(values)) for values in found)])
+    return markdown(header, lines)
+
+
+def searched(rows: Sequence[Row]) -> str:
+    """Validation figures of everything that was tried on one seed, best first within a number of states."""
+    names = [name for name in rows[0] if name.partition(".")[0] in ("objective", "train")]
+    ordered = sorted(rows, key=lambda row: (int(row[STATES]), float(row["val_kl"])))
+    header = [
+        "states",
+        *(name.rpartition(".")[2] for name in names if name != STATES),
+        "val KL",
+        "val error, %",
+        "seconds",
+    ]
+    lines = [
+        [row[STATES], *(row[name] for name in names if name != STATES), f"{float(row['val_kl']):.4f}",
+         f"{100 * float(row['val_action_error']):.1f}", f"{float(row['train_seconds']):.0f}"]
+        for row in ordered
+    ]  # fmt: skip
+    return markdown(header, lines)
+
+
+def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
+    """One table a question: test figures of each variation, and the ratio to plain KL paired by seed."""
+    sections = []
+    asked = questions(scale, game)
+    plain = _by_seed(rows, asked["λ"]["0 (KL)"], "test_kl")
+    for question, variations in asked.items():
+        lines = []
+        for label, cell in variations.items():
+            figures = ("test_kl", "test_action_error", "test_jacobian_cosine")
+            kl, error, cosine = (_by_seed(rows, cell, figure) for figure in figures)
+            seeds = sorted(kl.keys() & plain.keys())
+            if seeds:
+                ratio = ratio_interval([kl[seed] for seed in seeds], [plain[seed] for seed in seeds])
+                mean = [np.mean([values[seed] for seed in seeds]) for values in (kl, error, cosine)]
+                texts = [f"{mean[0]:.3g}", ratio.text(), f"{100 * mean[1]:.3g}", f"{mean[2]:.2f}"]
+                lines.append([label, *texts, str(len(seeds))])
+        sections.append(markdown([question, "test KL", "ratio to KL", "error, %", "cosine", "seeds"], lines))
+    return sections
+
+
+def _by_seed(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
+    """A figure of the rows with the cell's settings."""
+    wanted = {name: "" if value is None else str(value) for name, value in cell.items()}
+    return {int(row[SEED]): float(row[figure]) for row in rows if wanted.items() <= row.items() and row.get(figure)}

@@ -1,0 +1,59 @@
+"""Rows to tables: pairs by seed, and cells that were not run stay empty."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill.grid import Row
+from studies.atari.plan import QUICK, SEED, STATES, STEPS, WEIGHT
+from studies.atari.tables import FIGURES, comparison, perturbed, pick, scores, wall_clock
+
+
+def row(percentage: int, weight: float, seed: int, kl: float, **more: object) -> Row:
+    figures = {name: "0.5" for name, _ in FIGURES.values()}
+    settings = {STATES: QUICK.share(percentage), WEIGHT: weight, SEED: seed, STEPS: 40, "train_seconds": 1 + weight}
+    return {**figures, "test_kl": str(kl), **{name: str(value) for name, value in {**settings, **more}.items()}}
+
+
+GRID = [row(10, 0, 1, 0.4), row(10, 1, 1, 0.1), row(10, 1, 2, 0.2), row(10, 0, 2, 0.8), row(50, 0, 1, 0.3)]
+
+
+def test_rows_are_found_by_settings_in_order_of_seeds() -> None:
+    assert pick(GRID, "test_kl", states=160, method="KL").tolist() == [0.4, 0.8]
+    assert pick(GRID, "test_kl", states=160, method="Sobolev").tolist() == [0.1, 0.2]
+    assert pick(GRID, "test_kl", states=800, method="Sobolev").tolist() == []
+
+
+def test_only_pairs_are_compared() -> None:
+    lines = comparison(GRID, QUICK)[0].splitlines()[2:]
+    assert len(lines) == 1  # at 50 % there is no Sobolev student
+    cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert cells[0] == "10 %"
+    assert cells[1].startswith("0.600 (")
+    assert cells[3:] == ["0.250 (0.250 .. 0.250)", "2"]
+
+
+def test_longer_training_is_compared_by_seed() -> None:
+    grid = [row(50, weight, seed, kl) for weight, kl in ((0, 0.4), (1, 0.1)) for seed in (1, 2)]
+    longer = [row(50, 0, seed, 0.2, train_seconds=3) for seed in (1, 2)]
+    line = wall_clock(grid, longer, QUICK).splitlines()[2]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "50 %", "0.4", "0.2", "0.1", "0.500 (0.500 .. 0.500)", "3", "2",
+    ]  # fmt: skip
+
+
+def test_scores_of_what_was_played() -> None:
+    common = {"agent": "x", "protocol": "zoo"}
+    rows = [row(50, 1, seed, 0.1, mean=mean, **common) for seed, mean in ((1, 10.0), (2, 20.0))]
+    rows.append({"agent": "teacher", "protocol": "zoo", "mean": "19", "low": "18", "high": "20", WEIGHT: ""})
+    table = scores(rows, QUICK).splitlines()[2:]
+    assert table[0] == "| teacher | 19 (18 .. 20) |  |"
+    assert table[1].startswith("| 50 %, Sobolev | 15.0 (")
+
+
+def test_perturbed_shares_are_percent() -> None:
+    names = [f"{kind}_error" for kind in ("noise4", "noise8", "noise16", "shift1", "shift2")]
+    table = perturbed([row(10, 0, 1, 0.4, **dict.fromkeys(names, 0.25))], QUICK)
+    assert table.splitlines()[2] == "| 10 %, KL | 50.0 (50.0 .. 50.0) |" + " 25.0 (25.0 .. 25.0) |" * 5
+    with pytest.raises(KeyError):
+        pick(GRID, "test_kl", colour="red")
