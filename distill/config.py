@@ -59,7 +59,7 @@ class StudentConfig:
     """Replaces the named network's convolutions: [[channels, kernel, stride], ...]."""
     hidden: list[int] | None = None
     """Replaces the named network's dense widths."""
-    activation: Literal["relu", "tanh", "softplus"] = "relu"
+    activation: Literal["relu", "tanh", "softplus", "recu"] = "relu"
     """Activation after every layer but the last."""
     init: str | None = None
     """Run folder of a student of the same shape to start from; by default random weights."""

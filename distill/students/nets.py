@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError, lookup, nearest
+from distill.losses.layers import ReCU
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus, "recu": ReCU}
 OBS_SHAPE = (4, 84, 84)
 
 
@@ -27,7 +28,7 @@ class NetSpec:
     hidden: tuple[int, ...]
     """Width of each dense layer between the convolutions and the head."""
     activation: str = "relu"
-    """Activation after every layer but the head: relu, tanh or softplus."""
+    """Activation after every layer but the head: relu, tanh, softplus or recu."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; ``NetSpec.from_dict`` reads it back."""

@@ -38,6 +38,8 @@ def make_net() -> MakeNet:
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.bias.normal_(0, 0.1)  # type: ignore[union-attr]
             net.policy.weight.mul_(100)
+            if activation == "recu":  # cubes of cubes: their softmax would be certain and flat
+                net.policy.weight.div_(net(torch.rand(8, 4, 84, 84)).std())
         return net.to(dtype)
 
     return make

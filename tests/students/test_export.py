@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,8 @@ from safetensors.torch import load_file
 from distill.errors import UserError
 from distill.students import export as module
 from distill.students.export import FORMATS, export
-from distill.students.folder import Student
-from distill.students.nets import AtariCNN, to_unit
+from distill.students.folder import Student, load_student, save_student
+from distill.students.nets import AtariCNN, NetSpec, to_unit
 
 
 def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
@@ -25,6 +26,19 @@ def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDA
         (logits,) = session.run(["logits"], {"pixels": x.numpy()})
         with torch.no_grad():
             np.testing.assert_allclose(logits, saved.net(x).numpy(), atol=1e-4)
+
+
+def test_onnx_of_an_activation_that_is_ours(facts: dict[str, Any], tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    save_student(tmp_path / "student", AtariCNN(NetSpec(((4, 8, 4),), (8,), "recu"), 6), facts)
+    student = load_student(tmp_path)
+    export(student, "onnx", tmp_path / "student.onnx")
+    session = ort.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
+    x = to_unit(torch.from_numpy(obs))
+    (logits,) = session.run(["logits"], {"pixels": x.numpy()})
+    with torch.no_grad():
+        want = student.net(x).numpy()
+    assert np.linalg.norm(logits - want) < 1e-5 * np.linalg.norm(want)
 
 
 def test_safetensors_are_the_weights(saved: Student, net: AtariCNN, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_training_on_goes_on_from_the_student(saved: Student) -> None:
     assert not torch.equal(model.policy.action_net.weight, before)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+@pytest.mark.parametrize("activation", ["tanh", "softplus", "recu"])
 def test_other_networks(activation: str, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
     from stable_baselines3 import PPO
 
