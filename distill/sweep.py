@@ -194,6 +194,6 @@ def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
         line = [value_text(value) for value in cell.values()]
         line += [format(float(row[name]), form) if row.get(name) else "-" for name, form in shown.values()]
         lines.append(line)
-    names = list(cells[0])
-    print_table(f"sweep over {', '.join(names)}", [*short_names(names), *shown], lines)
+    header = [name.replace("_", " ") for name in short_names(list(cells[0]))]  # so that it wraps between words
+    print_table(f"sweep over {', '.join(cells[0])}", [*header, *shown], lines)
     console.print(f"written: {folder / 'rows.csv'}")

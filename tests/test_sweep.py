@@ -389,7 +389,7 @@ def test_the_command(pong_data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
              "--student.convs", "[[2,8,8]]", "--student.hidden", "[4]", "--train.val_states=8"]  # fmt: skip
     assert main(["sweep", *words, "--sweep.grid", "{objective.jacobian_weight: [0, 0.1], seed: [4]}"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["jacobian_weight", "seed", "val", "KL", "val", "error"] in lines
+    assert ["jacobian", "weight", "seed", "val", "KL", "val", "error"] in lines
     shown = [line for line in lines if line[:2] in (["0", "4"], ["0.1", "4"])]
     rows = read_rows(tmp_path / "sweep" / "rows.csv")
     assert [line[2] for line in shown] == [f"{float(row['val_kl']):.4f}" for row in rows]
