@@ -182,7 +182,7 @@ EXCEPTIONS: dict[str, Callable[[Any], bool]] = {
 @pytest.mark.parametrize("game", MERGED_ACTIONS)
 def test_merged_actions_do_the_same_in_the_emulator(game: str) -> None:
     """The same four screens, or nearly so where the comment at ``MERGED_ACTIONS`` says it; others differ at times."""
-    play = Play(game, teacher=game in EXCEPTIONS)
+    play = Play(game, teacher=game == "pong")  # at random hardly any ball meets the paddle
     total, exceptions = 300, 0
     ever_differ = np.zeros((len(play.actions),) * 2, bool)
     for state in play.states(total):
@@ -194,7 +194,7 @@ def test_merged_actions_do_the_same_in_the_emulator(game: str) -> None:
             assert game in EXCEPTIONS
             assert EXCEPTIONS[game](ram)
             exceptions += 1
-    assert exceptions < 0.03 * total
+    assert exceptions < 0.04 * total
     assert (exceptions > 0) == (game in EXCEPTIONS)
     group_of = {action: group for group in merged_actions(game) for action in group}
     for a, b in zip(*np.nonzero(~ever_differ), strict=True):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GENERATOR = '<meta name="generator" content="distill report">'
 Agents = Mapping[str, Mapping[str, Any]]
+# One more column would make most tables wider than the page.
+COLUMNS = [c for c, name in enumerate(HEADER) if name != "total variation"]
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -121,12 +123,12 @@ def _facts(record: Mapping[str, Any], date: str) -> str:
 
 def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
     agents: Agents = record["agents"]
-    rows = [[_agent(agents, row[0]), *map(_typeset, row[1:])] for row in table(dict(record))]
+    rows = [[_agent(agents, row[0]), *(_typeset(row[c]) for c in COLUMNS[1:])] for row in table(dict(record))]
     explained = (
         "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
         "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the first "
-        "teacher’s mean above random. val KL (nats), action error and Jacobian cosine: against the teacher, on "
-        "held-out games."
+        "teacher’s mean above random. val KL (nats), action error, merged error (actions that do the same count as "
+        "one) and Jacobian cosine: against the teacher, on held-out games."
     )
     if not comparable(list(papers.values())):
         explained += (
@@ -137,7 +139,7 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
     if record["game"] in REFERENCE_SCORES:
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
-    return f"<h2>Scores</h2>{_table(HEADER, rows)}<p class='note'>{escape(explained)}</p>{figure}"
+    return f"<h2>Scores</h2>{_table([HEADER[c] for c in COLUMNS], rows)}<p class='note'>{escape(explained)}</p>{figure}"
 
 
 def _curves(runs: Mapping[str, Run], pictures: Mapping[str, bytes]) -> str:

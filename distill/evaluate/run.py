@@ -193,6 +193,8 @@ def _score(
         "val_kl": faithful.kl if faithful else None,
         "val_action_error": faithful.action_error if faithful else None,
         "val_jacobian_cosine": faithful.jacobian_cosine if faithful else None,
+        "val_total_variation": faithful.total_variation if faithful else None,
+        "val_merged_action_error": faithful.merged_action_error if faithful else None,
     }
 
 
@@ -244,9 +246,9 @@ def _tensorboard(folder: Path, record: dict[str, Any]) -> None:
 
 
 HEADER = ("agent", "parameters", "mean", "95 % interval", "median", "IQM", "human-norm.", "of teacher",
-          "val KL", "action error", "Jacobian cosine")  # fmt: skip
+          "val KL", "total variation", "action error", "merged error", "Jacobian cosine")  # fmt: skip
 
-SCORE_COLUMNS, FIDELITY_COLUMNS = (0, 2, 3, 4, 5, 6, 7), (0, 1, 8, 9, 10)
+SCORE_COLUMNS, FIDELITY_COLUMNS = (0, 2, 3, 4, 5, 6, 7), (0, 1, 8, 9, 10, 11, 12)
 
 
 def table(record: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -266,7 +268,9 @@ def table(record: dict[str, Any]) -> list[tuple[str, ...]]:
             number(facts["human_normalized"], ".2f"),
             number(facts["share_of_teacher"], ".0%"),
             number(facts["val_kl"], ".4f"),
+            number(facts.get("val_total_variation"), ".4f"),  # scores of earlier versions lack it
             number(facts["val_action_error"], ".1%"),
+            number(facts.get("val_merged_action_error"), ".1%"),
             number(facts["val_jacobian_cosine"], ".3f"),
         )
         for name, facts in record["agents"].items()
@@ -277,8 +281,9 @@ def show(record: dict[str, Any], protocol: Protocol) -> None:
     """Print scores and, below them, fidelity: two tables that fit 80 columns."""
     title = f"{record['game']}, {record['games']} whole games each, preset {record['preset']}"
     rows = table(record)
-    for heading, columns in (
-        (f"{title}\n{protocol.name}: {protocol.meaning}", SCORE_COLUMNS),
-        ("fidelity on held-out games", FIDELITY_COLUMNS),
+    stacked = [name.replace(" ", "\n") for name in HEADER]  # long names over short figures
+    for heading, header, columns in (
+        (f"{title}\n{protocol.name}: {protocol.meaning}", HEADER, SCORE_COLUMNS),
+        ("fidelity on held-out games", stacked, FIDELITY_COLUMNS),
     ):
-        print_table(heading, [HEADER[c] for c in columns], [[row[c] for c in columns] for row in rows])
+        print_table(heading, [header[c] for c in columns], [[row[c] for c in columns] for row in rows])

@@ -165,6 +165,21 @@ def test_teachers_alone(write_scores: Callable[..., Path], render: Callable[[Pat
     assert "No student is at hand." in page.text
 
 
+@pytest.mark.parametrize(("merged", "shown"), [({"val_merged_action_error": 0.125}, "12.5 %"), ({}, "–")])
+def test_action_errors_stand_side_by_side(
+    merged: dict[str, float], shown: str, runs: Path, write_scores: Callable[..., Path],
+    render: Callable[[Path], Page],
+) -> None:  # fmt: skip
+    """Also with scores of an earlier version, which lack the merged one."""
+    path = write_scores(False, plain=runs / "plain")
+    record = json.loads(path.read_text())
+    record["agents"]["plain"] |= {"val_action_error": 0.375, "val_jacobian_cosine": 0.5, **merged}
+    path.write_text(json.dumps(record))
+    text = render(path).text
+    assert "val KL action error merged error Jacobian cosine" in text
+    assert f"0.1000 37.5 % {shown} 0.500" in text
+
+
 def test_one_student_without_a_teacher(
     runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page], tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
+from distill.evaluate.protocol import get_protocol
 from distill.evaluate.run import HEADER, evaluate, find_agents, relate, table
 from distill.files import write_json
 from distill.train.loop import train
@@ -31,7 +32,9 @@ TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "created", "command",
 KEYS = {
     "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
     "human_normalized", "share_of_teacher", "val_kl", "val_action_error", "val_jacobian_cosine",
+    "val_total_variation", "val_merged_action_error",
 }  # fmt: skip
+FIDELITY = [key for key in KEYS if key.startswith("val_")]
 MakeConfig = Callable[..., Config]
 RANDOM, HUMAN = 1.7, 30.5
 
@@ -149,10 +152,10 @@ def test_share_of_the_teacher_above_random(teacher_mean: float, shares: list[flo
 
 def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> None:
     clumsy, small = record["agents"].values()
-    assert clumsy["val_kl"] is clumsy["val_action_error"] is clumsy["val_jacobian_cosine"] is None
+    assert all(clumsy[name] is None for name in FIDELITY)
     facts = json.loads((student / "student" / "student.json").read_text())
     assert small["fingerprint"] == facts["fingerprint"]
-    for name in ("val_kl", "val_action_error", "val_jacobian_cosine"):
+    for name in FIDELITY:
         assert small[name] == pytest.approx(facts["metrics"][name], rel=1e-4)
     assert small["val_kl"] > 0
 
@@ -177,10 +180,40 @@ def test_table(record: dict[str, Any]) -> None:
     assert [row["agent"] for row in rows] == ["teacher", "small"]
     assert rows[0]["parameters"] == "1,686,180"
     assert [row["of teacher"] for row in rows] == ["100%", "50%"]
-    assert rows[0]["val KL"] == rows[0]["action error"] == rows[0]["Jacobian cosine"] == "-"
+    assert {rows[0][name] for name in HEADER[-5:]} == {"-"}
     assert rows[1]["mean"] == f"{small['mean']:.2f}"
-    assert rows[1]["val KL"] == f"{small['val_kl']:.4f}"
+    assert [rows[1][name] for name in HEADER[-5:]] == [
+        f"{small['val_kl']:.4f}",
+        f"{small['val_total_variation']:.4f}",
+        f"{small['val_action_error']:.1%}",
+        f"{small['val_merged_action_error']:.1%}",
+        f"{small['val_jacobian_cosine']:.3f}",
+    ]
     assert rows[0]["95 % interval"] == f"{clumsy['ci95'][0]:.2f} .. {clumsy['ci95'][1]:.2f}"
+
+
+def test_tables_fit_80_columns(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    teacher, small = record["agents"].values()
+    run.show({**record, "agents": {"teacher": teacher, "small__kl-sobolev0.01__seed-1": small}}, get_protocol("zoo"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    header = next(i for i, line in enumerate(lines) if "parameters" in line)
+    assert lines[header - 1].split() == ["val", "total", "action", "merged", "Jacobian"]
+    assert lines[header].split() == ["agent", "parameters", "KL", "variation", "error", "error", "cosine"]
+
+
+@pytest.mark.usefixtures("no_games")
+def test_scores_of_an_earlier_version_are_shown(
+    config: Config, record: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = ("val_total_variation", "val_merged_action_error")
+    older = {name: {key: facts[key] for key in facts if key not in newer} for name, facts in record["agents"].items()}
+    write_json(tmp_path / "scores.json", {**record, "agents": older})
+    assert evaluate(with_evaluate(config, out=str(tmp_path), resume=True))["agents"] == older
+    assert "fidelity on held-out games" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("record", "no_games")
@@ -296,8 +329,17 @@ def test_without_its_dataset_a_student_keeps_the_fidelity_of_its_training(
     alone = with_evaluate(config, agents=[str(copied)], games=1, protocol="machado", out=str(tmp_path / "scores"))
     record = evaluate(alone)
     agent = record["agents"]["copied"]
-    for name in ("val_kl", "val_action_error", "val_jacobian_cosine"):
+    for name in FIDELITY:
         assert agent[name] == facts["metrics"][name]
     assert agent["share_of_teacher"] is None  # no teacher played
     assert len(agent["returns"]) == 1
     assert record["protocol"] == "machado"
+
+
+def test_a_student_of_an_earlier_version_lacks_the_newer_figures(config: Config, copied: Path, tmp_path: Path) -> None:
+    metrics = json.loads((copied / "student" / "student.json").read_text())["metrics"]
+    newer = ("val_total_variation", "val_merged_action_error")
+    edit_facts(copied, metrics={name: value for name, value in metrics.items() if name not in newer})
+    agent = evaluate(with_evaluate(config, agents=[str(copied)], games=1, out=str(tmp_path)))["agents"]["copied"]
+    assert [agent[name] for name in newer] == [None, None]
+    assert agent["val_kl"] == metrics["val_kl"]
