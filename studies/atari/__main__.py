@@ -59,7 +59,7 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
 def write(scale: plan.Scale, out: Path) -> None:
     """Tables and pictures of all rows in the results folder; a game without rows is left out."""
     rows = {part: {game: finished(out, part, game) for game in plan.GAMES} for part in (*TRAINED, "play")}
-    grids = {game: found for game, found in rows["grid"].items() if found}
+    grids = {game: tables.own_best(found) for game, found in rows["grid"].items() if found}
     if not grids:
         raise UserError(f"{out} has no rows of the grid yet; run that part first")
     sections = []
@@ -68,7 +68,7 @@ def write(scale: plan.Scale, out: Path) -> None:
         sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]
-            sections += [tables.wall_clock(grid, rows["longer"][game], scale)]
+            sections += [tables.wall_clock(grid, tables.own_best(rows["longer"][game]), scale)]
         if rows["play"][game]:
             sections += ["### Whole games", tables.scores(rows["play"][game], scale)]
     first = plan.GAMES[0]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from distill.grid import Cell, Row
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import SEED, STATES, STEPS, WEIGHT, Scale, questions
+from studies.atari.plan import LR, SEED, STATES, STEPS, WEIGHT, Scale, questions
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
@@ -20,6 +20,19 @@ TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invad
 def method(row: Row) -> str:
     """The method of a row of the grid."""
     return METHODS[float(row[WEIGHT]) > 0]
+
+
+def own_best(rows: Sequence[Row]) -> list[Row]:
+    """At every number of states the rows of each method's best settings, by mean KL over seeds on validation games."""
+    found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    for row in rows:
+        found.setdefault((method(row), row[STATES]), {}).setdefault((row[WEIGHT], row[LR]), []).append(row)
+    best = []
+    for recipes in found.values():
+        most = max(map(len, recipes.values()))  # a recipe that lacks seeds cannot be chosen yet
+        whole = [mine for mine in recipes.values() if len(mine) == most]
+        best += min(whole, key=lambda mine: sum(float(row["val_kl"]) for row in mine))
+    return best
 
 
 def pick(rows: Sequence[Row], figure: str, **settings: object) -> Values:
