@@ -26,7 +26,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic lint typecheck format clean
+.PHONY: setup demo smoke collect distill sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -99,13 +99,16 @@ bench: $(VENV)/.runtime $(VENV)/.peer
 	$(BIN)/python benchmarks/everything.py --device $(DEVICE) $(ARGS)
 
 # The studies of the paper's claims; docs/paper.md has what came out. ARGS=--quick for a small form in minutes.
-paper: paper-regression paper-synthetic
+paper: paper-regression paper-synthetic paper-atari
 
 paper-regression: $(VENV)/.dev
 	$(BIN)/python -m studies.regression $(ARGS)
 
 paper-synthetic: $(VENV)/.dev
 	$(BIN)/python -m studies.synthetic $(ARGS)
+
+paper-atari: $(VENV)/.dev
+	$(BIN)/python -m studies.atari $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

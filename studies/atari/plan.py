@@ -28,7 +28,6 @@ class Scale:
     num_envs: int
     steps: int
     seeds: Sequence[int]
-    search_seed: int
     percentages: Sequence[int]
     played: Sequence[int]
     """Percentages whose students play."""
@@ -42,11 +41,11 @@ class Scale:
 
 
 FULL = Scale(
-    states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3), search_seed=11,
+    states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3), 
     percentages=(1, 3, 10, 30, 50), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
-    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2), search_seed=11,
+    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2), 
     percentages=(10, 50), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
 )  # fmt: skip
 
@@ -63,13 +62,14 @@ class Recording:
 
 
 def recordings(scale: Scale, *, ablations: bool) -> list[Recording]:
-    """Training and test games; for the ablations the training games again, with other derivatives."""
+    """Training and test games; for the ablations the first part of the training games again, in other forms."""
     main = [Recording("", scale.states), Recording("-test", scale.test_states, seed=1001)]
+    few = max(scale.states // 16, 4 * scale.share(scale.percentages[0]))
     # Without stored derivatives a data set is small, and the teacher gives those of its space while training.
     others = [
-        Recording("-full", scale.states, jacobian="full"),
-        Recording("-log_probs", scale.states, jacobian="none", space="log_probs"),
-        Recording("-probs", scale.states, jacobian="none", space="probs"),
+        Recording("-full", few, jacobian="full"),
+        Recording("-log_probs", few, jacobian="none", space="log_probs"),
+        Recording("-probs", few, jacobian="none", space="probs"),
     ]
     return main + (others if ablations else [])
 
@@ -79,9 +79,9 @@ LAW, MATCH, BLUR, TARGETS = "objective.law", "objective.match", "objective.jacob
 NOISE, LR, STEPS = "objective.input_noise", "train.learning_rate", "train.steps"
 STATES, DATA, SEED = "train.states", "train.data", "seed"
 
-KL: Cell = {WEIGHT: 0.0}
-SOBOLEV: Cell = {WEIGHT: 1.0, K: 1}
-COMPARED: Sequence[Cell] = ({**KL, LR: 1e-3}, {**KL, LR: 3e-3}, {**SOBOLEV, LR: 1e-3})
+KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
+SOBOLEV: Cell = {WEIGHT: 1.0, LR: 1e-3, K: 1}
+COMPARED: Sequence[Cell] = (KL, {**KL, LR: 1e-3}, SOBOLEV)
 """Plain distillation at two learning rates, of which validation chooses one for each percentage."""
 
 
@@ -102,15 +102,6 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
     )  # fmt: skip
 
 
-def search(scale: Scale, game: str) -> list[Cell]:
-    """Settings tried on one seed at the smallest percentage, and chosen from by validation games alone."""
-    cells = [{WEIGHT: 0.0, LR: lr} for lr in (3e-4, 1e-3, 3e-3, 1e-2)]
-    cells += [{WEIGHT: 1.0, LR: lr} for lr in (1e-3, 3e-3, 1e-2)]
-    cells += [{WEIGHT: weight} for weight in (0.1, 10.0)]
-    cells = [{STATES: scale.share(scale.percentages[0]), **cell} for cell in cells]
-    return alike([{SEED: scale.search_seed, **cell} for cell in cells], game, scale)
-
-
 def grid(scale: Scale, game: str) -> list[Cell]:
     """The paper's comparison: both methods at every percentage, for the same number of steps."""
     axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.percentages], "method": COMPARED}
@@ -121,7 +112,7 @@ def grid(scale: Scale, game: str) -> list[Cell]:
 def longer(scale: Scale, game: str) -> list[Cell]:
     """Plain distillation with the time that Sobolev's steps take (2.3 of its own)."""
     axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.played], LR: [1e-3, 3e-3]}
-    return alike([{**cell, **KL, STEPS: round(2.3 * scale.steps)} for cell in product(axes)], game, scale)
+    return alike([{**KL, **cell, STEPS: round(2.3 * scale.steps)} for cell in product(axes)], game, scale)
 
 
 Questions = dict[str, dict[str, Cell]]
@@ -130,23 +121,23 @@ Questions = dict[str, dict[str, Cell]]
 def questions(scale: Scale, game: str) -> Questions:
     """What each setting does at the smallest percentage: variations of the recipe by question and label."""
     online = {TARGETS: "online"}
+    full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
     varied: Questions = {
         "λ": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)}},
-        "directions per step": {
-            "1 of 2 stored": {},
-            "2 stored": {K: 2},
-            "1 fresh (full Jacobian stored)": {DATA: f"{scale.data}/{game}-full"},
-            "all (full Jacobian)": {DATA: f"{scale.data}/{game}-full", K: None},
-            "1 fresh (teacher online)": online,
-        },
-        "output, 1 fresh direction": {
-            "logits": online,
-            **{space: {DATA: f"{scale.data}/{game}-{space}", **online} for space in ("log_probs", "probs")},
-        },
-        "law of v": {"sphere": {}, "fisher": {LAW: "fisher", **online}},
+        "learning rate": {f"{rate:g}": {LR: rate} for rate in (3e-4, 1e-3, 3e-3)},
+        "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}, "1 fresh (teacher online)": online},
+        "law of v, 1 fresh": {"sphere": online, "fisher": {LAW: "fisher", **online}},
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
         "λ over time": {"constant": {}, "linear to 0": {SCHEDULE: "linear"}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
+        "other data: derivatives of": {
+            "nothing (KL)": {**KL, **full},
+            "logits, 1 fresh (full stored)": full,
+            "logits, all (full stored)": {K: None, **full},
+            "logits, 1 fresh (online)": {**full, **online},
+            "log-probabilities, 1 fresh (online)": {**log_probs, **online},
+            "probabilities, 1 fresh (online)": {**probs, **online},
+        },
     }
     labels = [(question, label) for question, variations in varied.items() for label in variations]
     base = {STATES: scale.share(scale.percentages[0])}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from distill.grid import Cell, Row
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import LR, SEED, STATES, STEPS, WEIGHT, Scale, questions
+from studies.atari.plan import LR, NOISE, SEED, STATES, STEPS, WEIGHT, Scale, questions
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
@@ -142,42 +142,25 @@ def perturbed(rows: Sequence[Row], scale: Scale) -> str:
     return markdown(header, lines)
 
 
-def searched(rows: Sequence[Row]) -> str:
-    """Validation figures of everything that was tried on one seed, best first within a number of states."""
-    names = [name for name in rows[0] if name.partition(".")[0] in ("objective", "train")]
-    ordered = sorted(rows, key=lambda row: (int(row[STATES]), float(row["val_kl"])))
-    header = [
-        "states",
-        *(name.rpartition(".")[2] for name in names if name != STATES),
-        "val KL",
-        "val error, %",
-        "seconds",
-    ]
-    lines = [
-        [row[STATES], *(row[name] for name in names if name != STATES), f"{float(row['val_kl']):.4f}",
-         f"{100 * float(row['val_action_error']):.1f}", f"{float(row['train_seconds']):.0f}"]
-        for row in ordered
-    ]  # fmt: skip
-    return markdown(header, lines)
-
-
 def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
-    """One table a question: test figures of each variation, and the ratio to plain KL paired by seed."""
+    """One table a question: test figures of each variation, and the ratio to plain KL on the same data, by seed."""
     sections = []
     asked = questions(scale, game)
-    plain = _by_seed(rows, asked["λ"]["0 (KL)"], "test_kl")
     for question, variations in asked.items():
+        baseline = next((cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]), None)
+        plain = _by_seed(rows, asked["λ"]["0 (KL)"] if baseline is None else baseline, "test_kl")
         lines = []
         for label, cell in variations.items():
-            figures = ("test_kl", "test_action_error", "test_jacobian_cosine")
-            kl, error, cosine = (_by_seed(rows, cell, figure) for figure in figures)
+            figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
+            val, kl, error, cosine, seconds = (_by_seed(rows, cell, figure) for figure in figures)
             seeds = sorted(kl.keys() & plain.keys())
             if seeds:
-                ratio = ratio_interval([kl[seed] for seed in seeds], [plain[seed] for seed in seeds])
-                mean = [np.mean([values[seed] for seed in seeds]) for values in (kl, error, cosine)]
-                texts = [f"{mean[0]:.3g}", ratio.text(), f"{100 * mean[1]:.3g}", f"{mean[2]:.2f}"]
-                lines.append([label, *texts, str(len(seeds))])
-        sections.append(markdown([question, "test KL", "ratio to KL", "error, %", "cosine", "seeds"], lines))
+                ratio = ratio_interval([kl[seed] for seed in seeds], [plain[seed] for seed in seeds]).text()
+                mean = [float(np.mean([of[seed] for seed in seeds])) for of in (val, kl, error, cosine, seconds)]
+                texts = [f"{mean[0]:.4f}", f"{mean[1]:.4f}", ratio, f"{100 * mean[2]:.1f}", f"{mean[3]:.2f}"]
+                lines.append([label, *texts, f"{mean[4]:.0f}", str(len(seeds))])
+        header = [question, "validation KL", "test KL", "ratio to KL", "error, %", "cosine", "s", "seeds"]
+        sections.append(markdown(header, lines))
     return sections
 
 
