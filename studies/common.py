@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,18 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows)) + "\n"
 
 
-def arguments(description: str, results: Path) -> argparse.Namespace:
-    """``--quick`` and ``--out`` (results folder) from the command line."""
+def arguments(
+    description: str, results: Path, add: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+) -> argparse.Namespace:
+    """``--quick``, ``--out`` (by default ``results`` or a folder in it) and what ``add`` adds, from the command line."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small form in minutes: shows that it runs, no more")
-    parser.add_argument("--out", type=Path, default=results, help="folder of rows, tables and figures (%(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder of rows, tables, pictures (default: beside the program)")
+    add(parser)
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = results / "quick" if args.quick else results
+    return args
 
 
 def write_tables(path: Path, title: str, sections: Sequence[str]) -> None:

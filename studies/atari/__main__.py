@@ -17,7 +17,7 @@ from distill.api import UserError
 from studies.atari import plan, tables
 from studies.atari.plots import headline, others
 from studies.atari.run import finished, one_thread, play, record, train_part
-from studies.common import write_tables
+from studies.common import arguments, write_tables
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {
@@ -34,7 +34,7 @@ TRAINED = {"grid": plan.grid, "longer": plan.longer, "ablation": plan.ablation}
 
 def main() -> None:
     """Run the parts that were asked for, then write the tables."""
-    args = _arguments()
+    args = arguments(__doc__ or "", RESULTS, _flags)
     scale = plan.QUICK if args.quick else plan.FULL
     for part in args.parts:
         for game in args.games:
@@ -80,17 +80,11 @@ def write(scale: plan.Scale, out: Path) -> None:
     print(f"wrote {out}/tables.md, headline.png and others.png")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _flags(parser: argparse.ArgumentParser) -> None:
     listed = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=listed)
-    parser.add_argument("--games", nargs="+", choices=plan.GAMES, default=list(plan.GAMES), metavar="GAME")
-    parser.add_argument("--quick", action="store_true", help="a small form in minutes: shows that it runs, no more")
-    parser.add_argument("--out", type=Path, help="folder of rows, tables and pictures (default: %(default)s)")
-    args = parser.parse_args()
-    if args.out is None:
-        args.out = RESULTS / ("quick" if args.quick else "")
-    return args
+    games = ", ".join(plan.GAMES)
+    parser.add_argument("--games", nargs="+", choices=plan.GAMES, default=list(plan.GAMES), metavar="GAME", help=games)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main() -> None:
     """Fit, then write rows, tables and pictures."""
     args = arguments(__doc__ or "", RESULTS)
     scale = QUICK if args.quick else FULL
-    out = RESULTS / "quick" if args.quick and args.out == RESULTS else args.out
+    out = args.out
     rows = Rows(scale, out / "rows.csv")
     write_tables(out / "tables.md", "Regression on classical optimisation functions", sections(rows))
     ratios(out / "ratios.png", rows)

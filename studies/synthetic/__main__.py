@@ -17,7 +17,7 @@ import torch
 
 from distill.api import UserError, product, run_grid
 from distill.grid import Cell, Row
-from studies.common import mean_interval, write_tables
+from studies.common import arguments, mean_interval, write_tables
 from studies.synthetic.data import Data, cifar10, digits
 from studies.synthetic.tables import draw, rates, results
 from studies.synthetic.training import METHODS, Ranked, Recipe, accuracy, train
@@ -44,21 +44,22 @@ QUICK = Scale(100, range(2), range(100, 101), (1e-3, 3e-3, 1e-2), (1e-2,), (1.0,
 
 def main() -> None:
     """Search, train, write rows, tables and the figure."""
-    args = _arguments()
+    args = arguments(__doc__ or "", RESULTS, _flags)
+    out = args.out / "cifar10" if args.data is not None and args.out.is_relative_to(RESULTS) else args.out
     scale = QUICK if args.quick else FULL
     scale = replace(scale, steps=args.steps) if args.steps is not None else scale
     if scale.steps < 1:
         raise UserError(f"--steps {scale.steps} trains nothing; give 1 or more")
     data = digits() if args.data is None else cifar10(args.data)
-    ranked = search(data, scale, args.out / "search.csv")
+    ranked = search(data, scale, out / "search.csv")
     rows = {
-        protocol: final(data, recipes, scale, args.out / "rows.csv")
+        protocol: final(data, recipes, scale, out / "rows.csv")
         for protocol, recipes in protocols(ranked, scale.lr[1:-1]).items()
     }
     title = f"Synthetic gradients on {data.name}"
-    write_tables(args.out / "tables.md", title, [*results(rows, scale.steps), *rates(ranked)])
-    draw(args.out / "synthetic.png", rows)
-    print(f"wrote {args.out}/tables.md and {args.out}/synthetic.png")
+    write_tables(out / "tables.md", title, [*results(rows, scale.steps), *rates(ranked)])
+    draw(out / "synthetic.png", rows)
+    print(f"wrote {out}/tables.md and {out}/synthetic.png")
 
 
 def search(data: Data, scale: Scale, path: Path) -> Ranked:
@@ -130,16 +131,9 @@ def _recipe(cell: Mapping[str, Any]) -> Recipe:
     return Recipe(cell["method"], cell["lr"], cell["module_lr"], cell["weight"])
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small form in seconds: shows that it runs, no more")
-    parser.add_argument("--out", type=Path, help="folder of rows, tables and figure (default: a folder in results)")
+def _flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10's Python version (default: the digits)")
     parser.add_argument("--steps", type=int, help=f"training steps (default: {FULL.steps}, with --quick {QUICK.steps})")
-    args = parser.parse_args()
-    if args.out is None:
-        args.out = RESULTS / ("cifar10" if args.data else "") / ("quick" if args.quick else "")
-    return args
 
 
 if __name__ == "__main__":
