@@ -64,7 +64,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def arguments(
     description: str, results: Path, add: Callable[[argparse.ArgumentParser], object] = lambda parser: None
 ) -> argparse.Namespace:
-    """``--quick``, ``--out`` (by default ``results`` or a folder in it) and what ``add`` adds, from the command line."""
+    """``--quick``, ``--out`` (by default ``results`` or a folder in it) and the flags that ``add`` adds."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small form in minutes: shows that it runs, no more")
     parser.add_argument("--out", type=Path, help="folder of rows, tables, pictures (default: beside the program)")
