@@ -15,8 +15,9 @@ from pathlib import Path
 
 from distill.api import UserError
 from studies.atari import plan, tables
+from studies.atari.choose import own_best
 from studies.atari.plots import headline, others
-from studies.atari.run import finished, one_thread, play, record, train_part
+from studies.atari.run import finished, one_thread, play, record, train_grid, train_longer, train_part
 from studies.common import arguments, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -29,7 +30,6 @@ PARTS = {
     "tables": "tables and pictures of what is there",
 }
 ONE_GAME = ("ablation",)
-TRAINED = {"grid": plan.grid, "longer": plan.longer, "ablation": plan.ablation}
 
 
 def main() -> None:
@@ -49,16 +49,23 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
     if part == "record":
         for recording in plan.recordings(scale, ablations="ablation" in parts and game == plan.GAMES[0]):
             record(game, recording, scale)
-    elif part in TRAINED:
-        train_part(part, game, TRAINED[part](scale, game), scale, out)
+    elif part == "grid":
+        train_grid(game, scale, out)
+    elif part == "longer":
+        train_longer(game, scale, out)
+    elif part == "ablation":
+        train_part(part, game, plan.ablation(scale, game), scale, out)
     elif part == "play":
-        play(game, tables.own_best(finished(out, "grid", game)), scale, out)
+        play(game, scale, out)
 
 
 def write(scale: plan.Scale, out: Path) -> None:
     """Tables and pictures of all rows in the results folder; a game without rows is left out."""
-    rows = {part: {game: finished(out, part, game) for game in plan.GAMES} for part in (*TRAINED, "play")}
-    grids = {game: tables.own_best(found) for game, found in rows["grid"].items() if found}
+    rows = {
+        part: {game: finished(out, part, game) for game in plan.GAMES}
+        for part in ("grid", "longer", "ablation", "play")
+    }
+    grids = {game: own_best(found) for game, found in rows["grid"].items() if found}
     if not grids:
         raise UserError(f"{out} has no rows of the grid yet; run that part first")
     sections = []
@@ -67,7 +74,7 @@ def write(scale: plan.Scale, out: Path) -> None:
         sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]
-            sections += [tables.wall_clock(grid, tables.own_best(rows["longer"][game]), scale)]
+            sections += [tables.wall_clock(grid, own_best(rows["longer"][game]), scale)]
         if rows["play"][game]:
             sections += ["### Whole games", tables.scores(rows["play"][game], scale)]
     first = plan.GAMES[0]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from distill.api import Config, EvaluateConfig, StudentConfig, SweepConfig, TrainConfig, product
+from distill.api import Config, EvaluateConfig, StudentConfig, SweepConfig, TrainConfig
 from distill.grid import Cell
 
 GAMES = ("pong", "breakout", "space_invaders")
@@ -42,7 +42,7 @@ class Scale:
 
 FULL = Scale(
     states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3), 
-    percentages=(1, 3, 10, 30, 50), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
+    percentages=(1, 3, 10, 30, 50), played=(1,), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
     states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2), 
@@ -80,9 +80,15 @@ NOISE, LR, STEPS = "objective.input_noise", "train.learning_rate", "train.steps"
 STATES, DATA, SEED = "train.states", "train.data", "seed"
 
 KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
-SOBOLEV: Cell = {WEIGHT: 1.0, LR: 1e-3, K: 1}
-COMPARED: Sequence[Cell] = (KL, {**KL, LR: 1e-3}, SOBOLEV)
-"""Plain distillation at two learning rates, of which validation chooses one for each percentage."""
+SOBOLEV: Cell = {WEIGHT: 1.0, SCHEDULE: "linear", LR: 3e-3, K: 1}
+CANDIDATES: Sequence[Cell] = (
+    KL,
+    {**KL, LR: 1e-3},
+    SOBOLEV,
+    {**SOBOLEV, LR: 1e-3},
+    {**SOBOLEV, LR: 1e-3, SCHEDULE: "constant"},
+)
+"""What the first seed tries at every percentage; validation chooses one for plain distillation and one for Sobolev."""
 
 
 def part_config(part: str, game: str, scale: Scale) -> Config:
@@ -102,17 +108,18 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
     )  # fmt: skip
 
 
-def grid(scale: Scale, game: str) -> list[Cell]:
-    """The paper's comparison: both methods at every percentage, for the same number of steps."""
-    axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.percentages], "method": COMPARED}
-    cells = [{STATES: cell[STATES], SEED: cell[SEED], **cell["method"]} for cell in product(axes)]
-    return alike(cells, game, scale)
+def grid(scale: Scale, game: str, chosen: Sequence[Cell] = ()) -> list[Cell]:
+    """The paper's comparison, for the same number of steps: all candidates on the first seed, then the chosen ones."""
+    first, *others = scale.seeds
+    tried = [{STATES: scale.share(p), SEED: first, **cell} for p in scale.percentages for cell in CANDIDATES]
+    return alike([*tried, *({**cell, SEED: seed} for seed in others for cell in chosen)], game, scale)
 
 
-def longer(scale: Scale, game: str) -> list[Cell]:
-    """Plain distillation with the time that Sobolev's steps take (2.3 of its own)."""
-    axes = {SEED: scale.seeds, STATES: [scale.share(p) for p in scale.played], LR: [1e-3, 3e-3]}
-    return alike([{**KL, **cell, STEPS: round(2.3 * scale.steps)} for cell in product(axes)], game, scale)
+def longer(scale: Scale, game: str, chosen: Sequence[Cell]) -> list[Cell]:
+    """Plain distillation at its chosen settings with the time that Sobolev takes, which is that of twice the steps."""
+    shares = [scale.share(percentage) for percentage in scale.played]
+    plain = [cell for cell in chosen if cell[WEIGHT] == 0 and cell[STATES] in shares]
+    return alike([{**cell, SEED: seed, STEPS: 2 * scale.steps} for seed in scale.seeds for cell in plain], game, scale)
 
 
 Questions = dict[str, dict[str, Cell]]
@@ -120,23 +127,22 @@ Questions = dict[str, dict[str, Cell]]
 
 def questions(scale: Scale, game: str) -> Questions:
     """What each setting does at the smallest percentage: variations of the recipe by question and label."""
-    online = {TARGETS: "online"}
+    online, held = {TARGETS: "online"}, {SCHEDULE: "constant"}
     full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
     varied: Questions = {
-        "λ": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)}},
-        "learning rate": {f"{rate:g}": {LR: rate} for rate in (3e-4, 1e-3, 3e-3)},
-        "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}, "1 fresh (teacher online)": online},
-        "law of v, 1 fresh": {"sphere": online, "fisher": {LAW: "fisher", **online}},
+        "λ at the start": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.1, 1.0, 10.0)}},
+        "λ over time": {"linear to 0": {}, **{f"constant, rate {rate:g}": {**held, LR: rate} for rate in (3e-3, 1e-3)}},
+        "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}},
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
-        "λ over time": {"constant": {}, "linear to 0": {SCHEDULE: "linear"}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
-        "other data: derivatives of": {
-            "nothing (KL)": {**KL, **full},
-            "logits, 1 fresh (full stored)": full,
-            "logits, all (full stored)": {K: None, **full},
-            "logits, 1 fresh (online)": {**full, **online},
-            "log-probabilities, 1 fresh (online)": {**log_probs, **online},
-            "probabilities, 1 fresh (online)": {**probs, **online},
+        "other data": {
+            "KL": {**KL, **full},
+            "logits, 1 fresh direction, full Jacobian stored": full,
+            "logits, all directions": {K: None, **full},
+            "logits, 1 fresh, teacher online": {**full, **online},
+            "logits, 1 fresh of law fisher, online": {LAW: "fisher", **full, **online},
+            "log-probabilities, 1 fresh, online": {**log_probs, **online},
+            "probabilities, 1 fresh, online": {**probs, **online},
         },
     }
     labels = [(question, label) for question, variations in varied.items() for label in variations]
@@ -158,7 +164,7 @@ def alike(cells: Sequence[Cell], game: str, scale: Scale) -> list[Cell]:
     """The same cells, all naming the same settings, each with its default where a cell leaves it out."""
     defaults = {
         K: 1, WEIGHT: 0.0, SCHEDULE: "constant", LAW: "sphere", MATCH: "l2", BLUR: 0.0, TARGETS: "stored", NOISE: 0.0,
-        LR: 1e-3, STEPS: scale.steps, DATA: f"{scale.data}/{game}",
+        STEPS: scale.steps, DATA: f"{scale.data}/{game}",
     }  # fmt: skip
     names = list(dict.fromkeys(name for cell in cells for name in cell))
     return [{name: cell.get(name, defaults.get(name)) for name in names} for cell in cells]

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from distill.files import replacing
 from distill.grid import Row
+from studies.atari.choose import METHODS
 from studies.atari.plan import Scale
-from studies.atari.tables import METHODS, TITLES, pick
+from studies.atari.tables import TITLES, pick
 from studies.common import mean_interval
 
 COLOURS = {"KL": "#d55e00", "Sobolev": "#0072b2"}

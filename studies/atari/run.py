@@ -12,8 +12,9 @@ import torch
 
 from distill.api import CollectConfig, Config, Dataset, collect, evaluate, load_student, run_grid, sweep, validated
 from distill.grid import Cell, Row, read_rows
+from studies.atari.choose import chosen, own_best
 from studies.atari.perturb import agreement, chosen_states
-from studies.atari.plan import STATES, Recording, Scale, part_config
+from studies.atari.plan import STATES, Recording, Scale, grid, longer, part_config
 
 COPIED = "{part}-{game}.csv"
 
@@ -47,8 +48,22 @@ def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale, out: P
     return rows
 
 
-def play(game: str, rows: Sequence[Row], scale: Scale, out: Path) -> list[Row]:
-    """Whole games of the teacher and of the grid's students at some percentages, on two protocols."""
+def train_grid(game: str, scale: Scale, out: Path) -> None:
+    """The first seed tries all candidates; the others have those that its validation games chose."""
+    tried = grid(scale, game)
+    rows = train_part("grid", game, tried, scale, out)
+    train_part("grid", game, grid(scale, game, chosen(rows, tried)), scale, out)
+
+
+def train_longer(game: str, scale: Scale, out: Path) -> None:
+    """What the grid's choice of plain distillation does with more time."""
+    best = chosen(finished(out, "grid", game), grid(scale, game))
+    train_part("longer", game, longer(scale, game, best), scale, out)
+
+
+def play(game: str, scale: Scale, out: Path) -> list[Row]:
+    """Whole games of the teacher and of the grid's best students at some percentages, on two protocols."""
+    rows = own_best(finished(out, "grid", game))
     shares = {str(scale.share(percentage)) for percentage in scale.played}
     agents = {"teacher": "teacher"}
     agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}

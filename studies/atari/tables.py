@@ -8,31 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.grid import Cell, Row
+from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import LR, NOISE, SEED, STATES, STEPS, WEIGHT, Scale, questions
+from studies.atari.plan import NOISE, SEED, STATES, STEPS, WEIGHT, Scale, questions
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
-METHODS = ("KL", "Sobolev")
 TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invaders"}
-
-
-def method(row: Row) -> str:
-    """The method of a row of the grid."""
-    return METHODS[float(row[WEIGHT]) > 0]
-
-
-def own_best(rows: Sequence[Row]) -> list[Row]:
-    """At every number of states the rows of each method's best settings, by mean KL over seeds on validation games."""
-    found: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
-    for row in rows:
-        found.setdefault((method(row), row[STATES]), {}).setdefault((row[WEIGHT], row[LR]), []).append(row)
-    best = []
-    for recipes in found.values():
-        most = max(map(len, recipes.values()))  # a recipe that lacks seeds cannot be chosen yet
-        whole = [mine for mine in recipes.values() if len(mine) == most]
-        best += min(whole, key=lambda mine: sum(float(row["val_kl"]) for row in mine))
-    return best
 
 
 def pick(rows: Sequence[Row], figure: str, **settings: object) -> Values:
@@ -148,7 +130,7 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
     asked = questions(scale, game)
     for question, variations in asked.items():
         baseline = next((cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]), None)
-        plain = _by_seed(rows, asked["λ"]["0 (KL)"] if baseline is None else baseline, "test_kl")
+        plain = _by_seed(rows, asked["λ at the start"]["0 (KL)"] if baseline is None else baseline, "test_kl")
         lines = []
         for label, cell in variations.items():
             figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
@@ -166,5 +148,5 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
 
 def _by_seed(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
     """A figure of the rows with the cell's settings."""
-    wanted = {name: "" if value is None else str(value) for name, value in cell.items()}
-    return {int(row[SEED]): float(row[figure]) for row in rows if wanted.items() <= row.items() and row.get(figure)}
+    wanted = as_text(cell).items()
+    return {int(row[SEED]): float(row[figure]) for row in rows if wanted <= row.items() and row.get(figure)}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from distill.cells import cell_config, typed_cells
 from distill.grid import Cell
 from studies.atari.plan import (
+    CANDIDATES,
     FULL,
     GAMES,
     SEED,
+    SOBOLEV,
     STATES,
+    STEPS,
     WEIGHT,
-    Scale,
     ablation,
     grid,
     longer,
@@ -24,20 +26,36 @@ from studies.atari.plan import (
 )
 
 
-@pytest.mark.parametrize("part", [grid, longer, ablation])
-def test_cells_are_valid_and_distinct(part: Callable[[Scale, str], list[Cell]]) -> None:
-    cells = typed_cells(part(FULL, "pong"))
+def parts() -> dict[str, list[Cell]]:
+    best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1)][1:3]
+    return {
+        "grid": grid(FULL, "pong", best),
+        "longer": longer(FULL, "pong", best),
+        "ablation": ablation(FULL, "pong"),
+    }
+
+
+@pytest.mark.parametrize("part", ["grid", "longer", "ablation"])
+def test_cells_are_valid_and_distinct(part: str) -> None:
+    cells = typed_cells(parts()[part])
     assert len({str(cell) for cell in cells}) == len(cells)
     for cell in cells:
-        cell_config(part_config(part.__name__, "pong", FULL), cell, FULL.runs)  # type: ignore[arg-type]
+        cell_config(part_config(part, "pong", FULL), cell, Path(FULL.runs))
 
 
-def test_every_student_has_its_pair() -> None:
-    cells = grid(FULL, "breakout")
-    for states, seed in {(cell[STATES], cell[SEED]) for cell in cells}:
-        weights = [cell[WEIGHT] for cell in cells if (cell[STATES], cell[SEED]) == (states, seed)]
-        assert [weight > 0 for weight in weights] == [False, False, True]
-    assert len(cells) == 3 * len(FULL.percentages) * len(FULL.seeds)
+def test_the_first_seed_tries_and_the_others_follow() -> None:
+    cells = parts()["grid"]
+    first, *others = FULL.seeds
+    assert len(cells) == len(CANDIDATES) * len(FULL.percentages) + 2 * len(others)
+    for seed in others:
+        assert [cell[WEIGHT] for cell in cells if cell[SEED] == seed] == [0.0, 1.0]
+    assert {cell[SEED] for cell in cells[: len(CANDIDATES) * len(FULL.percentages)]} == {first}
+
+
+def test_longer_is_plain_for_twice_the_steps() -> None:
+    cells = parts()["longer"]
+    assert [cell[SEED] for cell in cells] == list(FULL.seeds)
+    assert {(cell[WEIGHT], cell[STEPS]) for cell in cells} == {(0.0, 2 * FULL.steps)}
 
 
 def test_test_games_are_other_games() -> None:
@@ -46,8 +64,6 @@ def test_test_games_are_other_games() -> None:
 
 
 def test_the_recipe_stands_in_every_ablation() -> None:
-    recipe = next(cell for cell in grid(FULL, GAMES[0]) if cell[WEIGHT] > 0 and cell[STATES] == FULL.share(1))
-    recipe = {name: value for name, value in recipe.items() if name != SEED}
     for question, variations in questions(FULL, GAMES[0]).items():
-        same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in recipe.items())]
-        assert same or "fresh" in question or "noisy" in question, question
+        same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in SOBOLEV.items())]
+        assert same or "noisy" in question, question

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distill.grid import Row
-from studies.atari.plan import LR, QUICK, SEED, STATES, STEPS, WEIGHT
-from studies.atari.tables import FIGURES, comparison, own_best, perturbed, pick, scores, wall_clock
+from studies.atari.plan import QUICK, SEED, STATES, STEPS, WEIGHT
+from studies.atari.tables import FIGURES, comparison, perturbed, pick, scores, wall_clock
 
 
 def row(percentage: int, weight: float, seed: int, kl: float, **more: object) -> Row:
@@ -16,23 +16,6 @@ def row(percentage: int, weight: float, seed: int, kl: float, **more: object) ->
 
 
 GRID = [row(10, 0, 1, 0.4), row(10, 1, 1, 0.1), row(10, 1, 2, 0.2), row(10, 0, 2, 0.8), row(50, 0, 1, 0.3)]
-
-
-def test_settings_are_chosen_on_validation_games_for_every_number_of_states() -> None:
-    rows = [
-        row(percentage, 0, seed, test, val_kl=val, **{LR: lr})
-        for percentage, lr, val, test in (
-            (10, 1e-3, 0.2, 0.1),
-            (10, 3e-3, 0.1, 0.9),
-            (50, 1e-3, 0.1, 0.9),
-            (50, 3e-3, 0.2, 0.1),
-        )
-        for seed in (1, 2)
-    ]
-    rows += [row(10, 0, 1, 0.1, val_kl=0.0, **{LR: 1e-2})]  # lacks a seed
-    chosen = own_best(rows)
-    assert {(kept[STATES], kept[LR]) for kept in chosen} == {("160", "0.003"), ("800", "0.001")}
-    assert len(chosen) == 4
 
 
 def test_rows_are_found_by_settings_in_order_of_seeds() -> None:
