@@ -6,7 +6,7 @@
 # Both set up .venv by themselves. The stages on their own:
 #
 #   make collect  CONFIG=configs/pong.yaml ARGS="--collect.states=100000"
-#   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.01"
+#   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.1"
 #   make sweep    CONFIG=configs/sweep.yaml ARGS="--sweep.games=8"
 #   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
 #   make report   CONFIG=configs/pong.yaml

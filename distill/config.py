@@ -73,9 +73,9 @@ class ObjectiveConfig:
     """Distance of policies: KL(teacher||student), KL(student||teacher), hard actions, logits."""
     temperature: float = 1.0
     """Teacher's logits (and derivatives) are divided by this; below 1 sharpens the policy."""
-    jacobian_weight: float = 0.0
+    jacobian_weight: float = 1.0
     """Lambda: weight of the Sobolev term. 0 is plain distillation."""
-    jacobian_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    jacobian_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Lambda over training: constant, or decayed to 0."""
     jacobian_targets: Literal["stored", "online"] = "stored"
     """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""

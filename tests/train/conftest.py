@@ -22,7 +22,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "checkpoint_every": 4,
         "log_every": 2,
     },
-    "objective": {},
+    "objective": {"jacobian_weight": 0.0, "jacobian_schedule": "constant"},
 }
 
 

@@ -44,7 +44,7 @@ def make_loader(dataset: Dataset, teacher: Teacher) -> Callable[..., Loader]:
     """``make_loader(seed=3, **objective)``: noise of eight gray levels, if nothing else is said."""
 
     def make(seed: int = 3, **objective: Any) -> Loader:
-        return Loader(dataset, ObjectiveConfig(**{"input_noise": 8.0, **objective}), CPU, seed, teacher)
+        return Loader(dataset, ObjectiveConfig(**{"jacobian_weight": 0.0, "input_noise": 8.0, **objective}), CPU, seed, teacher)
 
     return make
 
@@ -181,7 +181,7 @@ def test_a_noisy_run(quick: Callable[..., Config]) -> None:
     ],
 )
 def test_noise_is_in_the_name(objective: dict[str, Any], name: str) -> None:
-    assert objective_name(ObjectiveConfig(**objective)) == name
+    assert objective_name(ObjectiveConfig(**{"jacobian_weight": 0.0, **objective})) == name
 
 
 def test_stored_derivatives_do_not_go_with_noise(quick: Callable[..., Config]) -> None:
