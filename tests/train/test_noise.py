@@ -44,7 +44,8 @@ def make_loader(dataset: Dataset, teacher: Teacher) -> Callable[..., Loader]:
     """``make_loader(seed=3, **objective)``: noise of eight gray levels, if nothing else is said."""
 
     def make(seed: int = 3, **objective: Any) -> Loader:
-        return Loader(dataset, ObjectiveConfig(**{"jacobian_weight": 0.0, "input_noise": 8.0, **objective}), CPU, seed, teacher)
+        settings = {"jacobian_weight": 0.0, "input_noise": 8.0, **objective}
+        return Loader(dataset, ObjectiveConfig(**settings), CPU, seed, teacher)
 
     return make
 
