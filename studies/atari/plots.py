@@ -12,13 +12,13 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from distill.files import replacing
 from distill.grid import Row
 from studies.atari.choose import METHODS
 from studies.atari.plan import Scale
 from studies.atari.tables import TITLES, pick
-from studies.common import mean_interval
 
 COLOURS = {"KL": "#d55e00", "Sobolev": "#0072b2"}
 LABELS = {"KL": "KL (plain distillation)", "Sobolev": "KL + Sobolev"}
@@ -26,16 +26,16 @@ LABELS = {"KL": "KL (plain distillation)", "Sobolev": "KL + Sobolev"}
 
 def headline(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
     """The paper's two figures for every game: held-out KL and top-action disagreement over the share of the data."""
-    figure, axes = pyplot.subplots(2, len(rows), figsize=(4.2 * len(rows), 6.4), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(2, len(rows), figsize=(4.2 * len(rows), 5.6), layout="constrained", squeeze=False)
     for column, (game, found) in enumerate(rows.items()):
         _curves(axes[0, column], found, "test_kl", scale, 1)
         _curves(axes[1, column], found, "test_action_error", scale, 100)
         axes[0, column].set_title(TITLES[game])
-        axes[0, column].set(yscale="log")
+        _plain_log(axes[0, column])
         axes[1, column].set(ylim=(0, None), xlabel=f"% of {scale.states:,} recorded states")
     axes[0, 0].set_ylabel("test KL(teacher ‖ student), nats")
     axes[1, 0].set_ylabel("top-action disagreement, %")
-    axes[0, 0].legend(frameon=False)
+    axes[1, 0].legend(frameon=False, loc="lower left")
     _save(figure, path)
 
 
@@ -57,16 +57,16 @@ def others(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
 
 
 def _curves(axes: Axes, rows: Sequence[Row], name: str, scale: Scale, unit: float) -> None:
-    """Mean over seeds, every seed, and the 95 % interval as a band."""
+    """Geometric mean over seeds, every seed as a dot, and their range as a band; intervals are in the tables."""
     for method in METHODS:
         values = {p: unit * pick(rows, name, states=scale.share(p), method=method) for p in scale.percentages}
         values = {p: found for p, found in values.items() if len(found)}
-        means = {p: mean_interval(found) for p, found in values.items()}
-        colour = COLOURS[method]
-        axes.plot(list(means), [m.mean for m in means.values()], "-", color=colour, label=LABELS[method])
-        # A log axis has no place for an interval that reaches below nothing.
-        lows = [max(m.low, min(values[p]) / 2) for p, m in means.items()]
-        axes.fill_between(list(means), lows, [m.high for m in means.values()], color=colour, alpha=0.15, linewidth=0)
+        colour, places = COLOURS[method], list(values)
+        axes.plot(
+            places, [np.exp(np.log(found).mean()) for found in values.values()], color=colour, label=LABELS[method]
+        )
+        low, high = ([edge(found) for found in values.values()] for edge in (min, max))
+        axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         for percentage, found in values.items():
             axes.scatter(np.full(len(found), percentage), found, s=12, color=colour, linewidths=0)
     axes.set_xscale("log")
@@ -74,6 +74,14 @@ def _curves(axes: Axes, rows: Sequence[Row], name: str, scale: Scale, unit: floa
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain_log(axes: Axes) -> None:
+    """A log axis with numbers as one writes them."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -43,15 +43,21 @@ FIGURES = {
 
 
 def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
-    """Plain against Sobolev at every percentage, a table a figure: means over seeds, and paired ratios."""
+    """Plain against Sobolev at every percentage, a table a figure: geometric means over seeds, and paired ratios.
+
+    The last line has for each seed the geometric mean over the percentages.
+    """
     sections = []
     for title, (figure, unit) in FIGURES.items():
+        pairs = {f"{p} %": _paired(rows, figure, states=scale.share(p)) for p in scale.percentages}
+        pairs = {name: found for name, found in pairs.items() if len(found[0])}
+        if len({len(plain) for plain, _ in pairs.values()}) == 1:
+            plain, sobolev = (np.exp(np.mean([np.log(found[i]) for found in pairs.values()], 0)) for i in (0, 1))
+            pairs["all"] = (plain, sobolev)
         lines = []
-        for percentage in scale.percentages:
-            plain, sobolev = _paired(rows, figure, states=scale.share(percentage))
-            if len(plain):
-                means = [mean_interval(unit * values).text() for values in (plain, sobolev)]
-                lines.append([f"{percentage} %", *means, ratio_interval(sobolev, plain).text(), str(len(plain))])
+        for name, (plain, sobolev) in pairs.items():
+            means = [ratio_interval(unit * values, np.ones(len(values))).text() for values in (plain, sobolev)]
+            lines.append([name, *means, ratio_interval(sobolev, plain).text(), str(len(plain))])
         sections.append(markdown([title, "KL", "KL + Sobolev", "ratio", "seeds"], lines))
     return sections
 

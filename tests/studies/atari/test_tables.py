@@ -26,11 +26,16 @@ def test_rows_are_found_by_settings_in_order_of_seeds() -> None:
 
 def test_only_pairs_are_compared() -> None:
     lines = comparison(GRID, QUICK)[0].splitlines()[2:]
-    assert len(lines) == 1  # at 50 % there is no Sobolev student
+    assert [line.split(" | ")[0] for line in lines] == ["| 10 %", "| all"]  # at 50 % there is no Sobolev student
     cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    assert cells[0] == "10 %"
-    assert cells[1].startswith("0.600 (")
+    assert cells[1].startswith("0.566 (")  # the root of 0.4 * 0.8
     assert cells[3:] == ["0.250 (0.250 .. 0.250)", "2"]
+
+
+def test_all_percentages_in_one_number() -> None:
+    more = [row(50, 0, 2, 0.3), row(50, 1, 1, 0.3), row(50, 1, 2, 0.3)]
+    last = comparison([*GRID, *more], QUICK)[0].splitlines()[-1]
+    assert [cell.strip() for cell in last.strip("|").split("|")][3:] == ["0.500 (0.500 .. 0.500)", "2"]
 
 
 def test_longer_training_is_compared_by_seed() -> None:
