@@ -83,7 +83,7 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
             "returns": " ".join(f"{score:g}" for score in found["returns"]),
         }  # fmt: skip
 
-    cells = [{"agent": agent, "protocol": protocol} for agent in agents for protocol in ("zoo", "machado")]
+    cells = [{"agent": agent, "protocol": protocol} for protocol in ("zoo", "machado") for agent in agents]
     return run_grid(cells, run, out / COPIED.format(part="play", game=game), say=print)
 
 
