@@ -81,12 +81,14 @@ STATES, DATA, SEED = "train.states", "train.data", "seed"
 
 KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
 SOBOLEV: Cell = {WEIGHT: 1.0, SCHEDULE: "linear", LR: 3e-3, K: 1}
+DEFAULT: Cell = {**SOBOLEV, LR: 1e-3}
+"""The library's default recipe."""
 CANDIDATES: Sequence[Cell] = (
     KL,
     {**KL, LR: 1e-3},
     SOBOLEV,
-    {**SOBOLEV, LR: 1e-3},
-    {**SOBOLEV, LR: 1e-3, SCHEDULE: "constant"},
+    DEFAULT,
+    {**DEFAULT, SCHEDULE: "constant"},
 )
 """What the first seed tries at every percentage; validation chooses one for plain distillation and one for Sobolev."""
 
@@ -126,12 +128,17 @@ Questions = dict[str, dict[str, Cell]]
 
 
 def questions(scale: Scale, game: str) -> Questions:
-    """What each setting does at the smallest percentage: variations of the recipe by question and label."""
-    online, held = {TARGETS: "online"}, {SCHEDULE: "constant"}
+    """What each setting does at the smallest percentage, by question and label: variations of the default recipe."""
+    online, held, fast = {TARGETS: "online"}, {SCHEDULE: "constant"}, {LR: 3e-3}
     full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
     varied: Questions = {
         "λ at the start": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.1, 1.0, 10.0)}},
-        "λ over time": {"linear to 0": {}, **{f"constant, rate {rate:g}": {**held, LR: rate} for rate in (3e-3, 1e-3)}},
+        "λ over time": {
+            "linear to 0": {},
+            "constant": held,
+            "linear to 0, learning rate 0.003": fast,
+            "constant, learning rate 0.003": {**held, **fast},
+        },
         "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}},
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
@@ -146,8 +153,8 @@ def questions(scale: Scale, game: str) -> Questions:
         },
     }
     labels = [(question, label) for question, variations in varied.items() for label in variations]
-    base = {STATES: scale.share(scale.percentages[0])}
-    filled = alike([{**base, **SOBOLEV, **varied[question][label]} for question, label in labels], game, scale)
+    base = {**DEFAULT, STATES: scale.share(scale.percentages[0])}
+    filled = alike([{**base, **varied[question][label]} for question, label in labels], game, scale)
     for (question, label), cell in zip(labels, filled, strict=True):
         varied[question][label] = cell
     return varied

@@ -10,10 +10,10 @@ from distill.cells import cell_config, typed_cells
 from distill.grid import Cell
 from studies.atari.plan import (
     CANDIDATES,
+    DEFAULT,
     FULL,
     GAMES,
     SEED,
-    SOBOLEV,
     STATES,
     STEPS,
     WEIGHT,
@@ -65,5 +65,5 @@ def test_test_games_are_other_games() -> None:
 
 def test_the_recipe_stands_in_every_ablation() -> None:
     for question, variations in questions(FULL, GAMES[0]).items():
-        same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in SOBOLEV.items())]
+        same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in DEFAULT.items())]
         assert same or "noisy" in question, question
