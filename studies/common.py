@@ -27,7 +27,9 @@ class Interval:
     """Seeds."""
 
     def text(self, digits: int = 3) -> str:
-        """``mean (low .. high)``, with significant digits of the mean."""
+        """``mean (low .. high)``, with significant digits of the mean; for a single seed just the mean."""
+        if self.count == 1:
+            return _short(self.mean, digits)
         return f"{_short(self.mean, digits)} ({_short(self.low, digits)} .. {_short(self.high, digits)})"
 
 

@@ -50,11 +50,11 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
         for recording in plan.recordings(scale, ablations="ablation" in parts and game == plan.GAMES[0]):
             record(game, recording, scale)
     elif part == "grid":
-        train_grid(game, scale, out)
+        train_grid(game, scale)
     elif part == "longer":
         train_longer(game, scale, out)
     elif part == "ablation":
-        train_part(part, game, plan.ablation(scale, game), scale, out)
+        train_part(part, game, plan.ablation(scale, game), scale)
     elif part == "play":
         play(game, scale, out)
 
@@ -62,7 +62,7 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
 def write(scale: plan.Scale, out: Path) -> None:
     """Tables and pictures of all rows in the results folder; a game without rows is left out."""
     rows = {
-        part: {game: finished(out, part, game) for game in plan.GAMES}
+        part: {game: finished(part, game, scale, out) for game in plan.GAMES}
         for part in ("grid", "longer", "ablation", "play")
     }
     grids = {game: own_best(found) for game, found in rows["grid"].items() if found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from distill.api import CollectConfig, Config, Dataset, collect, evaluate, load_student, run_grid, sweep, validated
+from distill.files import write_bytes
 from distill.grid import Cell, Row, read_rows
 from studies.atari.choose import chosen, own_best
 from studies.atari.perturb import agreement, chosen_states
@@ -33,7 +33,7 @@ def record(game: str, recording: Recording, scale: Scale) -> None:
     collect(validated(config))
 
 
-def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale, out: Path) -> list[Row]:
+def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> list[Row]:
     """Students of a part, one row each: figures on validation and test games, and on perturbed test pixels."""
     config = validated(part_config(part, game, scale))
     test = Dataset(str(config.sweep.data))
@@ -42,28 +42,25 @@ def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale, out: P
     def after(_: Config, run: Path) -> Mapping[str, Any]:
         return agreement(load_student(run).net, test, states)
 
-    rows = sweep(config, cells, after)
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(config.sweep.out) / "rows.csv", out / COPIED.format(part=part, game=game))
-    return rows
+    return sweep(config, cells, after)
 
 
-def train_grid(game: str, scale: Scale, out: Path) -> None:
+def train_grid(game: str, scale: Scale) -> None:
     """The first seed tries all candidates; the others have those that its validation games chose."""
     tried = grid(scale, game)
-    rows = train_part("grid", game, tried, scale, out)
-    train_part("grid", game, grid(scale, game, chosen(rows, tried)), scale, out)
+    rows = train_part("grid", game, tried, scale)
+    train_part("grid", game, grid(scale, game, chosen(rows, tried)), scale)
 
 
 def train_longer(game: str, scale: Scale, out: Path) -> None:
     """What the grid's choice of plain distillation does with more time."""
-    best = chosen(finished(out, "grid", game), grid(scale, game))
-    train_part("longer", game, longer(scale, game, best), scale, out)
+    best = chosen(finished("grid", game, scale, out), grid(scale, game))
+    train_part("longer", game, longer(scale, game, best), scale)
 
 
 def play(game: str, scale: Scale, out: Path) -> list[Row]:
     """Whole games of the teacher and of the grid's best students at some percentages, on two protocols."""
-    rows = own_best(finished(out, "grid", game))
+    rows = own_best(finished("grid", game, scale, out))
     shares = {str(scale.share(percentage)) for percentage in scale.played}
     agents = {"teacher": "teacher"}
     agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}
@@ -87,9 +84,13 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
     return run_grid(cells, run, out / COPIED.format(part="play", game=game), say=print)
 
 
-def finished(out: Path, part: str, game: str) -> list[Row]:
-    """Rows of a part that was run before; none where it was not."""
-    return read_rows(out / COPIED.format(part=part, game=game))
+def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
+    """Rows of a part, finished or not: this machine's, which are kept in ``out``, or else what is there."""
+    kept = out / COPIED.format(part=part, game=game)
+    made = Path(scale.runs) / part / game / "rows.csv"
+    if made.exists():
+        write_bytes(kept, made.read_bytes())
+    return read_rows(kept)
 
 
 def one_thread() -> None:

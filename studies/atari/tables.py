@@ -147,6 +147,8 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
                 mean = [float(np.mean([of[seed] for seed in seeds])) for of in (val, kl, error, cosine, seconds)]
                 texts = [f"{mean[0]:.4f}", f"{mean[1]:.4f}", ratio, f"{100 * mean[2]:.1f}", f"{mean[3]:.2f}"]
                 lines.append([label, *texts, f"{mean[4]:.0f}", str(len(seeds))])
+        if len(lines) < 2:  # nothing to compare yet
+            continue
         header = [question, "validation KL", "test KL", "ratio to KL", "error, %", "cosine", "s", "seeds"]
         sections.append(markdown(header, lines))
     return sections
