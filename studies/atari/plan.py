@@ -29,6 +29,8 @@ class Scale:
     steps: int
     seeds: Sequence[int]
     percentages: Sequence[int]
+    ablated: Sequence[int]
+    """Seeds of the ablations."""
     played: Sequence[int]
     """Percentages whose students play."""
     games: int
@@ -41,12 +43,12 @@ class Scale:
 
 
 FULL = Scale(
-    states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3), 
-    percentages=(1, 3, 10, 30, 50), played=(1,), games=64, data="data/atari", runs="runs/atari",
+    states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3),
+    percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1,), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
-    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2), 
-    percentages=(10, 50), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
+    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2),
+    percentages=(10, 50), ablated=(1,), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
 )  # fmt: skip
 
 
@@ -164,7 +166,7 @@ def ablation(scale: Scale, game: str) -> list[Cell]:
     """Every variation once a seed, though several questions ask for it."""
     asked = [cell for variations in questions(scale, game).values() for cell in variations.values()]
     different = [cell for i, cell in enumerate(asked) if cell not in asked[:i]]
-    return [{SEED: seed, **cell} for seed in scale.seeds for cell in different]
+    return [{SEED: seed, **cell} for seed in scale.ablated for cell in different]
 
 
 def alike(cells: Sequence[Cell], game: str, scale: Scale) -> list[Cell]:
