@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.grid import read_rows
-from studies.atari.plan import QUICK
+from studies.atari.plan import CANDIDATES, QUICK, ablation
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,9 +34,12 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     results = tmp_path / "results"
     rows = read_rows(results / "grid-pong.csv")
-    assert len(rows) == 2 * len(QUICK.percentages) * len(QUICK.seeds)
+    later = 2 * (len(QUICK.seeds) - 1)  # what the first seed chose for both methods
+    assert len(rows) == len(QUICK.percentages) * (len(CANDIDATES) + later)
     assert all(0 < float(row["test_kl"]) < 2 for row in rows)
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
+    assert len(read_rows(results / "ablation-pong.csv")) == len(ablation(QUICK, "pong"))
+    assert len(read_rows(results / "longer-pong.csv")) == len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
     assert "Breakout" not in table
