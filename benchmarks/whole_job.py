@@ -129,7 +129,7 @@ def ours(weight: float, states: int, sizes: Sizes, seed: int, held_out: Path, de
             Config(
                 env=ENV, teacher=TEACHER, device=device, seed=seed,
                 collect=CollectConfig(out=data, states=states, jacobian="projected" if weight else "none"),
-                objective=ObjectiveConfig(jacobian_weight=weight),
+                objective=ObjectiveConfig(jacobian_weight=weight, jacobian_schedule="constant"),
                 train=TrainConfig(data=data, out=out, epochs=sizes.our_epochs, batch_size=64),
             )
         )  # fmt: skip
