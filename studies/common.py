@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import stats
 
+from distill.errors import UserError
 from distill.files import write_bytes
 from distill.provenance import command_line, versions
 
@@ -75,6 +78,15 @@ def arguments(
     if args.out is None:
         args.out = results / "quick" if args.quick else results
     return args
+
+
+def start(main: Callable[[], object]) -> None:
+    """Run a study's program on one core, so that several can run side by side; a user's error is one sentence."""
+    torch.set_num_threads(1)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
 
 def write_tables(path: Path, title: str, sections: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ python -m studies.atari --quick                     a small form in minutes: sho
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from distill.api import UserError
 from studies.atari import plan, tables
 from studies.atari.choose import own_best
 from studies.atari.plots import headline, others
-from studies.atari.run import finished, one_thread, play, record, train_grid, train_longer, train_part
-from studies.common import arguments, write_tables
+from studies.atari.run import finished, play, record, train_grid, train_longer, train_part
+from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {
@@ -95,8 +94,4 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    one_thread()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    start(main)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.api import Dataset
+from distill.losses.divergence import action_error, kl
 
 NOISES = (4, 8, 16)
 """Standard deviations of Gaussian noise, in gray levels (0..255)."""
@@ -55,6 +56,4 @@ def shifted(stacks: Tensor, down: int, right: int) -> Tensor:
 def compare(net: nn.Module, stacks: Tensor, teacher: Tensor) -> tuple[float, float]:
     """(disagreement, KL) for gray levels (B, 4, 84, 84) and the teacher's logits (B, A)."""
     logits = torch.cat([net(part.float() / 255) for part in torch.split(stacks, 256)])
-    log_t, log_s = teacher.log_softmax(1), logits.log_softmax(1)
-    kl = (log_t.exp() * (log_t - log_s)).sum(1).mean()
-    return float((logits.argmax(1) != teacher.argmax(1)).float().mean()), float(kl)
+    return float(action_error(logits, teacher).mean()), float(kl(logits, teacher).mean())

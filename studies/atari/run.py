@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from distill.api import CollectConfig, Config, Dataset, collect, evaluate, load_student, run_grid, sweep, validated
 from distill.files import write_bytes
 from distill.grid import Cell, Row, read_rows
 from studies.atari.choose import chosen, own_best
-from studies.atari.perturb import agreement, chosen_states
+from studies.atari.perturb import Index, agreement, chosen_states
 from studies.atari.plan import STATES, Recording, Scale, grid, longer, part_config
 
 COPIED = "{part}-{game}.csv"
@@ -36,13 +35,18 @@ def record(game: str, recording: Recording, scale: Scale) -> None:
 def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> list[Row]:
     """Students of a part, one row each: figures on validation and test games, and on perturbed test pixels."""
     config = validated(part_config(part, game, scale))
-    test = Dataset(str(config.sweep.data))
-    states = chosen_states(test, min(scale.tested, 1024))
 
     def after(_: Config, run: Path) -> Mapping[str, Any]:
-        return agreement(load_student(run).net, test, states)
+        return agreement(load_student(run).net, *_test_states(str(config.sweep.data), min(scale.tested, 1024)))
 
     return sweep(config, cells, after)
+
+
+@functools.cache
+def _test_states(folder: str, count: int) -> tuple[Dataset, Index]:
+    """The test games, read when the first student is to be scored, and which of their states are used."""
+    test = Dataset(folder)
+    return test, chosen_states(test, count)
 
 
 def train_grid(game: str, scale: Scale) -> None:
@@ -91,8 +95,3 @@ def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
     if made.exists():
         write_bytes(kept, made.read_bytes())
     return read_rows(kept)
-
-
-def one_thread() -> None:
-    """Several games or parts can then be run beside each other, one to a core."""
-    torch.set_num_threads(1)

@@ -19,7 +19,7 @@ TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invad
 
 def pick(rows: Sequence[Row], figure: str, **settings: object) -> Values:
     """A figure of the rows with these settings (``states``, ``method``, ...), in order of seeds; empty without any."""
-    found = {int(row[SEED]): float(row[figure]) for row in rows if _has(row, settings) and row.get(figure)}
+    found = _by_seed([row for row in rows if _has(row, settings)], figure)
     return np.array([found[seed] for seed in sorted(found)])
 
 
@@ -64,12 +64,16 @@ def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
 
 def _paired(rows: Sequence[Row], figure: str, **settings: object) -> tuple[Values, Values]:
     """Both methods' figures of the seeds that both have."""
-    both = []
-    for name in METHODS:
-        mine = [row for row in rows if _has(row, {**settings, "method": name}) and row.get(figure)]
-        both.append({int(row[SEED]): float(row[figure]) for row in mine})
-    seeds = sorted(both[0].keys() & both[1].keys())
-    return np.array([both[0][s] for s in seeds]), np.array([both[1][s] for s in seeds])
+    plain, sobolev = (
+        _by_seed([row for row in rows if _has(row, {**settings, "method": name})], figure) for name in METHODS
+    )
+    seeds = sorted(plain.keys() & sobolev.keys())
+    return np.array([plain[seed] for seed in seeds]), np.array([sobolev[seed] for seed in seeds])
+
+
+def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
+    """A figure by seed, where it was measured."""
+    return {int(row[SEED]): float(row[figure]) for row in rows if row.get(figure)}
 
 
 def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
@@ -136,11 +140,11 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
     asked = questions(scale, game)
     for question, variations in asked.items():
         baseline = next((cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]), None)
-        plain = _by_seed(rows, asked["λ at the start"]["0 (KL)"] if baseline is None else baseline, "test_kl")
+        plain = _by_seed(_of_cell(rows, baseline or asked["λ at the start"]["0 (KL)"]), "test_kl")
         lines = []
         for label, cell in variations.items():
             figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
-            val, kl, error, cosine, seconds = (_by_seed(rows, cell, figure) for figure in figures)
+            val, kl, error, cosine, seconds = (_by_seed(_of_cell(rows, cell), figure) for figure in figures)
             seeds = sorted(kl.keys() & plain.keys())
             if seeds:
                 ratio = ratio_interval([kl[seed] for seed in seeds], [plain[seed] for seed in seeds]).text()
@@ -154,7 +158,6 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
     return sections
 
 
-def _by_seed(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
-    """A figure of the rows with the cell's settings."""
-    wanted = as_text(cell).items()
-    return {int(row[SEED]): float(row[figure]) for row in rows if wanted <= row.items() and row.get(figure)}
+def _of_cell(rows: Sequence[Row], cell: Cell) -> list[Row]:
+    """The rows, of all seeds, with the cell's settings."""
+    return [row for row in rows if as_text(cell).items() <= row.items()]

@@ -6,13 +6,9 @@ python -m studies.regression --quick   the same in a minute, on two functions: s
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import torch
-
-from distill.api import UserError
-from studies.common import arguments, write_tables
+from studies.common import arguments, start, write_tables
 from studies.regression.plots import ratios, sheet
 from studies.regression.run import FULL, QUICK, Rows
 from studies.regression.tables import sections
@@ -34,8 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # the networks are too small to share
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    start(main)

@@ -7,17 +7,14 @@ python -m studies.synthetic --data DIR   CIFAR-10, from the folder of its Python
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distill.api import UserError, product, run_grid
 from distill.grid import Cell, Row
-from studies.common import arguments, mean_interval, write_tables
+from studies.common import arguments, mean_interval, start, write_tables
 from studies.synthetic.data import Data, cifar10, digits
 from studies.synthetic.tables import draw, rates, results
 from studies.synthetic.training import METHODS, Ranked, Recipe, accuracy, train
@@ -137,8 +134,4 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # the networks are too small to share
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    start(main)
