@@ -25,10 +25,10 @@ PARTS = {
     "grid": "both methods at every percentage",
     "longer": "plain distillation with Sobolev's time",
     "ablation": "what each setting does (Pong)",
+    "much_data": "what helps where data is no longer scarce (Pong)",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
-ONE_GAME = ("ablation",)
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     scale = plan.QUICK if args.quick else plan.FULL
     for part in args.parts:
         for game in args.games:
-            if part not in ONE_GAME or game == plan.GAMES[0]:
+            if part not in plan.ABLATIONS or game == plan.GAMES[0]:
                 run_part(part, game, scale, args.out, args.parts)
     if "tables" in args.parts:
         write(scale, args.out)
@@ -52,8 +52,8 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
         train_grid(game, scale)
     elif part == "longer":
         train_longer(game, scale, out)
-    elif part == "ablation":
-        train_part(part, game, plan.ablation(scale, game), scale)
+    elif part in plan.ABLATIONS:
+        train_part(part, game, plan.ablated(part, scale, game), scale)
     elif part == "play":
         play(game, scale, out)
 
@@ -62,7 +62,7 @@ def write(scale: plan.Scale, out: Path) -> None:
     """Tables and pictures of all rows in the results folder; a game without rows is left out."""
     rows = {
         part: {game: finished(part, game, scale, out) for game in plan.GAMES}
-        for part in ("grid", "longer", "ablation", "play")
+        for part in ("grid", "longer", "play", *plan.ABLATIONS)
     }
     grids = {game: own_best(found) for game, found in rows["grid"].items() if found}
     if not grids:
@@ -76,10 +76,10 @@ def write(scale: plan.Scale, out: Path) -> None:
             sections += [tables.wall_clock(grid, own_best(rows["longer"][game]), scale)]
         if rows["play"][game]:
             sections += ["### Whole games", tables.scores(rows["play"][game], scale)]
-    first = plan.GAMES[0]
-    if rows["ablation"][first]:
-        sections += [f"## What each setting does, {tables.TITLES[first]}"]
-        sections += tables.ablated(rows["ablation"][first], scale, first)
+    game = plan.GAMES[0]
+    for part, questions in plan.ABLATIONS.items():
+        if rows[part][game]:
+            sections += [f"## {PARTS[part].capitalize()}", *tables.ablated(rows[part][game], questions(scale, game))]
     write_tables(out / "tables.md", "Policy distillation on Atari", sections)
     headline(out / "headline.png", grids, scale)
     others(out / "others.png", grids, scale)

@@ -145,8 +145,10 @@ def questions(scale: Scale, game: str) -> Questions:
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
         "other data": {
+            "KL, learning rate 0.001": {**KL, LR: DEFAULT[LR], **full},
             "KL": {**KL, **full},
             "logits, 1 fresh direction, full Jacobian stored": full,
+            "logits, 4 fresh": {K: 4, **full},
             "logits, all directions": {K: None, **full},
             "logits, 1 fresh, teacher online": {**full, **online},
             "logits, 1 fresh of law fisher, online": {LAW: "fisher", **full, **online},
@@ -154,18 +156,43 @@ def questions(scale: Scale, game: str) -> Questions:
             "probabilities, 1 fresh, online": {**probs, **online},
         },
     }
-    labels = [(question, label) for question, variations in varied.items() for label in variations]
-    base = {**DEFAULT, STATES: scale.share(scale.percentages[0])}
-    filled = alike([{**base, **varied[question][label]} for question, label in labels], game, scale)
-    for (question, label), cell in zip(labels, filled, strict=True):
-        varied[question][label] = cell
-    return varied
+    return _filled(varied, {STATES: scale.share(scale.percentages[0])}, game, scale)
 
 
-def ablation(scale: Scale, game: str) -> list[Cell]:
+def much_data(scale: Scale, game: str) -> Questions:
+    """Whether a gentler term, more directions or more steps help Sobolev at the largest percentage."""
+    gentle, patient = {WEIGHT: 0.1, LR: KL[LR]}, {STEPS: 3 * scale.steps}
+    varied: Questions = {
+        f"{scale.steps:,} steps": {
+            "KL": KL,
+            "λ = 1": {},
+            "λ = 1, both stored directions": {K: 2},
+            "λ = 0.1, learning rate 0.003": gentle,
+        },
+        f"{3 * scale.steps:,} steps": {
+            "KL": {**KL, **patient},
+            "λ = 1": patient,
+            "λ = 0.1, learning rate 0.003": {**gentle, **patient},
+        },
+    }
+    return _filled(varied, {STATES: scale.share(scale.percentages[-1])}, game, scale)
+
+
+def _filled(varied: Questions, base: Cell, game: str, scale: Scale) -> Questions:
+    """Whole cells: the default recipe with a base and a variation."""
+    cells = [{**DEFAULT, **base, **variation} for variations in varied.values() for variation in variations.values()]
+    whole = iter(alike(cells, game, scale))
+    return {question: {label: next(whole) for label in variations} for question, variations in varied.items()}
+
+
+ABLATIONS = {"ablation": questions, "much_data": much_data}
+"""Parts that vary the default recipe."""
+
+
+def ablated(part: str, scale: Scale, game: str) -> list[Cell]:
     """Every variation once a seed, though several questions ask for it."""
-    asked = [cell for variations in questions(scale, game).values() for cell in variations.values()]
-    different = [cell for i, cell in enumerate(asked) if cell not in asked[:i]]
+    cells = [cell for variations in ABLATIONS[part](scale, game).values() for cell in variations.values()]
+    different = [cell for i, cell in enumerate(cells) if cell not in cells[:i]]
     return [{SEED: seed, **cell} for seed in scale.ablated for cell in different]
 
 

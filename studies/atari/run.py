@@ -1,4 +1,4 @@
-"""Record, train, perturb and play: each step skips what is done and leaves its rows as CSV in the results folder."""
+"""Record, train, perturb and play: each step skips what is done; finished rows end up in the results folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from distill.grid import Cell, Row, read_rows
 from studies.atari.choose import chosen, own_best
 from studies.atari.perturb import Index, agreement, chosen_states
 from studies.atari.plan import STATES, Recording, Scale, grid, longer, part_config
-
-COPIED = "{part}-{game}.csv"
 
 
 def record(game: str, recording: Recording, scale: Scale) -> None:
@@ -85,13 +83,18 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
         }  # fmt: skip
 
     cells = [{"agent": agent, "protocol": protocol} for protocol in ("zoo", "machado") for agent in agents]
-    return run_grid(cells, run, out / COPIED.format(part="play", game=game), say=print)
+    return run_grid(cells, run, rows_of("play", game, scale), say=print)
 
 
 def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
     """Rows of a part, finished or not: this machine's, which are kept in ``out``, or else what is there."""
-    kept = out / COPIED.format(part=part, game=game)
-    made = Path(scale.runs) / part / game / "rows.csv"
+    kept = out / f"{part}-{game}.csv"
+    made = rows_of(part, game, scale)
     if made.exists():
         write_bytes(kept, made.read_bytes())
     return read_rows(kept)
+
+
+def rows_of(part: str, game: str, scale: Scale) -> Path:
+    """Where a part writes its rows on the machine that runs it."""
+    return Path(scale.runs) / part / game / "rows.csv"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from distill.grid import Cell, Row
 from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import NOISE, SEED, STATES, STEPS, WEIGHT, Scale, questions
+from studies.atari.plan import NOISE, SEED, STATES, STEPS, WEIGHT, Questions, Scale
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
@@ -134,13 +134,15 @@ def perturbed(rows: Sequence[Row], scale: Scale) -> str:
     return markdown(header, lines)
 
 
-def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
-    """One table a question: test figures of each variation, and the ratio to plain KL on the same data, by seed."""
+def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
+    """One table a question: test figures of each variation, and the ratio to the question's plain KL, by seed.
+
+    A question without plain KL is compared with that of the first question.
+    """
     sections = []
-    asked = questions(scale, game)
-    for question, variations in asked.items():
-        baseline = next((cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]), None)
-        plain = _by_seed(_of_cell(rows, baseline or asked["λ at the start"]["0 (KL)"]), "test_kl")
+    usual = _plain_cells(next(iter(questions.values())))
+    for question, variations in questions.items():
+        plain = _by_seed(_of_cell(rows, [*_plain_cells(variations), *usual][0]), "test_kl")
         lines = []
         for label, cell in variations.items():
             figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
@@ -156,6 +158,10 @@ def ablated(rows: Sequence[Row], scale: Scale, game: str) -> list[str]:
         header = [question, "validation KL", "test KL", "ratio to KL", "error, %", "cosine", "s", "seeds"]
         sections.append(markdown(header, lines))
     return sections
+
+
+def _plain_cells(variations: Mapping[str, Cell]) -> list[Cell]:
+    return [cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]]
 
 
 def _of_cell(rows: Sequence[Row], cell: Cell) -> list[Row]:

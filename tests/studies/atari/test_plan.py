@@ -9,6 +9,7 @@ import pytest
 from distill.cells import cell_config, typed_cells
 from distill.grid import Cell
 from studies.atari.plan import (
+    ABLATIONS,
     CANDIDATES,
     DEFAULT,
     FULL,
@@ -17,9 +18,10 @@ from studies.atari.plan import (
     STATES,
     STEPS,
     WEIGHT,
-    ablation,
+    ablated,
     grid,
     longer,
+    much_data,
     part_config,
     questions,
     recordings,
@@ -31,11 +33,11 @@ def parts() -> dict[str, list[Cell]]:
     return {
         "grid": grid(FULL, "pong", best),
         "longer": longer(FULL, "pong", best),
-        "ablation": ablation(FULL, "pong"),
+        **{part: ablated(part, FULL, "pong") for part in ABLATIONS},
     }
 
 
-@pytest.mark.parametrize("part", ["grid", "longer", "ablation"])
+@pytest.mark.parametrize("part", ["grid", "longer", *ABLATIONS])
 def test_cells_are_valid_and_distinct(part: str) -> None:
     cells = typed_cells(parts()[part])
     assert len({str(cell) for cell in cells}) == len(cells)
@@ -64,6 +66,6 @@ def test_test_games_are_other_games() -> None:
 
 
 def test_the_recipe_stands_in_every_ablation() -> None:
-    for question, variations in questions(FULL, GAMES[0]).items():
+    for question, variations in {**questions(FULL, GAMES[0]), **much_data(FULL, GAMES[0])}.items():
         same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in DEFAULT.items())]
         assert same or "noisy" in question, question

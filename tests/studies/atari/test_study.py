@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.grid import read_rows
-from studies.atari.plan import CANDIDATES, QUICK, ablation
+from studies.atari.plan import ABLATIONS, CANDIDATES, QUICK, ablated
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,7 +38,8 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(rows) == len(QUICK.percentages) * (len(CANDIDATES) + later)
     assert all(0 < float(row["test_kl"]) < 2 for row in rows)
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
-    assert len(read_rows(results / "ablation-pong.csv")) == len(ablation(QUICK, "pong"))
+    for part in ABLATIONS:
+        assert len(read_rows(results / f"{part}-pong.csv")) == len(ablated(part, QUICK, "pong"))
     assert len(read_rows(results / "longer-pong.csv")) == len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
