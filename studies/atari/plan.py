@@ -32,7 +32,7 @@ class Scale:
     ablated: Sequence[int]
     """Seeds of the ablations."""
     played: Sequence[int]
-    """Percentages whose students play."""
+    """Percentages whose students play, and where plain distillation is given more time too."""
     games: int
     data: str
     runs: str
@@ -44,7 +44,7 @@ class Scale:
 
 FULL = Scale(
     states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3),
-    percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1,), games=64, data="data/atari", runs="runs/atari",
+    percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
     states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2),
