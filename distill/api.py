@@ -17,7 +17,7 @@ from distill.config import (
     TrainConfig,
 )
 from distill.dataset.reader import Dataset
-from distill.errors import UserError
+from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
@@ -38,6 +38,7 @@ __all__ = [
     "CollectConfig",
     "Config",
     "Dataset",
+    "DivergedError",
     "Engine",
     "EvaluateConfig",
     "Fidelity",

@@ -57,7 +57,7 @@ def naming(cell: Cell) -> Iterator[None]:
         yield
     except UserError as error:
         settings = ", ".join(f"{name} {value}" for name, value in cell.items())
-        raise UserError(f"the cell with {settings}: {error}") from error
+        raise type(error)(f"the cell with {settings}: {error}") from error
 
 
 def cell_name(cell: Cell) -> str:

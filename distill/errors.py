@@ -16,6 +16,10 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """A training came to a NaN or infinite loss; other settings may do better."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word closest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -23,7 +23,7 @@ def product(axes: Mapping[str, Sequence[Any]]) -> list[Cell]:
 
 def run_grid(
     cells: Iterable[Cell],
-    run: Callable[[Cell], Mapping[str, Any]],
+    run: Callable[[Cell], Mapping[str, Any] | None],
     path: Path,
     *,
     say: Callable[[str], object] = lambda text: None,
@@ -32,12 +32,13 @@ def run_grid(
 
     Args:
         cells: settings by name, the same names in all; values that print differently are different cells.
-        run: does the work of one cell and returns its results by name.
+        run: does the work of one cell and returns its results by name, or None where it came to none: such a
+            cell has no row, and is run again next time.
         path: CSV file of rows, settings first; a row is written, durably, when its cell is done.
         say: told about every cell before it starts.
 
     Returns:
-        The rows of these cells, in their order, as text.
+        The rows of these cells, in their order, as text; of those that have one.
 
     Raises:
         UserError: the file holds rows of other settings, or two cells are the same.
@@ -53,11 +54,13 @@ def run_grid(
         if key in done:
             continue
         say(f"cell {number} of {len(cells)}: " + ", ".join(f"{name} {cell[name]}" for name in names))
-        result = {**cell, **run(cell)}
-        done[key] = {name: _text(value) for name, value in result.items()}
+        result = run(cell)
+        if result is None:
+            continue
+        done[key] = {name: _text(value) for name, value in {**cell, **result}.items()}
         rows.append(done[key])
         _write(path, rows)
-    return [done[key] for key in keys]
+    return [done[key] for key in keys if key in done]
 
 
 def unfinished(cells: Sequence[Cell], path: Path) -> list[Cell]:

@@ -16,7 +16,7 @@ from distill.cells import cell_config, cell_name, naming, short_names, typed_cel
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
 from distill.device import pick_device
-from distill.errors import UserError
+from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.run import evaluate
 from distill.files import is_vacant
@@ -46,6 +46,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     Raises:
         UserError: a setting, value or dataset that cannot work, in any cell, before the first is trained; or
             the folder holds another sweep.
+        DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
     """
     config = validated(config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -60,10 +61,14 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
     describe_run(folder, settings)
 
-    def run(cell: Cell) -> dict[str, Any]:
+    def run(cell: Cell) -> dict[str, Any] | None:
         mine = configs[cell_name(cell)]
         with naming(cell):
-            where = train(mine)
+            try:
+                where = train(mine)
+            except DivergedError as error:
+                console.print(str(error))
+                return None
             student = load_student(where)
             row = _figures(student, test.fidelity(student, mine) if test else None)
             row |= _scores(mine, where) if mine.sweep.games else {}
@@ -75,7 +80,11 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
 
     with _alone(folder):
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
-    _show(cells, rows, folder)
+    diverged = unfinished(cells, folder / "rows.csv")
+    _show([cell for cell in cells if cell not in diverged], rows, folder)
+    if diverged:
+        names = ", ".join(cell_name(cell) for cell in diverged)
+        raise DivergedError(f"{len(diverged)} of {len(cells)} cells diverged and have no row: {names}")
     return rows
 
 

@@ -36,6 +36,15 @@ def test_a_killed_grid_continues_with_the_cell_it_was_in(tmp_path: Path) -> None
     assert read_rows(path) == rows
 
 
+def test_a_cell_without_results_has_no_row_and_is_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = run_grid(CELLS, lambda cell: None if cell == CELLS[1] else {"error": 1}, path)
+    assert [(row["method"], row["seed"]) for row in rows] == [("kl", "1"), ("sobolev", "1"), ("sobolev", "2")]
+    ran: list[Cell] = []
+    run_grid(CELLS, lambda cell: ran.append(cell) or {"error": 2}, path)
+    assert ran == [CELLS[1]]
+
+
 def test_more_cells_keep_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     run_grid(CELLS, lambda cell: {"error": 1}, path)

@@ -20,7 +20,7 @@ from distill.collect.pipeline import collect
 from distill.config import Config
 from distill.dataset import reader
 from distill.dataset.reader import Dataset
-from distill.errors import UserError
+from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.grid import Cell, read_rows, unfinished
 from distill.students.folder import load_student
@@ -224,6 +224,18 @@ def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixtu
     before = contents(tmp_path / "sweep" / "seed-3")
     assert sweep(config) == [row]
     assert contents(tmp_path / "sweep" / "seed-3") == before
+
+
+def test_a_cell_that_diverges_stops_no_other(
+    quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    config = quick({"train.learning_rate": [1e30, 0.01]})
+    for _ in range(2):
+        with pytest.raises(DivergedError, match=r"^1 of 2 cells diverged and have no row: learning_rate-1e\+30$"):
+            sweep(config)
+        said = " ".join(capsys.readouterr().out.split())
+        assert "training stopped at step" in said
+        assert [row["train.learning_rate"] for row in read_rows(tmp_path / "sweep" / "rows.csv")] == ["0.01"]
 
 
 def test_checksums_are_verified_once(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
 from distill.device import arithmetic, pick_device
-from distill.errors import UserError
+from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
 from distill.losses.engine import Engine
 from distill.losses.sobolev import Losses
@@ -45,7 +45,8 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         The run folder.
 
     Raises:
-        UserError: bad settings or data, or the loss became NaN or infinite.
+        UserError: bad settings or data.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
     """
     team = Team.join()
     config = team.agree(validated(config) if team.main else config)
@@ -220,10 +221,10 @@ def _stop_if_diverged(scores: Fidelity, step: int, folder: Path) -> None:
         raise _diverged(step, f"val/kl {scores.kl}", folder)
 
 
-def _diverged(step: int, what: str, folder: Path) -> UserError:
+def _diverged(step: int, what: str, folder: Path) -> DivergedError:
     last = folder / "checkpoints" / "last.pt"
     good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint had been saved yet"
-    return UserError(
+    return DivergedError(
         f"training stopped at step {step}: {what}; {good}; "
         "try a lower --train.learning_rate or --objective.jacobian_weight"
     )
