@@ -66,10 +66,13 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         box=box.SIMPLE_HEAD,
         show_header=any(header),
         pad_edge=False,
+        collapse_padding=True,
     )
     for index, name in enumerate(header):
         left = index == 0 or not any(header)
-        table.add_column(name, justify="left" if left else "right", overflow="fold")
+        longest = max(len(text) for text in [*name.split(), *(row[index] for row in rows), ""])
+        # Figures stay in one piece; where there is no room, longer words fold.
+        table.add_column(name, justify="left" if left else "right", overflow="fold", min_width=min(8, longest))
     for row in rows:
         table.add_row(*row)
     console.print(table)
