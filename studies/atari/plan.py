@@ -32,7 +32,7 @@ class Scale:
     ablated: Sequence[int]
     """Seeds of the ablations."""
     played: Sequence[int]
-    """Percentages whose students play, and where plain distillation is given more time too."""
+    """Percentages whose students play."""
     games: int
     data: str
     runs: str
@@ -121,8 +121,7 @@ def grid(scale: Scale, game: str, chosen: Sequence[Cell] = ()) -> list[Cell]:
 
 def longer(scale: Scale, game: str, chosen: Sequence[Cell]) -> list[Cell]:
     """Plain distillation at its chosen settings with the time that Sobolev takes, which is that of twice the steps."""
-    shares = [scale.share(percentage) for percentage in scale.played]
-    plain = [cell for cell in chosen if cell[WEIGHT] == 0 and cell[STATES] in shares]
+    plain = [cell for cell in chosen if cell[WEIGHT] == 0]
     return alike([{**cell, SEED: seed, STEPS: 2 * scale.steps} for seed in scale.seeds for cell in plain], game, scale)
 
 
@@ -134,7 +133,7 @@ def questions(scale: Scale, game: str) -> Questions:
     online, held, fast = {TARGETS: "online"}, {SCHEDULE: "constant"}, {LR: 3e-3}
     full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
     varied: Questions = {
-        "λ at the start": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.1, 1.0, 10.0)}},
+        "λ at the start": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)}},
         "λ over time": {
             "linear to 0": {},
             "constant": held,

@@ -40,7 +40,7 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
     for part in ABLATIONS:
         assert len(read_rows(results / f"{part}-pong.csv")) == len(ablated(part, QUICK, "pong"))
-    assert len(read_rows(results / "longer-pong.csv")) == len(QUICK.seeds)
+    assert len(read_rows(results / "longer-pong.csv")) == len(QUICK.percentages) * len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
     assert "Breakout" not in table
