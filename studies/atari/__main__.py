@@ -16,7 +16,7 @@ from distill.api import UserError
 from studies.atari import plan, tables
 from studies.atari.choose import own_best
 from studies.atari.plots import headline, others
-from studies.atari.run import finished, play, record, train_grid, train_longer, train_part
+from studies.atari.run import finished, play, record, train_longer, train_part
 from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,7 +49,7 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence
         for recording in plan.recordings(scale, ablations="ablation" in parts and game == plan.GAMES[0]):
             record(game, recording, scale)
     elif part == "grid":
-        train_grid(game, scale)
+        train_part(part, game, plan.grid(scale, game), scale)
     elif part == "longer":
         train_longer(game, scale, out)
     elif part in plan.ABLATIONS:

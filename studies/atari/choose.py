@@ -1,8 +1,11 @@
-"""Each method's own best settings, by the validation games of the first seed; test games have no part in it."""
+"""Each method's own best settings, by the validation games of all seeds; test games have no part in it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+
+import numpy as np
 
 from distill.grid import Cell, Row
 from studies.atari.plan import SEED, STATES, WEIGHT
@@ -16,18 +19,27 @@ def method(row: Row) -> str:
 
 
 def own_best(rows: Sequence[Row]) -> list[Row]:
-    """At every number of states the rows, of all seeds, with the settings that each method did best with."""
-    first = min(int(row[SEED]) for row in rows)
-    best: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: float(row["val_kl"])):
-        if int(row[SEED]) == first:
-            best.setdefault((method(row), row[STATES]), row)
-    settings = {key: _settings(row) for key, row in best.items()}
-    return [row for row in rows if _settings(row) == settings.get((method(row), row[STATES]))]
+    """At every number of states the rows, of all seeds, with the settings that each method did best with.
+
+    Best is the lowest geometric mean over seeds of the KL on validation games; settings that some seed has not
+    tried yet are left out.
+    """
+    tried: dict[Settings, list[Row]] = defaultdict(list)
+    for row in rows:
+        tried[_settings(row)].append(row)
+    seeds = {row[SEED] for row in rows}
+    best: dict[tuple[str, str], tuple[float, Settings]] = {}
+    for settings, found in tried.items():
+        if {row[SEED] for row in found} == seeds:
+            kl = float(np.mean([np.log(float(row["val_kl"])) for row in found]))
+            key = (method(found[0]), found[0][STATES])
+            best[key] = min((kl, settings), best.get(key, (np.inf, settings)))
+    kept = {settings for _, settings in best.values()}
+    return [row for row in rows if _settings(row) in kept]
 
 
 def chosen(rows: Sequence[Row], tried: Sequence[Cell]) -> list[Cell]:
-    """The cells among those tried whose settings did best."""
+    """The cells among those tried, of all seeds, whose settings did best."""
     best = own_best(rows)
     return [cell for cell in tried if any(as_text(cell).items() <= row.items() for row in best)]
 
@@ -37,5 +49,8 @@ def as_text(cell: Cell) -> Row:
     return {name: "" if value is None else str(value) for name, value in cell.items()}
 
 
-def _settings(row: Row) -> Row:
-    return {name: text for name, text in row.items() if name.partition(".")[0] in ("train", "objective")}
+Settings = tuple[tuple[str, str], ...]
+
+
+def _settings(row: Row) -> Settings:
+    return tuple((name, text) for name, text in row.items() if name.partition(".")[0] in ("train", "objective"))

@@ -92,7 +92,7 @@ CANDIDATES: Sequence[Cell] = (
     DEFAULT,
     {**DEFAULT, SCHEDULE: "constant"},
 )
-"""What the first seed tries at every percentage; validation chooses one for plain distillation and one for Sobolev."""
+"""What is tried at every percentage; validation chooses one for plain distillation and one for Sobolev."""
 
 
 def part_config(part: str, game: str, scale: Scale) -> Config:
@@ -112,17 +112,16 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
     )  # fmt: skip
 
 
-def grid(scale: Scale, game: str, chosen: Sequence[Cell] = ()) -> list[Cell]:
-    """The paper's comparison, for the same number of steps: all candidates on the first seed, then the chosen ones."""
-    first, *others = scale.seeds
-    tried = [{STATES: scale.share(p), SEED: first, **cell} for p in scale.percentages for cell in CANDIDATES]
-    return alike([*tried, *({**cell, SEED: seed} for seed in others for cell in chosen)], game, scale)
+def grid(scale: Scale, game: str) -> list[Cell]:
+    """The paper's comparison, for the same number of steps: all candidates, seed after seed."""
+    shares = [scale.share(percentage) for percentage in scale.percentages]
+    tried = [{STATES: states, SEED: seed, **cell} for seed in scale.seeds for states in shares for cell in CANDIDATES]
+    return alike(tried, game, scale)
 
 
 def longer(scale: Scale, game: str, chosen: Sequence[Cell]) -> list[Cell]:
     """Plain distillation at its chosen settings with the time that Sobolev takes, which is that of twice the steps."""
-    plain = [cell for cell in chosen if cell[WEIGHT] == 0]
-    return alike([{**cell, SEED: seed, STEPS: 2 * scale.steps} for seed in scale.seeds for cell in plain], game, scale)
+    return alike([{**cell, STEPS: 2 * scale.steps} for cell in chosen if cell[WEIGHT] == 0], game, scale)
 
 
 Questions = dict[str, dict[str, Cell]]

@@ -47,13 +47,6 @@ def _test_states(folder: str, count: int) -> tuple[Dataset, Index]:
     return test, chosen_states(test, count)
 
 
-def train_grid(game: str, scale: Scale) -> None:
-    """The first seed tries all candidates; the others have those that its validation games chose."""
-    tried = grid(scale, game)
-    rows = train_part("grid", game, tried, scale)
-    train_part("grid", game, grid(scale, game, chosen(rows, tried)), scale)
-
-
 def train_longer(game: str, scale: Scale, out: Path) -> None:
     """What the grid's choice of plain distillation does with more time."""
     best = chosen(finished("grid", game, scale, out), grid(scale, game))

@@ -10,10 +10,11 @@ from distill.cells import cell_config, typed_cells
 from distill.grid import Cell
 from studies.atari.plan import (
     ABLATIONS,
-    CANDIDATES,
     DEFAULT,
     FULL,
     GAMES,
+    KL,
+    LR,
     SEED,
     STATES,
     STEPS,
@@ -29,9 +30,9 @@ from studies.atari.plan import (
 
 
 def parts() -> dict[str, list[Cell]]:
-    best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1)][1:3]
+    best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1) and cell[LR] == KL[LR]]
     return {
-        "grid": grid(FULL, "pong", best),
+        "grid": grid(FULL, "pong"),
         "longer": longer(FULL, "pong", best),
         **{part: ablated(part, FULL, "pong") for part in ABLATIONS},
     }
@@ -43,15 +44,6 @@ def test_cells_are_valid_and_distinct(part: str) -> None:
     assert len({str(cell) for cell in cells}) == len(cells)
     for cell in cells:
         cell_config(part_config(part, "pong", FULL), cell, Path(FULL.runs))
-
-
-def test_the_first_seed_tries_and_the_others_follow() -> None:
-    cells = parts()["grid"]
-    first, *others = FULL.seeds
-    assert len(cells) == len(CANDIDATES) * len(FULL.percentages) + 2 * len(others)
-    for seed in others:
-        assert [cell[WEIGHT] for cell in cells if cell[SEED] == seed] == [0.0, 1.0]
-    assert {cell[SEED] for cell in cells[: len(CANDIDATES) * len(FULL.percentages)]} == {first}
 
 
 def test_longer_is_plain_for_twice_the_steps() -> None:
