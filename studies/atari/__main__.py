@@ -24,8 +24,8 @@ PARTS = {
     "record": "games of the teacher, for training and for testing",
     "grid": "both methods at every percentage",
     "longer": "plain distillation with Sobolev's time",
-    "ablation": "what each setting does (Pong)",
-    "much_data": "what helps where data is no longer scarce (Pong)",
+    "ablation": "what each setting does, in Pong",
+    "much_data": "what helps where data is no longer scarce, in Pong",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
@@ -79,7 +79,8 @@ def write(scale: plan.Scale, out: Path) -> None:
     game = plan.GAMES[0]
     for part, questions in plan.ABLATIONS.items():
         if rows[part][game]:
-            sections += [f"## {PARTS[part].capitalize()}", *tables.ablated(rows[part][game], questions(scale, game))]
+            title = PARTS[part][0].upper() + PARTS[part][1:]
+            sections += [f"## {title}", *tables.ablated(rows[part][game], questions(scale, game))]
     write_tables(out / "tables.md", "Policy distillation on Atari", sections)
     headline(out / "headline.png", grids, scale)
     others(out / "others.png", grids, scale)
