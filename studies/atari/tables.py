@@ -10,7 +10,7 @@ import numpy.typing as npt
 from distill.grid import Cell, Row
 from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import NOISE, SEED, STATES, STEPS, WEIGHT, Questions, Scale
+from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, STEPS, WEIGHT, Questions, Scale
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
@@ -135,33 +135,47 @@ def perturbed(rows: Sequence[Row], scale: Scale) -> str:
 
 
 def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
-    """One table a question: test figures of each variation, and the ratio to the question's plain KL, by seed.
+    """One table a question: test figures of each variation, and its KL over that of two others, paired by seed.
 
-    A question without plain KL is compared with that of the first question.
+    These are plain distillation (the question's own, or else the first question's) and the question's default recipe.
     """
     sections = []
     usual = _plain_cells(next(iter(questions.values())))
     for question, variations in questions.items():
-        plain = _by_seed(_of_cell(rows, [*_plain_cells(variations), *usual][0]), "test_kl")
+        references = [[*_plain_cells(variations), *usual][:1], _recipes(variations)[:1]]
+        header = ["validation KL", "test KL", "to KL", "to the recipe", "error, %", "cosine", "s", "seeds"]
         lines = []
         for label, cell in variations.items():
             figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
-            val, kl, error, cosine, seconds = (_by_seed(_of_cell(rows, cell), figure) for figure in figures)
-            seeds = sorted(kl.keys() & plain.keys())
-            if seeds:
-                ratio = ratio_interval([kl[seed] for seed in seeds], [plain[seed] for seed in seeds]).text()
-                mean = [float(np.mean([of[seed] for seed in seeds])) for of in (val, kl, error, cosine, seconds)]
-                texts = [f"{mean[0]:.4f}", f"{mean[1]:.4f}", ratio, f"{100 * mean[2]:.1f}", f"{mean[3]:.2f}"]
-                lines.append([label, *texts, f"{mean[4]:.0f}", str(len(seeds))])
-        if len(lines) < 2:  # nothing to compare yet
-            continue
-        header = [question, "validation KL", "test KL", "ratio to KL", "error, %", "cosine", "s", "seeds"]
-        sections.append(markdown(header, lines))
+            found = [list(_by_seed(_of_cell(rows, cell), figure).values()) for figure in figures]
+            if not found[0]:
+                continue
+            val, kl, error, cosine, seconds = (float(np.mean(values)) for values in found)
+            ratios = [_ratio(rows, cell, reference) for reference in references]
+            texts = [f"{val:.4f}", f"{kl:.4f}", *ratios, f"{100 * error:.1f}", f"{cosine:.2f}"]
+            lines.append([label, *texts, f"{seconds:.0f}", str(len(found[0]))])
+        if len(lines) > 1:  # or there is nothing to compare yet
+            sections.append(markdown([question, *header], lines))
     return sections
+
+
+def _ratio(rows: Sequence[Row], cell: Cell, reference: Sequence[Cell]) -> str:
+    """Test KL of a cell over that of another, of the seeds that both have; nothing where these are the same."""
+    mine, other = (
+        _by_seed([row for c in cells for row in _of_cell(rows, c)], "test_kl") for cells in ([cell], reference)
+    )
+    seeds = sorted(mine.keys() & other.keys())
+    if not seeds or cell in reference:
+        return ""
+    return ratio_interval([mine[seed] for seed in seeds], [other[seed] for seed in seeds]).text()
 
 
 def _plain_cells(variations: Mapping[str, Cell]) -> list[Cell]:
     return [cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]]
+
+
+def _recipes(variations: Mapping[str, Cell]) -> list[Cell]:
+    return [cell for cell in variations.values() if DEFAULT.items() <= cell.items()]
 
 
 def _of_cell(rows: Sequence[Row], cell: Cell) -> list[Row]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from distill.grid import Row
-from studies.atari.plan import QUICK, SEED, STATES, STEPS, WEIGHT
-from studies.atari.tables import FIGURES, comparison, perturbed, pick, scores, wall_clock
+from studies.atari.choose import as_text
+from studies.atari.plan import QUICK, SEED, STATES, STEPS, WEIGHT, questions
+from studies.atari.tables import FIGURES, ablated, comparison, perturbed, pick, scores, wall_clock
 
 
 def row(percentage: int, weight: float, seed: int, kl: float, **more: object) -> Row:
@@ -16,6 +17,9 @@ def row(percentage: int, weight: float, seed: int, kl: float, **more: object) ->
 
 
 GRID = [row(10, 0, 1, 0.4), row(10, 1, 1, 0.1), row(10, 1, 2, 0.2), row(10, 0, 2, 0.8), row(50, 0, 1, 0.3)]
+
+
+FIGURES_OF_A_ROW = dict.fromkeys(("val_kl", "test_action_error", "test_jacobian_cosine", "train_seconds"), "0.5")
 
 
 def test_rows_are_found_by_settings_in_order_of_seeds() -> None:
@@ -62,3 +66,21 @@ def test_perturbed_shares_are_percent() -> None:
     assert table.splitlines()[2] == "| 10 %, KL | 50.0 |" + " 25.0 |" * 5
     with pytest.raises(KeyError):
         pick(GRID, "test_kl", colour="red")
+
+
+def test_variations_are_compared_with_plain_distillation_and_with_the_recipe() -> None:
+    asked = questions(QUICK, "pong")
+    shown = {"λ at the start": {"0 (KL)": 0.4, "1": 0.2}, "noisy pixels, no Sobolev": {"σ = 2": 0.8, "σ = 4": 0.4}}
+    rows = [
+        {**as_text({**asked[question][label], SEED: seed}), **FIGURES_OF_A_ROW, "test_kl": str(seed * kl)}
+        for question, labels in shown.items() for label, kl in labels.items() for seed in (1, 2)
+    ]  # fmt: skip
+    tables = [table.splitlines() for table in ablated(rows, asked)]
+    assert [table[0].split(" | ")[0] for table in tables] == [f"| {question}" for question in shown]
+    cells = {line.split(" | ")[0]: line.split(" | ")[2:5] for table in tables for line in table[2:]}
+    assert cells == {
+        "| 0 (KL)": ["0.6000", "", "2.00 (2.00 .. 2.00)"],
+        "| 1": ["0.3000", "0.500 (0.500 .. 0.500)", ""],
+        "| σ = 2": ["1.2000", "2.00 (2.00 .. 2.00)", ""],
+        "| σ = 4": ["0.6000", "1.00 (1.00 .. 1.00)", ""],
+    }
