@@ -137,12 +137,12 @@ def perturbed(rows: Sequence[Row], scale: Scale) -> str:
 def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
     """One table a question: test figures of each variation, and its KL over that of two others, paired by seed.
 
-    These are plain distillation (the question's own, or else the first question's) and the question's default recipe.
+    These are plain distillation and the default recipe: the question's own, or else the first question's.
     """
     sections = []
-    usual = _plain_cells(next(iter(questions.values())))
+    usual = next(iter(questions.values()))
     for question, variations in questions.items():
-        references = [[*_plain_cells(variations), *usual][:1], _recipes(variations)[:1]]
+        references = [(kind(variations) or kind(usual))[0] for kind in (_plain_cells, _recipes)]
         header = ["validation KL", "test KL", "to KL", "to the recipe", "error, %", "cosine", "s", "seeds"]
         lines = []
         for label, cell in variations.items():
@@ -159,13 +159,11 @@ def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
     return sections
 
 
-def _ratio(rows: Sequence[Row], cell: Cell, reference: Sequence[Cell]) -> str:
+def _ratio(rows: Sequence[Row], cell: Cell, reference: Cell) -> str:
     """Test KL of a cell over that of another, of the seeds that both have; nothing where these are the same."""
-    mine, other = (
-        _by_seed([row for c in cells for row in _of_cell(rows, c)], "test_kl") for cells in ([cell], reference)
-    )
+    mine, other = (_by_seed(_of_cell(rows, which), "test_kl") for which in (cell, reference))
     seeds = sorted(mine.keys() & other.keys())
-    if not seeds or cell in reference:
+    if not seeds or cell == reference:
         return ""
     return ratio_interval([mine[seed] for seed in seeds], [other[seed] for seed in seeds]).text()
 
