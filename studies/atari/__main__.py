@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distill.api import UserError
 from studies.atari import plan, tables
-from studies.atari.choose import own_best
+from studies.atari.choose import defaults, own_best
 from studies.atari.plots import headline, others
 from studies.atari.run import finished, play, record, train_longer, train_part
 from studies.common import arguments, start, write_tables
@@ -70,6 +70,10 @@ def write(scale: plan.Scale, out: Path) -> None:
     sections = []
     for game, grid in grids.items():
         sections += [f"## {tables.TITLES[game]}", *tables.comparison(grid, scale)]
+        sections += [
+            "### Both with the library's defaults",
+            *tables.comparison(defaults(rows["grid"][game]), scale)[:2],
+        ]
         sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]

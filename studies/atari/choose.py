@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.grid import Cell, Row
-from studies.atari.plan import SEED, STATES, WEIGHT
+from studies.atari.plan import DEFAULT, DEFAULT_KL, SEED, STATES, WEIGHT
 
 METHODS = ("KL", "Sobolev")
 
@@ -36,6 +36,11 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
             best[key] = min((kl, settings), best.get(key, (np.inf, settings)))
     kept = {settings for _, settings in best.values()}
     return [row for row in rows if _settings(row) in kept]
+
+
+def defaults(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the library's default recipe, and with what it is without the Sobolev term."""
+    return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in (DEFAULT_KL, DEFAULT))]
 
 
 def chosen(rows: Sequence[Row], tried: Sequence[Cell]) -> list[Cell]:

@@ -85,9 +85,11 @@ KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
 SOBOLEV: Cell = {WEIGHT: 1.0, SCHEDULE: "linear", LR: 3e-3, K: 1}
 DEFAULT: Cell = {**SOBOLEV, LR: 1e-3}
 """The library's default recipe."""
+DEFAULT_KL: Cell = {**KL, LR: DEFAULT[LR]}
+"""What it comes to without the Sobolev term."""
 CANDIDATES: Sequence[Cell] = (
     KL,
-    {**KL, LR: 1e-3},
+    DEFAULT_KL,
     SOBOLEV,
     DEFAULT,
     {**DEFAULT, SCHEDULE: "constant"},
@@ -143,7 +145,7 @@ def questions(scale: Scale, game: str) -> Questions:
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
         "other data": {
-            "KL, learning rate 0.001": {**KL, LR: DEFAULT[LR], **full},
+            "KL, learning rate 0.001": {**DEFAULT_KL, **full},
             "KL": {**KL, **full},
             "logits, 1 fresh direction, full Jacobian stored": full,
             "logits, 4 fresh": {K: 4, **full},

@@ -83,9 +83,9 @@ def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
     for percentage in scale.percentages:
         states = scale.share(percentage)
         long = pick(longer, "test_kl", states=states)
-        if not len(long):
-            continue
         short, sobolev = _paired(grid, "test_kl", states=states)
+        if not (len(long) and len(sobolev)):
+            continue
         seconds = [pick(rows, "train_seconds", states=states, method=name).mean()
                    for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
         count = min(len(long), len(sobolev))

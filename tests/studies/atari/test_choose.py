@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill.grid import Cell, Row
-from studies.atari.choose import as_text, chosen, own_best
-from studies.atari.plan import LR, SEED, STATES, WEIGHT
+from studies.atari.choose import as_text, chosen, defaults, own_best
+from studies.atari.plan import CANDIDATES, LR, SEED, STATES, WEIGHT
 
 
 def row(cell: Cell, seed: int, val: float, test: float) -> Row:
@@ -34,6 +34,13 @@ def test_validation_of_all_seeds_chooses_and_test_figures_do_not() -> None:
 def test_chosen_cells_are_of_all_seeds() -> None:
     cells = [{**tried, SEED: seed} for seed in (1, 2) for tried in TRIED]
     assert chosen([*rows(1), *rows(2)], cells) == [{**best, SEED: seed} for seed in (1, 2) for best in BEST]
+
+
+def test_the_default_recipe_and_its_plain_form_are_found() -> None:
+    tried = [as_text({STATES: 100, SEED: seed, **cell}) for seed in (1, 2) for cell in CANDIDATES]
+    assert [(found[SEED], found[WEIGHT], found[LR]) for found in defaults(tried)] == [
+        (seed, weight, "0.001") for seed in ("1", "2") for weight in ("0.0", "1.0")
+    ]
 
 
 def test_settings_that_a_seed_lacks_are_left_out() -> None:
