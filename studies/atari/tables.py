@@ -169,7 +169,7 @@ def _ratio(rows: Sequence[Row], cell: Cell, reference: Cell) -> str:
 
 
 def _plain_cells(variations: Mapping[str, Cell]) -> list[Cell]:
-    return [cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell[NOISE]]
+    return [cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell.get(NOISE)]
 
 
 def _recipes(variations: Mapping[str, Cell]) -> list[Cell]:

@@ -6,7 +6,8 @@ import pytest
 
 from distill.grid import Row
 from studies.atari.choose import as_text
-from studies.atari.plan import QUICK, SEED, STATES, STEPS, WEIGHT, questions
+from studies.atari.plan import ABLATIONS, QUICK, SEED, STATES, STEPS, WEIGHT, questions
+from studies.atari.plan import ablated as ablated_cells
 from studies.atari.tables import FIGURES, ablated, comparison, perturbed, pick, scores, wall_clock
 
 
@@ -84,3 +85,12 @@ def test_variations_are_compared_with_plain_distillation_and_with_the_recipe() -
         "| σ = 2": ["1.2000", "2.00 (2.00 .. 2.00)", "4.00 (4.00 .. 4.00)"],
         "| σ = 4": ["0.6000", "1.00 (1.00 .. 1.00)", "2.00 (2.00 .. 2.00)"],
     }
+
+
+@pytest.mark.parametrize("part", ABLATIONS)
+def test_every_variation_has_a_line_in_every_question(part: str) -> None:
+    cells = ablated_cells(part, QUICK, "pong")
+    rows = [{**as_text(cell), **FIGURES_OF_A_ROW, "test_kl": "0.5"} for cell in cells]
+    asked = ABLATIONS[part](QUICK, "pong")
+    tables = [[line.split(" | ")[0].strip("| ") for line in table.splitlines()] for table in ablated(rows, asked)]
+    assert [[table[0], *table[2:]] for table in tables] == [[question, *labels] for question, labels in asked.items()]
