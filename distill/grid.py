@@ -59,7 +59,7 @@ def run_grid(
             continue
         done[key] = {name: _text(value) for name, value in {**cell, **result}.items()}
         rows.append(done[key])
-        _write(path, rows)
+        write_rows(path, rows)
     return [done[key] for key in keys if key in done]
 
 
@@ -76,6 +76,16 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Replace the file of rows, durably; a column that a row lacks is empty there."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
 
 
 def _rows_of(names: Sequence[str], path: Path) -> list[Row]:
@@ -99,12 +109,3 @@ def _key(cell: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     """Numbers so that they can be read back exactly; nothing for None."""
     return "" if value is None else str(value)
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(path, buffer.getvalue().encode())

@@ -59,7 +59,6 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
     test = _TestSet(config) if config.sweep.data is not None and waiting else None
     _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
-    describe_run(folder, settings)
 
     def run(cell: Cell) -> dict[str, Any] | None:
         mine = configs[cell_name(cell)]
@@ -79,6 +78,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
         return {**row, **more}
 
     with _alone(folder):
+        describe_run(folder, settings)
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
     diverged = unfinished(cells, folder / "rows.csv")
     _show([cell for cell in cells if cell not in diverged], rows, folder)
@@ -183,6 +183,7 @@ def _scores(config: Config, run: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two processes would write over each other's rows and checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "sweep.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

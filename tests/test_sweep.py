@@ -343,8 +343,10 @@ def test_a_folder_of_something_else_is_kept(quick: Quick, tmp_path: Path) -> Non
 
 def test_two_processes_do_not_share_a_sweep(quick: Quick, tmp_path: Path) -> None:
     def again(config: Config, run: Path) -> dict[str, Any]:
+        before = (run.parent / "config.yaml").read_text()
         with pytest.raises(UserError, match=r"another process is at work in .*; wait for it or choose another"):
             sweep(quick())
+        assert (run.parent / "config.yaml").read_text() == before
         return {"met": "yes"}
 
     assert sweep(quick({"seed": [1], "train.states": [100]}), after=again)[0]["met"] == "yes"

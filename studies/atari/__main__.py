@@ -9,12 +9,11 @@ python -m studies.atari --quick                     a small form in minutes: sho
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from distill.api import UserError
+from distill.api import DivergedError, UserError
 from studies.atari import plan, tables
-from studies.atari.choose import defaults, own_best
+from studies.atari.choose import defaults, longer_than, own_best
 from studies.atari.plots import headline, others
 from studies.atari.run import finished, play, record, train_longer, train_part
 from studies.common import arguments, start, write_tables
@@ -35,18 +34,24 @@ def main() -> None:
     """Run the parts that were asked for, then write the tables."""
     args = arguments(__doc__ or "", RESULTS, _flags)
     scale = plan.QUICK if args.quick else plan.FULL
+    diverged = []
     for part in args.parts:
         for game in args.games:
             if part not in plan.ABLATIONS or game == plan.GAMES[0]:
-                run_part(part, game, scale, args.out, args.parts)
+                try:
+                    run_part(part, game, scale, args.out)
+                except DivergedError as error:
+                    diverged.append(f"{part} of {game}: {error}")
     if "tables" in args.parts:
         write(scale, args.out)
+    if diverged:
+        raise DivergedError("; ".join(diverged))
 
 
-def run_part(part: str, game: str, scale: plan.Scale, out: Path, parts: Sequence[str]) -> None:
+def run_part(part: str, game: str, scale: plan.Scale, out: Path) -> None:
     """One part of one game."""
     if part == "record":
-        for recording in plan.recordings(scale, ablations="ablation" in parts and game == plan.GAMES[0]):
+        for recording in plan.recordings(scale, game):
             record(game, recording, scale)
     elif part == "grid":
         train_part(part, game, plan.grid(scale, game), scale)
@@ -69,17 +74,17 @@ def write(scale: plan.Scale, out: Path) -> None:
         raise UserError(f"{out} has no rows of the grid yet; run that part first")
     sections = []
     for game, grid in grids.items():
-        sections += [f"## {tables.TITLES[game]}", *tables.comparison(grid, scale)]
-        sections += [
-            "### Both with the library's defaults",
-            *tables.comparison(defaults(rows["grid"][game]), scale)[:2],
-        ]
+        sections += [f"## {tables.TITLES[game]}", *tables.comparison(grid, scale), tables.cosines(grid, scale)]
+        sections += ["### Both with the default learning rate, 0.001"]
+        sections += tables.comparison(defaults(rows["grid"][game]), scale)[:2]
         sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]
-            sections += [tables.wall_clock(grid, own_best(rows["longer"][game]), scale)]
+            sections += [tables.wall_clock(grid, longer_than(grid, rows["longer"][game]), scale)]
         if rows["play"][game]:
-            sections += ["### Whole games", tables.scores(rows["play"][game], scale)]
+            agents = {"teacher", *(row["run"] for row in grid)}
+            played = [row for row in rows["play"][game] if row["agent"] in agents]
+            sections += ["### Whole games", tables.scores(played, scale)]
     game = plan.GAMES[0]
     for part, questions in plan.ABLATIONS.items():
         if rows[part][game]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.grid import Cell, Row
-from studies.atari.plan import DEFAULT, DEFAULT_KL, SEED, STATES, WEIGHT
+from studies.atari.plan import DEFAULT, DEFAULT_KL, SEED, STATES, STEPS, WEIGHT
 
 METHODS = ("KL", "Sobolev")
 
@@ -21,8 +21,8 @@ def method(row: Row) -> str:
 def own_best(rows: Sequence[Row]) -> list[Row]:
     """At every number of states the rows, of all seeds, with the settings that each method did best with.
 
-    Best is the lowest geometric mean over seeds of the KL on validation games; settings that some seed has not
-    tried yet are left out.
+    Best is the lowest geometric mean over seeds of the KL on validation games; settings that some seed lacks are
+    left out.
     """
     tried: dict[Settings, list[Row]] = defaultdict(list)
     for row in rows:
@@ -39,8 +39,14 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
 
 
 def defaults(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the library's default recipe, and with what it is without the Sobolev term."""
+    """The rows with the default recipe, and with the same without the Sobolev term."""
     return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in (DEFAULT_KL, DEFAULT))]
+
+
+def longer_than(best: Sequence[Row], longer: Sequence[Row]) -> list[Row]:
+    """The rows of longer training whose settings, steps aside, are among the best."""
+    kept = {(row[SEED], _settings(row)) for row in best}
+    return [row for row in longer if (row[SEED], _settings(row)) in kept]
 
 
 def chosen(rows: Sequence[Row], tried: Sequence[Cell]) -> list[Cell]:
@@ -58,4 +64,6 @@ Settings = tuple[tuple[str, str], ...]
 
 
 def _settings(row: Row) -> Settings:
-    return tuple((name, text) for name, text in row.items() if name.partition(".")[0] in ("train", "objective"))
+    """What a student was trained with, its steps aside; sorted by name."""
+    names = (name for name in sorted(row) if name.partition(".")[0] in ("train", "objective") and name != STEPS)
+    return tuple((name, row[name]) for name in names)

@@ -63,7 +63,7 @@ class Recording:
     space: Literal["logits", "log_probs", "probs"] = "logits"
 
 
-def recordings(scale: Scale, *, ablations: bool) -> list[Recording]:
+def recordings(scale: Scale, game: str) -> list[Recording]:
     """Training and test games; for the ablations the first part of the training games again, in other forms."""
     main = [Recording("", scale.states), Recording("-test", scale.test_states, seed=1001)]
     few = max(scale.states // 16, 4 * scale.share(scale.percentages[0]))
@@ -73,7 +73,7 @@ def recordings(scale: Scale, *, ablations: bool) -> list[Recording]:
         Recording("-log_probs", few, jacobian="none", space="log_probs"),
         Recording("-probs", few, jacobian="none", space="probs"),
     ]
-    return main + (others if ablations else [])
+    return main + (others if game == GAMES[0] else [])
 
 
 K, WEIGHT, SCHEDULE = "objective.k", "objective.jacobian_weight", "objective.jacobian_schedule"
@@ -84,9 +84,9 @@ STATES, DATA, SEED = "train.states", "train.data", "seed"
 KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
 SOBOLEV: Cell = {WEIGHT: 1.0, SCHEDULE: "linear", LR: 3e-3, K: 1}
 DEFAULT: Cell = {**SOBOLEV, LR: 1e-3}
-"""The library's default recipe."""
+"""The library's default λ, schedule and learning rate, with one of the stored directions a step."""
 DEFAULT_KL: Cell = {**KL, LR: DEFAULT[LR]}
-"""What it comes to without the Sobolev term."""
+"""The same without the Sobolev term."""
 CANDIDATES: Sequence[Cell] = (
     KL,
     DEFAULT_KL,
@@ -134,7 +134,11 @@ def questions(scale: Scale, game: str) -> Questions:
     online, held, fast = {TARGETS: "online"}, {SCHEDULE: "constant"}, {LR: 3e-3}
     full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
     varied: Questions = {
-        "λ at the start": {"0 (KL)": KL, **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)}},
+        "λ at the start": {
+            "0 (KL), learning rate 0.003": KL,
+            "0 (KL)": DEFAULT_KL,
+            **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)},
+        },
         "λ over time": {
             "linear to 0": {},
             "constant": held,
@@ -145,8 +149,8 @@ def questions(scale: Scale, game: str) -> Questions:
         "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
         "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
         "other data": {
-            "KL, learning rate 0.001": {**DEFAULT_KL, **full},
-            "KL": {**KL, **full},
+            "KL": {**DEFAULT_KL, **full},
+            "KL, learning rate 0.003": {**KL, **full},
             "logits, 1 fresh direction, full Jacobian stored": full,
             "logits, 4 fresh": {K: 4, **full},
             "logits, all directions": {K: None, **full},
@@ -164,13 +168,13 @@ def much_data(scale: Scale, game: str) -> Questions:
     gentle, patient = {WEIGHT: 0.1, LR: KL[LR]}, {STEPS: 3 * scale.steps}
     varied: Questions = {
         f"{scale.steps:,} steps": {
-            "KL": KL,
+            "KL, learning rate 0.003": KL,
             "λ = 1": {},
             "λ = 1, both stored directions": {K: 2},
             "λ = 0.1, learning rate 0.003": gentle,
         },
         f"{3 * scale.steps:,} steps": {
-            "KL": {**KL, **patient},
+            "KL, learning rate 0.003": {**KL, **patient},
             "λ = 1": patient,
             "λ = 0.1, learning rate 0.003": {**gentle, **patient},
         },

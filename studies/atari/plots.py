@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,12 +13,13 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy import stats
 
 from distill.files import replacing
 from distill.grid import Row
 from studies.atari.choose import METHODS
 from studies.atari.plan import Scale
-from studies.atari.tables import TITLES, pick
+from studies.atari.tables import TITLES, Values, pick
 
 COLOURS = {"KL": "#d55e00", "Sobolev": "#0072b2"}
 LABELS = {"KL": "KL (plain distillation)", "Sobolev": "KL + Sobolev"}
@@ -28,8 +29,8 @@ def headline(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> Non
     """The paper's two figures for every game: held-out KL and top-action disagreement over the share of the data."""
     figure, axes = pyplot.subplots(2, len(rows), figsize=(4.2 * len(rows), 5.6), layout="constrained", squeeze=False)
     for column, (game, found) in enumerate(rows.items()):
-        _curves(axes[0, column], found, "test_kl", scale, 1)
-        _curves(axes[1, column], found, "test_action_error", scale, 100)
+        _curves(axes[0, column], found, "test_kl", scale, 1, stats.gmean)
+        _curves(axes[1, column], found, "test_action_error", scale, 100, stats.gmean)
         axes[0, column].set_title(TITLES[game])
         _plain_log(axes[0, column])
         axes[1, column].set(ylim=(0, None), xlabel=f"% of {scale.states:,} recorded states")
@@ -48,7 +49,7 @@ def others(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
     for column, (game, found) in enumerate(rows.items()):
         axes[0, column].set_title(TITLES[game])
         for line, (name, (label, unit)) in enumerate(shown.items()):
-            _curves(axes[line, column], found, name, scale, unit)
+            _curves(axes[line, column], found, name, scale, unit, np.mean)
             axes[line, column].set_ylim(0, None)
             axes[line, 0].set_ylabel(label)
         axes[-1, column].set_xlabel(f"% of {scale.states:,} recorded states")
@@ -56,15 +57,15 @@ def others(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
     _save(figure, path)
 
 
-def _curves(axes: Axes, rows: Sequence[Row], name: str, scale: Scale, unit: float) -> None:
-    """Geometric mean over seeds, every seed as a dot, and their range as a band; intervals are in the tables."""
+def _curves(
+    axes: Axes, rows: Sequence[Row], name: str, scale: Scale, unit: float, mean: Callable[[Values], float]
+) -> None:
+    """A mean over seeds, every seed as a dot, and their range as a band; intervals are in the tables."""
     for method in METHODS:
         values = {p: unit * pick(rows, name, states=scale.share(p), method=method) for p in scale.percentages}
         values = {p: found for p, found in values.items() if len(found)}
         colour, places = COLOURS[method], list(values)
-        axes.plot(
-            places, [np.exp(np.log(found).mean()) for found in values.values()], color=colour, label=LABELS[method]
-        )
+        axes.plot(places, [mean(found) for found in values.values()], color=colour, label=LABELS[method])
         low, high = ([edge(found) for found in values.values()] for edge in (min, max))
         axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         for percentage, found in values.items():

@@ -8,12 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.api import CollectConfig, Config, Dataset, collect, evaluate, load_student, run_grid, sweep, validated
-from distill.files import write_bytes
-from distill.grid import Cell, Row, read_rows
-from studies.atari.choose import chosen, own_best
+from distill.api import (
+    CollectConfig,
+    Config,
+    Dataset,
+    UserError,
+    collect,
+    evaluate,
+    load_student,
+    run_grid,
+    sweep,
+    validated,
+)
+from distill.grid import Cell, Row, read_rows, write_rows
+from studies.atari.choose import METHODS, chosen, own_best
 from studies.atari.perturb import Index, agreement, chosen_states
-from studies.atari.plan import STATES, Recording, Scale, grid, longer, part_config
+from studies.atari.plan import SEED, STATES, WEIGHT, Recording, Scale, grid, longer, part_config
 
 
 def record(game: str, recording: Recording, scale: Scale) -> None:
@@ -49,13 +59,13 @@ def _test_states(folder: str, count: int) -> tuple[Dataset, Index]:
 
 def train_longer(game: str, scale: Scale, out: Path) -> None:
     """What the grid's choice of plain distillation does with more time."""
-    best = chosen(finished("grid", game, scale, out), grid(scale, game))
+    best = chosen(_grid_rows(game, scale, out), grid(scale, game))
     train_part("longer", game, longer(scale, game, best), scale)
 
 
 def play(game: str, scale: Scale, out: Path) -> list[Row]:
     """Whole games of the teacher and of the grid's best students at some percentages, on two protocols."""
-    rows = own_best(finished("grid", game, scale, out))
+    rows = own_best(_grid_rows(game, scale, out))
     shares = {str(scale.share(percentage)) for percentage in scale.played}
     agents = {"teacher": "teacher"}
     agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}
@@ -69,7 +79,7 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
         found = evaluate(validated(dataclasses.replace(config, evaluate=settings)))["agents"]["agent"]
         mine = facts.get(cell["agent"], {})
         return {
-            **{name: mine.get(name) for name in (STATES, "objective.jacobian_weight", "seed")},
+            **{name: mine.get(name) for name in (STATES, WEIGHT, SEED)},
             "mean": found["mean"], "low": found["ci95"][0], "high": found["ci95"][1],
             "human_normalized": found["human_normalized"],
             "returns": " ".join(f"{score:g}" for score in found["returns"]),
@@ -80,12 +90,22 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
 
 
 def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
-    """Rows of a part, finished or not: this machine's, which are kept in ``out``, or else what is there."""
+    """Rows of a part: those kept in ``out``, and over them this machine's, which are kept there from now on."""
     kept = out / f"{part}-{game}.csv"
-    made = rows_of(part, game, scale)
-    if made.exists():
-        write_bytes(kept, made.read_bytes())
-    return read_rows(kept)
+    made = read_rows(rows_of(part, game, scale))
+    names = ("agent", "protocol") if part == "play" else ("run",)
+    rows = {tuple(row[name] for name in names): row for row in [*read_rows(kept), *made]}
+    if made:
+        write_rows(kept, list(rows.values()))
+    return list(rows.values())
+
+
+def _grid_rows(game: str, scale: Scale, out: Path) -> list[Row]:
+    """The rows that choose what other parts are about."""
+    rows = finished("grid", game, scale, out)
+    if len(own_best(rows)) < len(METHODS) * len(scale.percentages) * len(scale.seeds):
+        raise UserError(f"the grid of {game} is not finished; run it with --parts grid --games {game}")
+    return rows
 
 
 def rows_of(part: str, game: str, scale: Scale) -> Path:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from distill.grid import Cell, Row
 from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, STEPS, WEIGHT, Questions, Scale
+from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, WEIGHT, Questions, Scale
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
@@ -24,7 +25,7 @@ def pick(rows: Sequence[Row], figure: str, **settings: object) -> Values:
 
 
 def _has(row: Row, settings: dict[str, object]) -> bool:
-    known = {"states": row.get(STATES), "method": method(row), "steps": row.get(STEPS), "protocol": row.get("protocol")}
+    known = {"states": row.get(STATES), "method": method(row), "protocol": row.get("protocol")}
     return all(known[name] == str(value) for name, value in settings.items())
 
 
@@ -38,37 +39,49 @@ FIGURES = {
     "top-action disagreement, %": ("test_action_error", 100.0),
     "disagreement of effects, %": ("test_merged_action_error", 100.0),
     "total variation": ("test_total_variation", 1.0),
-    "cosine of derivatives": ("test_jacobian_cosine", 1.0),
 }
 
 
 def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
     """Plain against Sobolev at every percentage, a table a figure: geometric means over seeds, and paired ratios.
 
-    The last line has for each seed the geometric mean over the percentages.
+    The last line has for each seed the geometric mean over all percentages.
     """
     sections = []
     for title, (figure, unit) in FIGURES.items():
         pairs = {f"{p} %": _paired(rows, figure, states=scale.share(p)) for p in scale.percentages}
-        pairs = {name: found for name, found in pairs.items() if len(found[0])}
-        if len({len(plain) for plain, _ in pairs.values()}) == 1:
-            plain, sobolev = (np.exp(np.mean([np.log(found[i]) for found in pairs.values()], 0)) for i in (0, 1))
-            pairs["all"] = (plain, sobolev)
+        seeds = set.intersection(*(set(found) for found in pairs.values()))
+        if all(set(found) == seeds for found in pairs.values()):
+            means = {seed: stats.gmean([found[seed] for found in pairs.values()]) for seed in sorted(seeds)}
+            pairs["all"] = {seed: (float(plain), float(sobolev)) for seed, (plain, sobolev) in means.items()}
         lines = []
-        for name, (plain, sobolev) in pairs.items():
-            means = [ratio_interval(unit * values, np.ones(len(values))).text() for values in (plain, sobolev)]
-            lines.append([name, *means, ratio_interval(sobolev, plain).text(), str(len(plain))])
+        for name, found in pairs.items():
+            if found:
+                plain, sobolev = (np.array(values) for values in zip(*found.values(), strict=True))
+                texts = [ratio_interval(unit * values, np.ones(len(values))).text() for values in (plain, sobolev)]
+                lines.append([name, *texts, ratio_interval(sobolev, plain).text(), str(len(found))])
         sections.append(markdown([title, "KL", "KL + Sobolev", "ratio", "seeds"], lines))
     return sections
 
 
-def _paired(rows: Sequence[Row], figure: str, **settings: object) -> tuple[Values, Values]:
-    """Both methods' figures of the seeds that both have."""
+def cosines(rows: Sequence[Row], scale: Scale) -> str:
+    """Of the derivatives of student and teacher: means over seeds, and paired differences."""
+    lines = []
+    for percentage in scale.percentages:
+        found = _paired(rows, "test_jacobian_cosine", states=scale.share(percentage))
+        if found:
+            plain, sobolev = (np.array(values) for values in zip(*found.values(), strict=True))
+            texts = [mean_interval(values).text() for values in (plain, sobolev, sobolev - plain)]
+            lines.append([f"{percentage} %", *texts, str(len(found))])
+    return markdown(["cosine of derivatives", "KL", "KL + Sobolev", "difference", "seeds"], lines)
+
+
+def _paired(rows: Sequence[Row], figure: str, **settings: object) -> dict[int, tuple[float, float]]:
+    """By seed both methods' figures, plain and Sobolev, where there are both."""
     plain, sobolev = (
         _by_seed([row for row in rows if _has(row, {**settings, "method": name})], figure) for name in METHODS
     )
-    seeds = sorted(plain.keys() & sobolev.keys())
-    return np.array([plain[seed] for seed in seeds]), np.array([sobolev[seed] for seed in seeds])
+    return {seed: (plain[seed], sobolev[seed]) for seed in sorted(plain.keys() & sobolev.keys())}
 
 
 def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
@@ -77,28 +90,30 @@ def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
 
 
 def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
-    """Sobolev against KL that was given at least as much time."""
+    """Sobolev against KL with twice the steps: geometric means over the seeds that have all three, and seconds."""
     header = ["of the data", "KL", "KL, longer", "Sobolev", "Sobolev / longer", "s, KL longer", "s, Sobolev"]
     lines = []
     for percentage in scale.percentages:
         states = scale.share(percentage)
-        long = pick(longer, "test_kl", states=states)
-        short, sobolev = _paired(grid, "test_kl", states=states)
-        if not (len(long) and len(sobolev)):
+        of_share = {"states": states, "method": "Sobolev"}
+        long, seconds = (_by_seed([row for row in longer if row[STATES] == str(states)], figure)
+                         for figure in ("test_kl", "train_seconds"))  # fmt: skip
+        pairs = _paired(grid, "test_kl", states=states)
+        seeds = sorted(pairs.keys() & long.keys())
+        if not seeds:
             continue
-        seconds = [pick(rows, "train_seconds", states=states, method=name).mean()
-                   for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
-        count = min(len(long), len(sobolev))
-        lines.append([
-            f"{percentage} %", f"{short.mean():.3g}", f"{long.mean():.3g}", f"{sobolev.mean():.3g}",
-            ratio_interval(sobolev[:count], long[:count]).text(), *(f"{value:.0f}" for value in seconds),
-        ])  # fmt: skip
+        short, sobolev = ([pairs[seed][i] for seed in seeds] for i in (0, 1))
+        extended = [long[seed] for seed in seeds]
+        means = [f"{stats.gmean(values):.3g}" for values in (short, extended, sobolev)]
+        times = [np.mean(list(seconds.values())), np.mean(pick(grid, "train_seconds", **of_share))]
+        ratio = ratio_interval(sobolev, extended).text()
+        lines.append([f"{percentage} %", *means, ratio, *(f"{value:.0f}" for value in times)])
     return markdown(header, lines)
 
 
 def scores(rows: Sequence[Row], scale: Scale) -> str:
     """Mean raw scores: over the games for the teacher, over seeds of training (each so many games) for students."""
-    header = ["agent", *(f"{protocol}" for protocol in ("zoo", "machado"))]
+    header = ["agent", "zoo", "machado"]
     teacher = {row["protocol"]: row for row in rows if row["agent"] == "teacher"}
     lines = []
     if teacher:
@@ -120,7 +135,10 @@ def _of_games(row: Row | None) -> str:
 
 
 def perturbed(rows: Sequence[Row], scale: Scale) -> str:
-    """Disagreement with the teacher at clean pixels, where the student sees perturbed ones; in percent."""
+    """Disagreement with the teacher at clean pixels, where the student sees perturbed ones; in percent.
+
+    Clean figures are of all test states, the others of a part of them.
+    """
     kinds = {f"noise {sigma}": f"noise{sigma}_error" for sigma in NOISES}
     kinds |= {f"shift {pixels}": f"shift{pixels}_error" for pixels in SHIFTS}
     header = ["of the data, method", "clean", *kinds]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill.grid import Cell, Row
-from studies.atari.choose import as_text, chosen, defaults, own_best
-from studies.atari.plan import CANDIDATES, LR, SEED, STATES, WEIGHT
+from studies.atari.choose import as_text, chosen, defaults, longer_than, own_best
+from studies.atari.plan import CANDIDATES, LR, SEED, STATES, STEPS, WEIGHT
 
 
 def row(cell: Cell, seed: int, val: float, test: float) -> Row:
@@ -41,6 +41,12 @@ def test_the_default_recipe_and_its_plain_form_are_found() -> None:
     assert [(found[SEED], found[WEIGHT], found[LR]) for found in defaults(tried)] == [
         (seed, weight, "0.001") for seed in ("1", "2") for weight in ("0.0", "1.0")
     ]
+
+
+def test_only_longer_runs_of_the_best_settings_are_kept() -> None:
+    best = [row({**TRIED[0], STEPS: 10}, 1, 0.1, 0.1)]
+    longer = [row({STEPS: 20, **TRIED[i]}, seed, 0.1, 0.1) for i in (0, 1) for seed in (1, 2)]
+    assert longer_than(best, longer) == longer[:1]
 
 
 def test_settings_that_a_seed_lacks_are_left_out() -> None:
