@@ -13,7 +13,7 @@ from pathlib import Path
 
 from distill.api import DivergedError, UserError
 from studies.atari import plan, tables
-from studies.atari.choose import defaults, longer_than, own_best
+from studies.atari.choose import best_by_others, defaults, longer_than, own_best
 from studies.atari.plots import headline, others
 from studies.atari.run import finished, play, record, train_longer, train_part
 from studies.common import arguments, start, write_tables
@@ -77,6 +77,8 @@ def write(scale: plan.Scale, out: Path) -> None:
         sections += [f"## {tables.TITLES[game]}", *tables.comparison(grid, scale), tables.cosines(grid, scale)]
         sections += ["### Both with the default learning rate, 0.001"]
         sections += tables.comparison(defaults(rows["grid"][game]), scale)[:2]
+        sections += ["### Every seed with the settings that the other seeds chose"]
+        sections += tables.comparison(best_by_others(rows["grid"][game]), scale)[:2]
         sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]

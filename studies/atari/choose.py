@@ -43,6 +43,15 @@ def defaults(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in (DEFAULT_KL, DEFAULT))]
 
 
+def best_by_others(rows: Sequence[Row]) -> list[Row]:
+    """For every seed its rows with the settings that the other seeds chose: a check on choosing with what is reported."""
+    kept = []
+    for seed in dict.fromkeys(row[SEED] for row in rows):
+        best = {_settings(row) for row in own_best([row for row in rows if row[SEED] != seed])}
+        kept += [row for row in rows if row[SEED] == seed and _settings(row) in best]
+    return kept
+
+
 def longer_than(best: Sequence[Row], longer: Sequence[Row]) -> list[Row]:
     """The rows of longer training whose settings, steps aside, are among the best."""
     kept = {(row[SEED], _settings(row)) for row in best}

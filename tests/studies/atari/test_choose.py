@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.grid import Cell, Row
-from studies.atari.choose import as_text, chosen, defaults, longer_than, own_best
+from studies.atari.choose import as_text, best_by_others, chosen, defaults, longer_than, own_best
 from studies.atari.plan import CANDIDATES, LR, SEED, STATES, STEPS, WEIGHT
 
 
@@ -41,6 +41,12 @@ def test_the_default_recipe_and_its_plain_form_are_found() -> None:
     assert [(found[SEED], found[WEIGHT], found[LR]) for found in defaults(tried)] == [
         (seed, weight, "0.001") for seed in ("1", "2") for weight in ("0.0", "1.0")
     ]
+
+
+def test_other_seeds_choose_for_a_seed() -> None:
+    found = best_by_others([*rows(1), *rows(2)])
+    chosen_by = {1: [TRIED[0], TRIED[3], TRIED[4], TRIED[7]], 2: [TRIED[1], TRIED[3], TRIED[4], TRIED[6]]}
+    assert found == [rows(seed)[TRIED.index(cell)] for seed, cells in chosen_by.items() for cell in cells]
 
 
 def test_only_longer_runs_of_the_best_settings_are_kept() -> None:
