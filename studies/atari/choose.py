@@ -44,7 +44,7 @@ def defaults(rows: Sequence[Row]) -> list[Row]:
 
 
 def best_by_others(rows: Sequence[Row]) -> list[Row]:
-    """For every seed its rows with the settings that the other seeds chose: a check on choosing with what is reported."""
+    """For every seed its rows with the settings that the other seeds chose."""
     kept = []
     for seed in dict.fromkeys(row[SEED] for row in rows):
         best = {_settings(row) for row in own_best([row for row in rows if row[SEED] != seed])}
