@@ -1,6 +1,6 @@
 # Everything a user does, from a bare machine with Python 3.11+ and make:
 #
-#   make demo      the main job on a bundled Pong teacher, about 10 minutes on 2 cores
+#   make demo      the main job on a bundled Pong teacher, up to 10 minutes on 2 cores
 #   make test      the test suite
 #
 # Both set up .venv by themselves. The stages on their own:
