@@ -81,7 +81,8 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
         describe_run(folder, settings)
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
     diverged = unfinished(cells, folder / "rows.csv")
-    _show([cell for cell in cells if cell not in diverged], rows, folder)
+    if rows:
+        _show([cell for cell in cells if cell not in diverged], rows, folder)
     if diverged:
         names = ", ".join(cell_name(cell) for cell in diverged)
         raise DivergedError(f"{len(diverged)} of {len(cells)} cells diverged and have no row: {names}")

@@ -226,9 +226,7 @@ def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert contents(tmp_path / "sweep" / "seed-3") == before
 
 
-def test_a_cell_that_diverges_stops_no_other(
-    quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+def test_a_cell_that_diverges_stops_no_other(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = quick({"train.learning_rate": [1e30, 0.01]})
     for _ in range(2):
         with pytest.raises(DivergedError, match=r"^1 of 2 cells diverged and have no row: learning_rate-1e\+30$"):
@@ -236,6 +234,11 @@ def test_a_cell_that_diverges_stops_no_other(
         said = " ".join(capsys.readouterr().out.split())
         assert "training stopped at step" in said
         assert [row["train.learning_rate"] for row in read_rows(tmp_path / "sweep" / "rows.csv")] == ["0.01"]
+
+
+def test_a_sweep_of_which_nothing_is_left(quick: Quick) -> None:
+    with pytest.raises(DivergedError, match=r"^1 of 1 cells diverged and have no row"):
+        sweep(quick({"train.learning_rate": [1e30]}))
 
 
 def test_checksums_are_verified_once(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,14 +79,16 @@ def write(scale: plan.Scale, out: Path) -> None:
         sections += tables.comparison(defaults(rows["grid"][game]), scale)[:2]
         sections += ["### Every seed with the settings that the other seeds chose"]
         sections += tables.comparison(best_by_others(rows["grid"][game]), scale)[:2]
-        sections += ["### Perturbed pixels", tables.perturbed(grid, scale)]
+        sections += ["### Perturbed pixels: disagreement with the teacher at clean ones, %"]
+        sections += [f"Clean: on {scale.tested:,} test states; the others: on {scale.perturbed:,}, drawn apart."]
+        sections += [tables.perturbed(grid, scale)]
         if rows["longer"][game]:
             sections += ["### Plain distillation with Sobolev's time"]
             sections += [tables.wall_clock(grid, longer_than(grid, rows["longer"][game]), scale)]
         if rows["play"][game]:
             agents = {"teacher", *(row["run"] for row in grid)}
             played = [row for row in rows["play"][game] if row["agent"] in agents]
-            sections += ["### Whole games", tables.scores(played, scale)]
+            sections += ["### Whole games, points", tables.scores(played, scale)]
     game = plan.GAMES[0]
     for part, questions in plan.ABLATIONS.items():
         if rows[part][game]:

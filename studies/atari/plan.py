@@ -37,6 +37,11 @@ class Scale:
     data: str
     runs: str
 
+    @property
+    def perturbed(self) -> int:
+        """Test states that are scored with perturbed pixels."""
+        return min(self.tested, 1024)
+
     def share(self, percentage: int) -> int:
         """States of a percentage."""
         return self.states * percentage // 100

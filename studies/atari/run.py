@@ -45,7 +45,7 @@ def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> lis
     config = validated(part_config(part, game, scale))
 
     def after(_: Config, run: Path) -> Mapping[str, Any]:
-        return agreement(load_student(run).net, *_test_states(str(config.sweep.data), min(scale.tested, 1024)))
+        return agreement(load_student(run).net, *_test_states(str(config.sweep.data), scale.perturbed))
 
     return sweep(config, cells, after)
 
@@ -59,13 +59,13 @@ def _test_states(folder: str, count: int) -> tuple[Dataset, Index]:
 
 def train_longer(game: str, scale: Scale, out: Path) -> None:
     """What the grid's choice of plain distillation does with more time."""
-    best = chosen(_grid_rows(game, scale, out), grid(scale, game))
+    best = chosen(_best_of_grid(game, scale, out), grid(scale, game))
     train_part("longer", game, longer(scale, game, best), scale)
 
 
 def play(game: str, scale: Scale, out: Path) -> list[Row]:
     """Whole games of the teacher and of the grid's best students at some percentages, on two protocols."""
-    rows = own_best(_grid_rows(game, scale, out))
+    rows = _best_of_grid(game, scale, out)
     shares = {str(scale.share(percentage)) for percentage in scale.played}
     agents = {"teacher": "teacher"}
     agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}
@@ -100,12 +100,12 @@ def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
     return list(rows.values())
 
 
-def _grid_rows(game: str, scale: Scale, out: Path) -> list[Row]:
-    """The rows that choose what other parts are about."""
-    rows = finished("grid", game, scale, out)
-    if len(own_best(rows)) < len(METHODS) * len(scale.percentages) * len(scale.seeds):
+def _best_of_grid(game: str, scale: Scale, out: Path) -> list[Row]:
+    """Both methods' best rows, at every percentage and of every seed."""
+    best = own_best(finished("grid", game, scale, out))
+    if len(best) < len(METHODS) * len(scale.percentages) * len(scale.seeds):
         raise UserError(f"the grid of {game} is not finished; run it with --parts grid --games {game}")
-    return rows
+    return best
 
 
 def rows_of(part: str, game: str, scale: Scale) -> Path:

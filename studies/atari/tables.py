@@ -98,9 +98,7 @@ def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
     lines = []
     for percentage in scale.percentages:
         states = scale.share(percentage)
-        of_share = {"states": states, "method": "Sobolev"}
-        long, seconds = (_by_seed([row for row in longer if row[STATES] == str(states)], figure)
-                         for figure in ("test_kl", "train_seconds"))  # fmt: skip
+        long = _by_seed([row for row in longer if _has(row, {"states": states})], "test_kl")
         pairs = _paired(grid, "test_kl", states=states)
         seeds = sorted(pairs.keys() & long.keys())
         if not seeds:
@@ -108,7 +106,8 @@ def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
         short, sobolev = ([pairs[seed][i] for seed in seeds] for i in (0, 1))
         extended = [long[seed] for seed in seeds]
         means = [f"{stats.gmean(values):.3g}" for values in (short, extended, sobolev)]
-        times = [min(seconds.values()), pick(grid, "train_seconds", **of_share).min()]
+        times = [pick(rows, "train_seconds", states=states, method=name).min()
+                 for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
         ratio = ratio_interval(sobolev, extended).text()
         lines.append([f"{percentage} %", *means, ratio, *(f"{value:.0f}" for value in times)])
     return markdown(header, lines)
@@ -138,10 +137,7 @@ def _of_games(row: Row | None) -> str:
 
 
 def perturbed(rows: Sequence[Row], scale: Scale) -> str:
-    """Disagreement with the teacher at clean pixels, where the student sees perturbed ones; in percent.
-
-    Clean figures are of all test states, the others of a part of them.
-    """
+    """Disagreement with the teacher at clean pixels, where the student sees perturbed ones; in percent."""
     kinds = {f"noise {sigma}": f"noise{sigma}_error" for sigma in NOISES}
     kinds |= {f"shift {pixels}": f"shift{pixels}_error" for pixels in SHIFTS}
     header = ["of the data, method", "clean", *kinds]
