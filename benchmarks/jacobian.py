@@ -105,11 +105,11 @@ def speed(args: argparse.Namespace) -> list[Row]:
     batch, rounds = (16, 2) if args.quick else (256, 7)
     device, obs = pick_device(args.device), states(batch)
     teacher = load_teacher(TEACHER)
-    label, generator = labeller(teacher, device), torch.Generator()
+    label = labeller(teacher, device)
     peers = Peers(teacher.net, torch.from_numpy(obs).to(device))
 
     def derived() -> Tensor:
-        rows = label.derive(obs, generator)[3]
+        rows = label.derive(obs)[3]
         assert rows is not None
         return rows
 
@@ -146,12 +146,12 @@ def growth(count: int, call: int, device_name: str) -> tuple[int, int]:
         device_name: where the network runs; on a GPU its memory is counted.
     """
     device, obs = pick_device(device_name), states(count)
-    label, generator = labeller(load_teacher(TEACHER), device), torch.Generator()
-    label.derive(obs[:8], generator)  # code, weights and threads are in memory from here on
+    label = labeller(load_teacher(TEACHER), device)
+    label.derive(obs[:8])  # code, weights and threads are in memory from here on
     before = _memory(device)[0]
     rows = torch.empty((count, label.identity.k, *OBS_SHAPE), device=device)
     for start in range(0, count, call):
-        part = label.derive(obs[start : start + call], generator)[3]
+        part = label.derive(obs[start : start + call])[3]
         assert part is not None
         rows[start : start + call] = part
         del part

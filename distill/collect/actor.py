@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,16 @@ from distill.losses.engine import Engine, Tape
 from distill.students.nets import AtariCNN
 
 Actions = npt.NDArray[np.int64]
+
+
+class Chance(Protocol):
+    """What is random in a step, a row for every lane: a NumPy generator, or one for each lane's game."""
+
+    def random(self, size: int, /) -> npt.NDArray[np.float64]:
+        """Uniform in [0, 1), (N,)."""
+
+    def gumbel(self, *, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+        """Standard Gumbel variables, (N, A)."""
 
 
 class Policy:
@@ -51,22 +62,22 @@ class Actor:
     beta: float = 0.0
     """... on this share of steps (Ross et al. 2011, DAgger)."""
 
-    def act(self, obs: npt.NDArray[np.uint8], rng: np.random.Generator) -> Actions:
+    def act(self, obs: npt.NDArray[np.uint8], chance: Chance) -> Actions:
         """Actions int64 (N,) for uint8 (N, 4, 84, 84)."""
-        actions = self._choose(self.policy, obs, rng)
+        actions = self._choose(self.policy.logits(obs).numpy(), chance)
         if self.expert is not None and self.beta > 0:
-            take_expert = rng.random(len(obs)) < self.beta
-            if take_expert.any():
-                actions[take_expert] = self._choose(self.expert, obs[take_expert], rng)
+            takes_over = chance.random(len(obs)) < self.beta
+            # Asked of all lanes, so that what a lane draws does not depend on the others.
+            actions = np.where(takes_over, self._choose(self.expert.logits(obs).numpy(), chance), actions)
         return actions
 
-    def _choose(self, policy: Policy, obs: npt.NDArray[np.uint8], rng: np.random.Generator) -> Actions:
-        logits = policy.logits(obs).numpy()
+    def _choose(self, logits: npt.NDArray[np.float32], chance: Chance) -> Actions:
+        lanes, actions = logits.shape
         if self.behaviour == "sampled":
             # Gumbel-max: one draw per action and no normalisation.
-            return (logits + rng.gumbel(size=logits.shape)).argmax(-1)  # type: ignore[no-any-return]
+            return (logits + chance.gumbel(size=(lanes, actions))).argmax(-1)  # type: ignore[no-any-return]
         best: Actions = logits.argmax(-1)
         if self.behaviour == "epsilon":
-            random = rng.random(len(obs)) < self.epsilon
-            best[random] = rng.integers(logits.shape[1], size=int(random.sum()))
+            explores = chance.random(lanes) < self.epsilon
+            best = np.where(explores, (chance.random(lanes) * actions).astype(np.int64), best)
         return best

@@ -14,7 +14,7 @@ from distill.collect.actor import Policy
 from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays
 from distill.losses.engine import Tape
-from distill.losses.projection import cotangent, sample
+from distill.losses.projection import cotangent, from_normal
 from teachers.protocol import Teacher
 
 
@@ -22,11 +22,13 @@ from teachers.protocol import Teacher
 class Seen:
     """Some states of one step, as whoever acted left them."""
 
-    tape: Tape | None
+    normal: Tensor
+    """What their projections are made of, standard normal, float32 (n, numbers a state)."""
+    tape: Tape | None = None
     """The teacher's forward pass, where the teacher acted, and ..."""
-    keep: Tensor | None
+    keep: Tensor | None = None
     """... which of its states, int64; None for all."""
-    obs: npt.NDArray[np.uint8] | None
+    obs: npt.NDArray[np.uint8] | None = None
     """The states themselves, (n, 4, 84, 84), where somebody else acted."""
 
 
@@ -58,10 +60,12 @@ class Labeller:
         """A labeller with a network of its own."""
         return cls(Policy(teacher.net, device), identity)
 
-    def label(self, block: Sequence[Seen], generator: torch.Generator) -> Labels:
-        """Labels of the states of several steps, in their order; ``generator`` draws the projections."""
+    def label(self, block: Sequence[Seen]) -> Labels:
+        """Labels of the states of several steps, in their order."""
         with torch.no_grad():
-            logits, value, v, rows = self._labels(self._tape(block), generator, None)
+            tape = self._tape(block)
+            v = self._projections(tape.logits, torch.cat([seen.normal for seen in block]))
+            logits, value, v, rows = self._labels(tape, v)
             jacobian, square_sum = None, 0.0
             if rows is not None:
                 square_sum = float(torch.linalg.vector_norm(rows).square()) / rows.shape[1]
@@ -70,20 +74,27 @@ class Labeller:
         return Labels(logits.cpu().numpy(), host, v.cpu().numpy(), jacobian, square_sum)
 
     def derive(
-        self, obs: npt.NDArray[np.uint8], generator: torch.Generator, v: Tensor | None = None
+        self, obs: npt.NDArray[np.uint8], v: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Labels of one batch of uint8 stacks (B, 4, 84, 84), not yet compressed.
 
         Args:
             obs: states.
-            generator: draws the projections where ``v`` is not given.
-            v: projections (B, K, A) to use.
+            v: projections (B, K, A), where the dataset stores projected derivatives.
 
         Returns:
             (logits (B, A), value (B,) or None, v (B, R, A), J^T v float32 (B, R, 4, 84, 84) or None).
         """
         with torch.no_grad():
-            return self._labels(self._forward(obs), generator, v)
+            return self._labels(self._forward(obs), v)
+
+    def _projections(self, logits: Tensor, normal: Tensor) -> Tensor | None:
+        """Projections (B, K, A) of the dataset's law, where it stores projected derivatives."""
+        identity = self.identity
+        if identity.jacobian != "projected":
+            return None
+        normal = normal.view(len(logits), identity.k, -1)
+        return from_normal(identity.law, logits, normal, zero_sum=identity.space == "logits")
 
     def _forward(self, obs: npt.NDArray[np.uint8]) -> Tape:
         return self.policy.engine.forward(torch.from_numpy(obs).to(self.policy.device))
@@ -94,9 +105,7 @@ class Labeller:
             return self.policy.engine.join(tapes, [seen.keep for seen in block])
         return self._forward(np.concatenate([seen.obs for seen in block if seen.obs is not None]))
 
-    def _labels(
-        self, tape: Tape, generator: torch.Generator, v: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    def _labels(self, tape: Tape, v: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         identity, logits, head = self.identity, tape.logits, self.policy.net.value
         # The head's input is the last stage's input: one pass serves policy and value.
         value = None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
@@ -104,8 +113,7 @@ class Labeller:
             return logits, value, logits[:, None], None
         if identity.jacobian == "full":
             v = torch.eye(logits.shape[1], device=logits.device).expand(len(logits), -1, -1)
-        elif v is None:
-            v = sample(identity.law, logits, identity.k, generator, zero_sum=identity.space == "logits")
+        assert v is not None
         v = v.to(logits.device)
         seeds = torch.stack([cotangent(identity.space, logits, v[:, row]) for row in range(v.shape[1])], 1)
         return logits, value, v, self.policy.engine.rows(tape, seeds)

@@ -129,7 +129,7 @@ def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, make_actor:
         # The emulators, two halves of the play and the scribe share the cores: half of them for each network.
         stack.enter_context(torch_threads(0.5))
         play = stack.enter_context(Play(config, writer, make_actor, stack.enter_context(Crew(2))))
-        scribe = stack.enter_context(Scribe(labeller, writer, config.seed, play.players))
+        scribe = stack.enter_context(Scribe(labeller, writer, play.players))
         stack.enter_context(bar)
         started, left = time.perf_counter(), c.states - writer.states
         while left > 0:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from distill.collect.actor import Actor, Policy
+from distill.collect.games import Games
 from distill.collect.rollout import Recording, Rollout, joined
 from distill.collect.scribe import Notes
 from distill.config import Config
@@ -13,33 +14,36 @@ from distill.crew import Crew, halves
 from distill.dataset.writer import DatasetWriter
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
+from distill.games import game_info
+from distill.losses.projection import normals
 
 
 class Play:
     """Plays for one stream of shards; in context, since it holds emulators.
 
-    What it records depends on the seed and the number of lanes, not on how the threads take turns.
+    A game depends on the seed, the writer's name and its own number (``Games``); which games are played, and in which
+    order their states are recorded, depends on the number of lanes, not on how the threads take turns.
 
     Args:
         config: settings of the collection.
-        writer: where the shards go; a run that continues plays other games than the runs before.
+        writer: where the shards go; a run that continues plays the games that follow.
         make_actor: who acts; called for each half.
         crew: its threads.
     """
 
     def __init__(self, config: Config, writer: DatasetWriter, make_actor: Callable[[], Actor], crew: Crew) -> None:
         c = config.collect
-        # Lane i is seeded with seed + i, so runs of one writer stride by the number of lanes.
-        seed = config.seed * 10_007 % 2**30 + len(writer.shards) * c.num_envs
-        parts = halves(c.num_envs)
+        parts, identity = halves(c.num_envs), writer.identity
         self._crew, self._stack = crew, contextlib.ExitStack()
-        preset = get_preset(writer.identity.preset)
+        preset, actions = get_preset(identity.preset), len(game_info(config.env).actions)
+        drawn = identity.k * normals(identity.law, actions, zero_sum=identity.space == "logits")
 
         def start(half: int) -> Rollout:
-            lanes = parts[half]
-            env = self._stack.enter_context(AtariVec(config.env, len(lanes), preset, sticky=c.sticky))
-            first = writer.next_episode + half
-            return Rollout(env, make_actor(), seed + lanes.start, first, len(parts), crew.check)
+            size, first = len(parts[half]), writer.next_episode + half
+            needed = drawn if identity.jacobian == "projected" else 0
+            games = Games(config.seed, writer.writer, size, first, len(parts), needed)
+            env = AtariVec(config.env, size, preset, sticky=c.sticky, next_seed=games.begin)
+            return Rollout(self._stack.enter_context(env), make_actor(), games, crew.check)
 
         self._halves = crew.map(start, range(len(parts)))
 
@@ -51,7 +55,7 @@ class Play:
     @property
     def next_episode(self) -> int:
         """A number above those of all games so far."""
-        return max(half.next_episode for half in self._halves)
+        return max(half.games.next_episode for half in self._halves)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from distill.collect.actor import Actor
+from distill.collect.games import Float32, Games
 from distill.dataset.schema import STACK, ShardArrays
 from distill.envs.ale_vec import AtariVec, Game
 
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-See = Callable[[Obs, Mask], None]
-"""Called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a live buffer, and which of
-these states are recorded, bool (N,)."""
+See = Callable[[Obs, Mask, Float32], None]
+"""Called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a live buffer, which of
+these states are recorded, bool (N,), and normal numbers for their projections, float32 (N, ...)."""
 COLUMNS = ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
 
 
@@ -39,6 +40,17 @@ class _Row:
 
 
 @dataclass
+class _Rest:
+    """A step that has been played, but not recorded for all lanes: the shard was full."""
+
+    obs: Obs
+    """What the actor saw."""
+    normal: Float32
+    row: _Row
+    """Its ``keep`` names the lanes that are left."""
+
+
+@dataclass
 class Recording:
     """States of one shard, not yet labelled, and the games that ended meanwhile."""
 
@@ -52,36 +64,22 @@ class Rollout:
     """Steps an environment with an actor and records what the actor saw, lane by lane.
 
     Args:
-        env: the games; reset here.
+        env: the lanes; reset here. It takes its seeds from ``games.begin``.
         actor: who acts.
-        seed: seeds the games and the actor.
-        first_episode: number of the first game.
-        stride: from one game's number to the next one's.
+        games: their numbers and what is random in them.
         check: called between steps; what it raises ends the play.
     """
 
-    def __init__(
-        self,
-        env: AtariVec,
-        actor: Actor,
-        seed: int,
-        first_episode: int = 0,
-        stride: int = 1,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.env, self.actor, self._stride, self._check = env, actor, stride, check
-        self._rng = np.random.default_rng([seed, 1])
-        self._obs = env.reset(seed)
-        lanes = env.num_envs
-        self._acting = np.ones(lanes, bool)
-        self._fresh = np.ones(lanes, bool)
-        self.next_episode = first_episode
-        self._episode = self._number(lanes)
-        self._t = np.zeros(lanes, np.int64)
+    def __init__(self, env: AtariVec, actor: Actor, games: Games, check: Callable[[], None] = lambda: None) -> None:
+        self.env, self.actor, self.games, self._check = env, actor, games, check
+        self._obs = env.reset(games.start())
+        self._acting = np.ones(env.num_envs, bool)
+        self._fresh = np.ones(env.num_envs, bool)
+        self._rest: _Rest | None = None
         self.seconds = {"env": 0.0, "actor": 0.0}
 
-    def record(self, states: int, see: See = lambda obs, keep: None) -> Recording:
-        """Play until exactly ``states`` states are recorded.
+    def record(self, states: int, see: See = lambda obs, keep, normal: None) -> Recording:
+        """Play until exactly ``states`` states are recorded; the next call goes on with the state after the last.
 
         Steps that the environment's script chose, and terminal frames, are never recorded.
 
@@ -95,38 +93,48 @@ class Rollout:
         left = states
         while left > 0:
             self._check()
-            keep = self._acting & (np.cumsum(self._acting) <= left)
+            rest, self._rest = self._rest, None
+            waiting = self._acting if rest is None else rest.row.keep
+            keep = waiting & (np.cumsum(waiting) <= left)
             left -= int(keep.sum())
-            row, ended = self._advance(keep, see)
+            if rest is None:
+                row, ended = self._advance(keep, see)
+                games += ended
+            else:
+                row = self._catch_up(rest, keep, see)
+                context[keep] = rest.obs[keep, : STACK - 1]
             rows.append(row)
-            games += ended
         arrays, order = _lane_by_lane(rows, context)
         return Recording(arrays, order, games)
 
     def _advance(self, keep: Mask, see: See) -> tuple[_Row, list[Game]]:
         frame = self._obs[:, -1].copy()
-        fresh, episode, t = self._fresh, self._episode.copy(), self._t.copy()
+        fresh, episode, t = self._fresh, self.games.number.copy(), self.env.played.copy()
+        self.games.acting = self._acting
         started = time.perf_counter()
-        action = self.actor.act(self._obs, self._rng)
+        action = self.actor.act(self._obs, self.games)
         acted = time.perf_counter()
-        see(self._obs, keep)
+        normal, later = self.games.normal(), self._acting & ~keep
+        before = self._obs.copy() if later.any() else None
+        see(self._obs, keep, normal)
         seen = time.perf_counter()
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
         self.seconds["env"] += time.perf_counter() - seen
         row = _Row(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
-        over = step.terminated | step.truncated
-        self._t += 1
-        self._t[over] = 0
-        self._episode[over] = self._number(int(over.sum()))
+        if before is not None:
+            self._rest = _Rest(before, normal, replace(row, keep=later))
         self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
         return row, step.games
 
-    def _number(self, games: int) -> npt.NDArray[np.int64]:
-        """Numbers for so many new games."""
-        first, self.next_episode = self.next_episode, self.next_episode + self._stride * games
-        return np.arange(first, self.next_episode, self._stride)
+    def _catch_up(self, rest: _Rest, keep: Mask, see: See) -> _Row:
+        """Record more lanes of a step that has been played; the actor has not acted since."""
+        see(rest.obs, keep, rest.normal)
+        later = rest.row.keep & ~keep
+        if later.any():
+            self._rest = replace(rest, row=replace(rest.row, keep=later))
+        return replace(rest.row, keep=keep)
 
 
 def joined(recordings: Sequence[Recording]) -> Recording:

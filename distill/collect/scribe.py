@@ -28,25 +28,26 @@ class Notes:
     Args:
         labeller: what the teacher says.
         player: whose actions are played; where that is the teacher, its forward pass is not made twice.
-        generator: draws the projections.
     """
 
-    def __init__(self, labeller: Labeller, player: Policy, generator: torch.Generator) -> None:
-        self._labeller, self._player, self._generator = labeller, player, generator
+    def __init__(self, labeller: Labeller, player: Policy) -> None:
+        self._labeller, self._player = labeller, player
         self._teacher_plays = player.net is labeller.policy.net
         self._seen: list[Seen] = []
         self._count = 0
         self.labels: list[Labels] = []
         self.seconds = 0.0
 
-    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_]) -> None:
+    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_], normal: npt.NDArray[np.float32]) -> None:
         """Note the states of one step that are recorded, right after the player acted on them."""
         if not keep.any():
             return
+        drawn = torch.from_numpy(normal[keep])
         if self._teacher_plays:
-            seen = Seen(self._player.tape, None if keep.all() else torch.from_numpy(np.flatnonzero(keep)), None)
+            kept = None if keep.all() else torch.from_numpy(np.flatnonzero(keep))
+            seen = Seen(drawn, tape=self._player.tape, keep=kept)
         else:
-            seen = Seen(None, None, obs[keep])
+            seen = Seen(drawn, obs=obs[keep])
         self._seen.append(seen)
         self._count += int(keep.sum())
         if self._count >= BATCH:
@@ -57,7 +58,7 @@ class Notes:
         if not self._seen:
             return
         started = time.perf_counter()
-        self.labels.append(self._labeller.label(self._seen, self._generator))
+        self.labels.append(self._labeller.label(self._seen))
         self.seconds += time.perf_counter() - started
         self._seen, self._count = [], 0
 
@@ -68,16 +69,14 @@ class Scribe:
     Args:
         labeller: what the teacher says.
         writer: where it goes.
-        seed: seeds the projections, with the numbers of shard and half.
         players: whose actions are played, half by half.
     """
 
-    def __init__(self, labeller: Labeller, writer: DatasetWriter, seed: int, players: Sequence[Policy]) -> None:
-        self.labeller, self.writer, self._seed, self._players = labeller, writer, seed, players
+    def __init__(self, labeller: Labeller, writer: DatasetWriter, players: Sequence[Policy]) -> None:
+        self.labeller, self.writer, self._players = labeller, writer, players
         self.seconds = {"label": 0.0, "write": 0.0}
         self._pool = ThreadPoolExecutor(1)
         self._shard: Future[None] | None = None
-        self._number = len(writer.shards)
         self._notes: list[Notes] = []
 
     def __enter__(self) -> Scribe:
@@ -88,12 +87,7 @@ class Scribe:
 
     def begin(self) -> list[Notes]:
         """Begin a shard: each half of the games takes its own notes."""
-        drawn = [np.random.default_rng([self._seed, self._number, half]) for half in range(len(self._players))]
-        self._notes = [
-            Notes(self.labeller, player, torch.Generator().manual_seed(int(rng.integers(2**62))))
-            for player, rng in zip(self._players, drawn, strict=True)
-        ]
-        self._number += 1
+        self._notes = [Notes(self.labeller, player) for player in self._players]
         return self._notes
 
     def commit(self, recording: Recording, facts: dict[str, Any]) -> None:

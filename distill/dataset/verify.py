@@ -59,7 +59,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     labeller = Labeller.of(teacher, identity, torch.device("cpu"))
     index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
     v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
-    logits, value, _, rows = labeller.derive(dataset.stacks(index), torch.Generator(), v)
+    logits, value, _, rows = labeller.derive(dataset.stacks(index), v)
     logit_error = _difference(logits.numpy(), dataset.logits[index])
     value_error = None
     if value is not None and dataset.value is not None:

@@ -38,14 +38,24 @@ def sample(law: str, logits: Tensor, k: int, generator: torch.Generator, *, zero
         float32 (B, K, A), on the device of ``logits``.
     """
     batch, actions = logits.shape
+    normal = torch.randn(batch, k, normals(law, actions, zero_sum=zero_sum), generator=generator)
+    return from_normal(law, logits, normal, zero_sum=zero_sum)
+
+
+def normals(law: str, num_actions: int, *, zero_sum: bool = True) -> int:
+    """How many normal numbers one projection of ``law`` is made of."""
+    return num_actions - 1 if law == "sphere" and zero_sum else num_actions
+
+
+def from_normal(law: str, logits: Tensor, normal: Tensor, *, zero_sum: bool = True) -> Tensor:
+    """The projections that ``sample`` makes of standard normal numbers, float (B, K, ``normals``) on the CPU."""
+    actions = logits.shape[1]
     if law == "sphere":
-        inner = actions - 1 if zero_sum else actions
-        normal = torch.randn(batch, k, inner, generator=generator)
         v = F.normalize(normal, dim=-1)
         return ((v @ zero_sum_basis(actions)) if zero_sum else v).to(logits.device)
     if law == "fisher":
         root = F.softmax(logits, -1).sqrt().unsqueeze(1)
-        xi = torch.randn(batch, k, actions, generator=generator).to(logits.device)
+        xi = normal.to(logits.device)
         return root * xi - root.square() * (root * xi).sum(-1, keepdim=True)
     raise _unknown_law(law)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,6 @@ LANES = 3
 class Half:
     """What passed between one half of the games and its actor in one run."""
 
-    seed: int
-    """The environment's."""
     lanes: int
     obs: list[np.ndarray] = field(default_factory=list)
     """What the actor was given, uint8 (lanes, 4, 84, 84) a step."""
@@ -39,19 +37,28 @@ class Half:
     actions: list[np.ndarray] = field(default_factory=list)
     steps: list[dict[str, np.ndarray]] = field(default_factory=list)
     """What came of it."""
+    opening: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    """Steps of the script that opened the first games, (lanes,)."""
     scores: dict[tuple[int, int], float] = field(default_factory=dict)
     """Score of the game that ended in that step of that lane."""
 
-    def places(self, first: int, states: int) -> tuple[list[tuple[Half, int, int]], int]:
-        """(half, step, lane) of the next ``states`` states from step ``first`` on, lane by lane; and the step after."""
+    at: tuple[int, int] = (0, 0)
+    """Step, and the number of its acting lanes that are recorded already: where the next shard begins."""
+
+    def places(self, states: int) -> list[tuple[Half, int, int]]:
+        """(half, step, lane) of the next ``states`` states, lane by lane."""
         lanes: list[list[tuple[Half, int, int]]] = [[] for _ in range(self.lanes)]
-        step = first
+        step, done = self.at
         while states:
-            for lane in np.flatnonzero(self.acting[step])[:states]:
+            acting = np.flatnonzero(self.acting[step])[done:]
+            for lane in acting[:states]:
                 lanes[lane].append((self, step, lane))
-            states -= min(states, int(self.acting[step].sum()))
-            step += 1
-        return [place for lane in lanes for place in lane], step
+            if states < len(acting):
+                done, states = done + states, 0
+            else:
+                step, done, states = step + 1, 0, states - len(acting)
+        self.at = (step, done)
+        return [place for lane in lanes for place in lane]
 
 
 class Witness:
@@ -84,9 +91,11 @@ class Witness:
                 half.steps.append({name: getattr(done, name).copy() for name in names})
             return done
 
-        def seen_reset(env: AtariVec, seed: int) -> np.ndarray:
-            self.halves[env] = Half(seed, env.num_envs)
-            return reset(env, seed)
+        def seen_reset(env: AtariVec, seed: Sequence[int]) -> np.ndarray:
+            half = self.halves[env] = Half(env.num_envs)
+            obs = reset(env, seed)
+            half.opening = env.played.copy()
+            return obs
 
         patch.setattr(Actor, "act", seen_act)
         patch.setattr(AtariVec, "step", seen_step)
@@ -96,7 +105,7 @@ class Witness:
     def runs(self) -> list[list[Half]]:
         """The halves of each run, in the order of their lanes."""
         made = list(self.halves.values())
-        return [sorted(made[first : first + 2], key=lambda half: half.seed) for first in range(0, len(made), 2)]
+        return [sorted(made[first : first + 2], key=lambda half: -half.lanes) for first in range(0, len(made), 2)]
 
     def in_order_of(self, sizes: list[list[int]]) -> list[tuple[Half, int, int]]:
         """Where every state on disk was played: runs and shards in time, and in a shard lane by lane.
@@ -106,14 +115,13 @@ class Witness:
         """
         order: list[tuple[Half, int, int]] = []
         for halves, shards in zip(self.runs, sizes, strict=True):
-            at = [0, 0]
             for size in shards:
                 later = size * halves[1].lanes // LANES
-                for number, share in enumerate((size - later, later)):
-                    places, at[number] = halves[number].places(at[number], share)
-                    order += places
-            asked = [len(half.obs) for half in halves]
-            assert at == asked, "the actors were asked for steps that no shard holds"
+                for half, share in zip(halves, (size - later, later), strict=True):
+                    order += half.places(share)
+            for half in halves:
+                asked = (len(half.obs), 0)
+                assert half.at == asked or half.at[0] == asked[0] - 1, "the actors were asked for steps of no shard"
         return order
 
 
@@ -241,7 +249,7 @@ def test_games_are_numbered_and_timed(breakout: Recorded) -> None:
     assert len(set(keys)) == len(keys) == 700
     clocks: dict[Half, list[np.ndarray]] = {}
     for half in breakout.witness.halves.values():
-        clock, clocks[half] = np.zeros(half.lanes, int), []
+        clock, clocks[half] = half.opening, []
         for step in half.steps:
             clocks[half].append(clock)
             clock = np.where(step["terminated"] | step["truncated"], 0, clock + 1)
