@@ -38,8 +38,9 @@ import torch
 
 from distill.collect.pipeline import collect
 from distill.config import CollectConfig, Config
-from distill.dataset.reader import Dataset, load_shard
+from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
+from distill.dataset.shards import load_shard
 from distill.dataset.writer import DatasetWriter
 from distill.device import pick_device
 from distill.envs.ale_vec import AtariVec

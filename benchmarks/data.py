@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from distill.config import CollectConfig, Config
-from distill.dataset.reader import read_record
+from distill.dataset.shards import read_record
 from distill.losses.projection import sample
 from distill.losses.sobolev import Targets
 

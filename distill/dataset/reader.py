@@ -2,119 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
-import re
-from collections import defaultdict
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import zstandard
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from distill.dataset.codec import scales
-from distill.dataset.schema import FRAMES_PER_CHUNK, STACK, ShardArrays, read_identity
+from distill.dataset.repeats import first_copy, play_digest, shard_contents
+from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity
+from distill.dataset.shards import committed_shards, load_shard, read_record, refuse_not_finite
 from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
-from distill.files import read_json, sha256
 
-FRAME = (84, 84)
 GAME_BITS = 40
 GAME_MASK = (1 << GAME_BITS) - 1
-
-
-def committed_shards(folder: Path) -> dict[str, list[Path]]:
-    """Committed shards of every writer, in order.
-
-    Raises:
-        UserError: a shard that was committed is missing.
-    """
-    # Counts before shards: a writer at work commits a shard first and counts it then.
-    records = {path.stem: read_json(path, "writer record", "shards") for path in folder.glob("writers/*.json")}
-    found: dict[str, dict[int, Path]] = defaultdict(dict)
-    for path in folder.glob("shards/*/shard.json"):
-        match = re.fullmatch(r"(.+)-(\d{5})", path.parent.name)
-        if match:
-            found[match[1]][int(match[2])] = path.parent
-    for writer, counted in records.items():
-        missing = sorted(set(range(int(counted["shards"]))) - set(found[writer]))
-        if missing:
-            raise UserError(
-                f"{folder} has lost shard {writer}-{missing[0]:05d}: it was committed and is gone; "
-                "restore it from a copy or collect into a new folder"
-            )
-    for writer, shards in found.items():
-        missing = sorted(set(range(max(shards, default=-1) + 1)) - set(shards))
-        if missing:
-            raise UserError(f"{folder} has lost shard {writer}-{missing[0]:05d}; restore it from a copy")
-    return {writer: [shards[n] for n in sorted(shards)] for writer, shards in sorted(found.items()) if shards}
-
-
-def read_record(shard: Path) -> dict[str, Any]:
-    """The shard.json of a committed shard."""
-    record: dict[str, Any] = read_json(
-        shard / "shard.json", "shard record", "states", "frames", "files", "next_episode", "jacobian_square_sum"
-    )
-    return record
-
-
-def load_shard(
-    folder: Path,
-    *,
-    jacobian: bool = True,
-    verify: bool = False,
-    frames: npt.NDArray[np.uint8] | None = None,
-    decompress: bool = True,
-) -> ShardArrays:
-    """One shard's arrays; the Jacobian is a memory map.
-
-    Args:
-        folder: the shard.
-        jacobian: map the Jacobian too.
-        verify: compare every file's SHA-256 with shard.json.
-        frames: where to decompress the frames to, (P, 84, 84); by default into new memory.
-        decompress: False where ``frames`` already holds them.
-
-    Raises:
-        UserError: a file is missing, has another size, or is damaged.
-    """
-    record = read_record(folder)
-    for name, facts in record["files"].items():
-        _check_file(folder / name, facts, verify)
-    try:
-        tensors = load((folder / "steps.safetensors").read_bytes())
-        offsets, blob = tensors.pop("frames_offsets"), tensors.pop("frames_zstd")
-        frames = np.empty((record["frames"], *FRAME), np.uint8) if frames is None else frames
-        decompressor = zstandard.ZstdDecompressor()
-        for index in range(len(offsets) - 1 if decompress else 0):
-            chunk = decompressor.decompress(blob[offsets[index] : offsets[index + 1]].tobytes())
-            start = index * FRAMES_PER_CHUNK
-            part = frames[start : start + FRAMES_PER_CHUNK]
-            part[:] = np.frombuffer(chunk, np.uint8).reshape(part.shape)
-        mapped = None
-        if jacobian and "jacobian.npy" in record["files"]:
-            mapped = np.load(folder / "jacobian.npy", mmap_mode="r")
-        arrays = ShardArrays(frames=frames, jacobian=mapped, **tensors)
-    except (SafetensorError, zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is damaged ({error}); run `distill verify` on its dataset") from error
-    if len(arrays) != record["states"] or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
-        raise UserError(f"{folder} is damaged: its arrays do not fit its record; run `distill verify`")
-    return arrays
-
-
-def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; restore it from a copy or collect into a new folder")
-    size = path.stat().st_size
-    if size != facts["bytes"]:
-        raise UserError(f"{path} has {size} bytes, not {facts['bytes']}; it is damaged")
-    if verify and sha256(path) != facts["sha256"]:
-        raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
 
 
 @dataclass
@@ -158,11 +67,16 @@ class Dataset:
         self._starts = np.cumsum([0, *(record["states"] for record in self.records)])
         self.row_scale: npt.NDArray[np.float16] | None = None
         parts: list[ShardArrays] = []
+        contents: list[tuple[str, set[str]]] = []
         for number, (path, place) in enumerate(places.items()):
             frames = self.frames[place]
             part = load_shard(path, jacobian=jacobian, verify=verify, frames=frames, decompress=not mapped)
+            if verify:
+                refuse_not_finite(path, part)
+            contents.append((path.name, self._known_of(number, part, verify)))
             self._keep_scale(number, part)
             parts.append(part)
+        self._refuse_copies(contents)
         self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
@@ -182,6 +96,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over what the dataset is and every byte of its shards: grown or other data has another."""
+        content = [asdict(self.identity)]
+        content += [
+            {"shard": path.name, **record["files"]} for path, record in zip(self.shards, self.records, strict=True)
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def has_jacobian(self) -> bool:
@@ -223,6 +146,22 @@ class Dataset:
                 part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
+
+    def _known_of(self, number: int, part: ShardArrays, verify: bool) -> set[str]:
+        """What is in a shard; one of an earlier version does not tell what was played, so that takes time."""
+        known = shard_contents(self.records[number])
+        played = play_digest(part) if verify and "play" not in self.records[number] else None
+        return known | ({played} if played else set())
+
+    def _refuse_copies(self, contents: list[tuple[str, set[str]]]) -> None:
+        copy = first_copy(contents)
+        if copy is not None:
+            writer = copy[0].rsplit("-", 1)[0]
+            raise UserError(
+                f"{self.folder}: shard {copy[0]} holds the same games as {copy[1]}, so held-out games would be "
+                f"training games; collect anew with another --seed, or take the writer {writer!r} out "
+                f"(shards/{writer}-* and writers/{writer}.json)"
+            )
 
     def _keep_scale(self, shard: int, part: ShardArrays) -> None:
         """Move a shard's row scales, which are large, to where those of all shards are."""

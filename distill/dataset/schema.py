@@ -20,10 +20,12 @@ import numpy.typing as npt
 from distill.dataset.codec import CODECS
 from distill.errors import UserError
 from distill.files import read_json
+from distill.seal import check_seal
 
 FORMAT, VERSION = "atari-sobolev", 1
 FRAMES_PER_CHUNK = 256
 STACK = 4
+FRAME = (84, 84)
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def read_identity(folder: Path) -> tuple[Identity, dict[str, Any]]:
         raise UserError(f"{path} is not the manifest of an {FORMAT} dataset")
     if manifest.get("version") != VERSION:
         raise UserError(f"{path} has format version {manifest.get('version')}; this toolkit reads version {VERSION}")
+    check_seal(path, manifest, "dataset manifest")
     try:
         identity = Identity(**manifest["identity"])
     except (KeyError, TypeError) as error:

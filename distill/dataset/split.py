@@ -8,7 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.reader import GAME_MASK, Dataset
+from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.repeats import distinct_games
 from distill.errors import UserError
 
 Index = npt.NDArray[np.int64]
@@ -19,6 +20,7 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
 
     Each writer gives ``ceil(fraction * games)`` of its games to the held-out set, chosen by a hash
     of seed, writer's name and game number, so that a student's own games are held out as well as the teacher's.
+    Copies of a game count as one and stay together (greedy play without sticky actions repeats itself).
 
     Returns:
         (training, held-out): sorted int64 indices into the dataset.
@@ -26,21 +28,31 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
     Raises:
         UserError: a writer has only one game, so none can be held out.
     """
+    games = distinct_games(dataset)
     held: list[int] = []
     for writer, name in enumerate(dataset.writers):
-        games = np.unique(dataset.episode[dataset.writer == writer])
-        if len(games) < 2:
-            raise UserError(
-                f"{dataset.folder} has a single game from one writer, so no whole game can be held out; "
-                "collect more states or use more --collect.num_envs"
-            )
-        count = min(math.ceil(fraction * len(games)), len(games) - 1)
+        mine = [game for game in games if game >> GAME_BITS == writer]
+        if len(mine) == 1:
+            raise UserError(_single(dataset, games[mine[0]]))
+        count = min(math.ceil(fraction * len(mine)), len(mine) - 1)
         # By the writer's own game numbers and name, so that another writer's data changes nothing here.
-        keys = {game: f"{seed}:{name}:{game & GAME_MASK}".encode() for game in games.tolist()}
+        keys = {game: f"{seed}:{name}:{game & GAME_MASK}".encode() for game in mine}
         ranked = sorted(keys, key=lambda game: hashlib.sha256(keys[game]).digest())
-        held += ranked[:count]
+        held += [copy for game in ranked[:count] for copy in games[game]]
     is_held = np.isin(dataset.episode, held)
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def _single(dataset: Dataset, copies: list[int]) -> str:
+    """Why no whole game can be held out."""
+    if len(copies) == 1:
+        why = "has a single game from one writer"
+    else:
+        why = f"has {len(copies)} games from one writer that are all the same game"
+    return (
+        f"{dataset.folder} {why}, so no whole game can be held out; "
+        "collect more states, use more --collect.num_envs, or sample the actions"
+    )
 
 
 def by_random_games(dataset: Dataset, index: Index, seed: int) -> Index:

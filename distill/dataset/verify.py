@@ -68,8 +68,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     if rows is not None:
         stored = dataset.jacobian(index)
         decoded = stored.codes.astype(np.float32) * stored.scale[..., None]
-        fresh = rows.numpy()
-        jacobian_error = float(np.linalg.norm(decoded - fresh) / max(float(np.linalg.norm(fresh)), 1e-30))
+        jacobian_error = _relative_error(rows.numpy(), decoded)
     verdict = Verdict(len(dataset), len(dataset.shards), len(index), logit_error, value_error, jacobian_error)
     _judge(folder, verdict, identity.codec)
     return verdict
@@ -79,15 +78,20 @@ def _difference(fresh: npt.NDArray[np.float32], stored: npt.NDArray[np.float32])
     return float(np.abs(fresh - stored).max() / max(1.0, float(np.abs(fresh).max())))
 
 
+def _relative_error(fresh: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(stored - fresh) / max(float(np.linalg.norm(fresh)), 1e-30))
+
+
 def _judge(folder: str | Path, verdict: Verdict, codec: str) -> None:
-    worst = max(verdict.logit_error, verdict.value_error or 0.0)
-    if worst > TOLERANCE:
+    for error in (verdict.logit_error, verdict.value_error):
+        if error is not None and not error <= TOLERANCE:  # NaN fails too
+            raise UserError(
+                f"{folder}: stored logits or values differ from the teacher's by up to {100 * error:.2g} % of the "
+                "largest; the observations or labels are not what the teacher saw"
+            )
+    found, allowed = verdict.jacobian_error, RELATIVE_ERROR[codec]
+    if found is not None and not found <= allowed:
         raise UserError(
-            f"{folder}: stored logits or values differ from the teacher's by up to {100 * worst:.2g} % of the largest; "
-            "the observations or labels are not what the teacher saw"
-        )
-    if verdict.jacobian_error is not None and verdict.jacobian_error > RELATIVE_ERROR[codec]:
-        raise UserError(
-            f"{folder}: stored derivatives are {verdict.jacobian_error:.1%} off the teacher's, more than "
-            f"{codec} explains ({RELATIVE_ERROR[codec]:.1%})"
+            f"{folder}: stored derivatives are {found:.1%} off the teacher's, "
+            f"more than {codec} explains ({allowed:.1%})"
         )

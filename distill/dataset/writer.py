@@ -17,11 +17,13 @@ import zstandard
 from safetensors.numpy import save
 
 from distill.dataset.codec import CODECS
-from distill.dataset.reader import committed_shards, read_record
+from distill.dataset.repeats import play_digest, shard_contents
 from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
+from distill.dataset.shards import committed_shards, read_record, refuse_not_finite
 from distill.errors import UserError
 from distill.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
 from distill.provenance import command_line, versions
+from distill.seal import check_seal, sealed
 
 
 class DatasetWriter:
@@ -54,6 +56,7 @@ class DatasetWriter:
             records = [read_record(shard) for shard in self.shards]
             self.next_episode = int(records[-1]["next_episode"]) if records else 0
             self.states = sum(int(record["states"]) for record in records)
+            self._contents: dict[str, set[str]] = {}
             self._save_record()
         except BaseException:
             self.close()
@@ -65,15 +68,26 @@ class DatasetWriter:
         Args:
             arrays: the states.
             facts: JSON kept in shard.json beside counts and checksums (seed, finished games, ...).
+
+        Raises:
+            UserError: another shard of the dataset holds the same games, or labels are NaN or infinite.
         """
+        refuse_not_finite(self.folder, arrays)
+        played = play_digest(arrays)
+        self._refuse_copy(played)
         folder = self.folder / "shards" / f"{self.writer}-{len(self.shards):05d}"
         folder.mkdir()
         fsync_dir(folder.parent)
         files = {"steps.safetensors": self._write_steps(folder / "steps.safetensors", arrays)}
+        try:
+            self._refuse_copy(files["steps.safetensors"]["sha256"])
+        except UserError:
+            shutil.rmtree(folder)
+            raise
         if arrays.jacobian is not None:
             files["jacobian.npy"] = self._write_jacobian(folder / "jacobian.npy", arrays.jacobian)
-        record = {"states": len(arrays), "frames": len(arrays.frames), **facts, "files": files}
-        write_json(folder / "shard.json", record)
+        record = {"states": len(arrays), "frames": len(arrays.frames), **facts, "play": played}
+        write_json(folder / "shard.json", sealed({**record, "files": files}))
         self.shards.append(folder)
         self.states += len(arrays)
         self.next_episode = int(facts["next_episode"])
@@ -83,6 +97,19 @@ class DatasetWriter:
     def close(self) -> None:
         """Let another process use this writer's name."""
         self._lock.close()
+
+    def _refuse_copy(self, contents: str | None) -> None:
+        """The same games twice would put copies of training states among the held-out ones."""
+        for shard in os.listdir(self.folder / "shards"):
+            path = self.folder / "shards" / shard
+            if shard not in self._contents and (path / "shard.json").exists():  # other writers may be at work
+                self._contents[shard] = shard_contents(read_record(path))
+        copies = [shard for shard, known in self._contents.items() if contents in known]
+        if contents is not None and copies:
+            raise UserError(
+                f"what {self.writer!r} plays is already in shard {copies[0]} of {self.folder}; "
+                "use another --seed or --collect.writer"
+            )
 
     def _open(self, identity: Identity, teacher: dict[str, Any]) -> None:
         foreign = UserError(f"{self.folder} exists and is not a dataset; choose another --collect.out")
@@ -109,18 +136,16 @@ class DatasetWriter:
             )
 
     def _create(self, identity: Identity, teacher: dict[str, Any]) -> None:
-        write_json(
-            self.folder / "dataset.json",
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "identity": asdict(identity),
-                "teacher": teacher,
-                "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
-                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "versions": versions(),
-            },
-        )
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "identity": asdict(identity),
+            "teacher": teacher,
+            "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        write_json(self.folder / "dataset.json", sealed(manifest))
         fsync_dir(self.folder.parent)
 
     def _locked(self) -> TextIO:
@@ -138,7 +163,9 @@ class DatasetWriter:
     def _check_behaviour(self) -> None:
         if not self._record.exists():
             return
-        existing = read_json(self._record, "writer record", "behaviour")["behaviour"]
+        record = read_json(self._record, "writer record", "behaviour")
+        check_seal(self._record, record, "writer record")
+        existing = record["behaviour"]
         changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in self.behaviour.items()
                    if existing.get(key) != value]  # fmt: skip
         if changed:
@@ -162,7 +189,7 @@ class DatasetWriter:
             "shards": len(self.shards),
             "states": self.states,
         }
-        write_json(self._record, record)
+        write_json(self._record, sealed(record))
 
     def _write_steps(self, path: Path, arrays: ShardArrays) -> dict[str, Any]:
         compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)

@@ -13,7 +13,8 @@ import torch
 from distill.collect.actor import Actor, Policy
 from distill.collect.pipeline import Summary, collect
 from distill.config import Config
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset, load_shard
+from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.shards import load_shard
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.files import read_json

@@ -16,8 +16,9 @@ import torch
 from distill.collect.actor import Actor
 from distill.collect.pipeline import Summary, collect
 from distill.config import Config
-from distill.dataset.reader import Dataset, load_shard
+from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
+from distill.dataset.shards import load_shard
 from distill.envs.ale_vec import AtariVec, Step
 from distill.losses.projection import zero_sum_basis
 from teachers.load import load_teacher

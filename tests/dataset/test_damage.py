@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import Identity, ShardArrays, read_identity
+from distill.dataset.shards import committed_shards, read_record
 from distill.dataset.verify import verify
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
+from distill.seal import sealed
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -24,6 +27,11 @@ Shards = tuple[Path, list[ShardArrays]]
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
     return load_teacher("pong")
+
+
+def write_sealed(path: Path, record: dict[str, Any]) -> None:
+    """A record that was written so: whatever is wrong in it is no rot."""
+    path.write_text(json.dumps(sealed(record)))
 
 
 def flip(path: Path, place: float) -> None:
@@ -75,7 +83,7 @@ def test_verify_refuses_labels_that_are_not_the_teachers(
     manifest = json.loads((copy / "dataset.json").read_text())
     other = load_teacher(str(other_pong_zip), game="pong")
     manifest["identity"]["teacher"] = other.info.fingerprint
-    (copy / "dataset.json").write_text(json.dumps(manifest))
+    write_sealed(copy / "dataset.json", manifest)
     with pytest.raises(UserError, match=r"differ from the teacher's by up to 4\.1 % of the largest"):
         verify(copy, other)
 
@@ -132,7 +140,7 @@ def test_record_of_another_shard_is_refused(three_shards: Shards) -> None:
     folder, _ = three_shards
     path = folder / "shards" / "a-00001" / "shard.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "states": 29}))
+    write_sealed(path, {**record, "states": 29})
     with pytest.raises(UserError, match="a-00001 is damaged: its arrays do not fit its record"):
         Dataset(folder)
 
@@ -148,7 +156,7 @@ def test_record_of_another_shard_is_refused(three_shards: Shards) -> None:
 )
 def test_foreign_manifest_is_refused(three_shards: Shards, change: dict[str, Any], message: str) -> None:
     path = three_shards[0] / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_sealed(path, {**json.loads(path.read_text()), **change})
     with pytest.raises(UserError, match=message):
         Dataset(three_shards[0])
 
@@ -170,3 +178,69 @@ def test_dataset_without_a_shard_is_refused(tmp_path: Path, open_writer: Callabl
 def test_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no dataset at .* make one with `distill collect`"):
         Dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "shards/a-00001/shard.json", "writers/a.json"])
+def test_rot_in_a_record_is_noticed(three_shards: Shards, open_writer: Callable[..., DatasetWriter], name: str) -> None:
+    """Any bit of any record, or it makes no difference to what is read."""
+    path = three_shards[0] / name
+    whole = path.read_bytes()
+    content = json.loads(whole)
+    assert len(whole) > 100
+    for place in range(0, len(whole), 3):
+        for bit in (0, 3, 5, 6):
+            rotten = bytearray(whole)
+            rotten[place] ^= 1 << bit
+            try:
+                same = json.loads(rotten) == content
+            except ValueError:
+                same = False
+            if same:
+                continue
+            path.write_bytes(rotten)
+            with pytest.raises(UserError):
+                read_identity(three_shards[0]) if name == "dataset.json" else committed(three_shards[0])
+    path.write_bytes(whole)
+    Dataset(three_shards[0])
+
+
+def committed(folder: Path) -> list[dict[str, Any]]:
+    """All that is read of shards before their arrays."""
+    return [read_record(path) for paths in committed_shards(folder).values() for path in paths]
+
+
+def test_records_of_the_last_version_have_no_checksum(three_shards: Shards) -> None:
+    folder = three_shards[0]
+    for path in [folder / "dataset.json", *folder.glob("shards/*/shard.json"), *folder.glob("writers/*.json")]:
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in record.items() if key not in ("checksum", "play")}))
+    Dataset(folder, verify=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["logits", "value", "v", "gain", "row_scale"])
+def test_labels_that_are_not_finite_are_refused(
+    tmp_path: Path, open_writer: Callable[..., DatasetWriter], make_arrays: Any, facts: Any, name: str, value: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In one state of many: by who writes it, and by who checks what was written."""
+    arrays = make_arrays(30)
+    getattr(arrays, name)[17, ...].flat[0] = value
+    writer = open_writer(tmp_path / "data")
+    with pytest.raises(UserError, match=f"its {name} are NaN or infinite"):
+        writer.commit(arrays, facts(1))
+    monkeypatch.setattr("distill.dataset.writer.refuse_not_finite", lambda where, arrays: None)
+    writer.commit(arrays, facts(1))
+    with pytest.raises(UserError, match=f"a-00000: its {name} are NaN or infinite"):
+        Dataset(tmp_path / "data", verify=True)
+
+
+def test_verify_judges_what_is_not_a_number_as_wrong(
+    pong_data: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should NaN ever come as far as the comparison with the teacher, it fails it."""
+    for name, message in (("_difference", "logits or values differ"), ("_relative_error", "derivatives are nan")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"distill.dataset.verify.{name}", lambda *arrays: float("nan"))
+            with pytest.raises(UserError, match=message):
+                verify(pong_data, teacher, sample=4)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from distill.dataset.codec import CODECS, decode, encode, scales
-from distill.dataset.reader import Dataset, load_shard
+from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.shards import load_shard
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
 from distill.files import read_json, sha256

@@ -15,7 +15,12 @@ def dataset(writers: dict[str, int]) -> Any:
     """What the split reads of a dataset: writers by name, each with so many games of three states."""
     owner = np.repeat(np.arange(len(writers)), [3 * games for games in writers.values()])
     game = np.concatenate([np.repeat(np.arange(games), 3) for games in writers.values()])
-    return SimpleNamespace(writers=list(writers), writer=owner, episode=(owner << GAME_BITS) + game, folder="here")
+    states = len(owner)
+    return SimpleNamespace(
+        writers=list(writers), writer=owner, episode=(owner << GAME_BITS) + game, folder="here",
+        frames=np.random.default_rng(0).integers(256, size=(states + 3, 84, 84), dtype=np.uint8),
+        pos=3 + np.arange(states), action=np.zeros(states, np.int16),
+    )  # fmt: skip
 
 
 def test_a_new_writer_leaves_the_others_held_out_games_alone() -> None:

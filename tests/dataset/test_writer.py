@@ -75,7 +75,7 @@ def test_reader_sees_only_committed_shards_while_another_writes(
     def slow_glob(self: Path, pattern: str) -> Any:
         found = list(glob(self, pattern))
         if len(writer.shards) < 3:
-            writer.commit(make_arrays(2), facts(1))
+            writer.commit(make_arrays(2, seed=len(writer.shards)), facts(1))
         return found
 
     monkeypatch.setattr(Path, "glob", slow_glob)

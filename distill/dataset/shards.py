@@ -1,0 +1,130 @@
+"""Shards on disk: which there are, their records, and their arrays."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, ShardArrays
+from distill.errors import UserError
+from distill.files import read_json, sha256
+from distill.seal import check_seal
+
+LABELS = ("logits", "value", "v", "gain", "row_scale", "jacobian")
+
+
+def committed_shards(folder: Path) -> dict[str, list[Path]]:
+    """Committed shards of every writer, in order.
+
+    Raises:
+        UserError: a shard that was committed is missing.
+    """
+    # Counts before shards: a writer at work commits a shard first and counts it then.
+    records = {path.stem: _read_writer(path) for path in folder.glob("writers/*.json")}
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in folder.glob("shards/*/shard.json"):
+        match = re.fullmatch(r"(.+)-(\d{5})", path.parent.name)
+        if match:
+            found[match[1]][int(match[2])] = path.parent
+    for writer, counted in records.items():
+        missing = sorted(set(range(int(counted["shards"]))) - set(found[writer]))
+        if missing:
+            raise UserError(
+                f"{folder} has lost shard {writer}-{missing[0]:05d}: it was committed and is gone; "
+                "restore it from a copy or collect into a new folder"
+            )
+    for writer, shards in found.items():
+        missing = sorted(set(range(max(shards, default=-1) + 1)) - set(shards))
+        if missing:
+            raise UserError(f"{folder} has lost shard {writer}-{missing[0]:05d}; restore it from a copy")
+    return {writer: [shards[n] for n in sorted(shards)] for writer, shards in sorted(found.items()) if shards}
+
+
+def _read_writer(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = read_json(path, "writer record", "shards")
+    check_seal(path, record, "writer record")
+    return record
+
+
+def read_record(shard: Path) -> dict[str, Any]:
+    """The shard.json of a committed shard."""
+    record: dict[str, Any] = read_json(
+        shard / "shard.json", "shard record", "states", "frames", "files", "next_episode", "jacobian_square_sum"
+    )
+    check_seal(shard / "shard.json", record, "shard record")
+    return record
+
+
+def load_shard(
+    folder: Path,
+    *,
+    jacobian: bool = True,
+    verify: bool = False,
+    frames: npt.NDArray[np.uint8] | None = None,
+    decompress: bool = True,
+) -> ShardArrays:
+    """One shard's arrays; the Jacobian is a memory map.
+
+    Args:
+        folder: the shard.
+        jacobian: map the Jacobian too.
+        verify: compare every file's SHA-256 with shard.json.
+        frames: where to decompress the frames to, (P, 84, 84); by default into new memory.
+        decompress: False where ``frames`` already holds them.
+
+    Raises:
+        UserError: a file is missing, has another size, or is damaged.
+    """
+    record = read_record(folder)
+    for name, facts in record["files"].items():
+        _check_file(folder / name, facts, verify)
+    try:
+        tensors = load((folder / "steps.safetensors").read_bytes())
+        offsets, blob = tensors.pop("frames_offsets"), tensors.pop("frames_zstd")
+        frames = np.empty((record["frames"], *FRAME), np.uint8) if frames is None else frames
+        decompressor = zstandard.ZstdDecompressor()
+        for index in range(len(offsets) - 1 if decompress else 0):
+            chunk = decompressor.decompress(blob[offsets[index] : offsets[index + 1]].tobytes())
+            start = index * FRAMES_PER_CHUNK
+            part = frames[start : start + FRAMES_PER_CHUNK]
+            part[:] = np.frombuffer(chunk, np.uint8).reshape(part.shape)
+        mapped = None
+        if jacobian and "jacobian.npy" in record["files"]:
+            mapped = np.load(folder / "jacobian.npy", mmap_mode="r")
+        arrays = ShardArrays(frames=frames, jacobian=mapped, **tensors)
+    except (SafetensorError, zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is damaged ({error}); run `distill verify` on its dataset") from error
+    if len(arrays) != record["states"] or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
+        raise UserError(f"{folder} is damaged: its arrays do not fit its record; run `distill verify`")
+    return arrays
+
+
+def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; restore it from a copy or collect into a new folder")
+    size = path.stat().st_size
+    if size != facts["bytes"]:
+        raise UserError(f"{path} has {size} bytes, not {facts['bytes']}; it is damaged")
+    if verify and sha256(path) != facts["sha256"]:
+        raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
+
+
+def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:
+    """Refuse labels that are NaN or infinite: what compares or averages them would do so in silence.
+
+    Raises:
+        UserError: naming the labels.
+    """
+    for name in LABELS:
+        array = getattr(arrays, name)
+        # A sum takes no memory, and one NaN or Inf makes it one.
+        if array is not None and array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+            raise UserError(f"{where}: its {name} are NaN or infinite in some state; such labels teach nothing")
