@@ -15,19 +15,23 @@ import numpy as np
 from distill.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
+from distill.dataset.repeats import repeats
 from distill.device import pick_device
 from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.run import evaluate
 from distill.files import is_vacant
-from distill.grid import Cell, Row, product, run_grid, unfinished
+from distill.grid import Cell, Row, product, read_rows, run_grid, unfinished
 from distill.progress import console, print_table
 from distill.students.folder import Student, load_student
+from distill.sweep_data import refuse_other_data
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
 from distill.train.setup import check_dataset, make_student, training_split
 from distill.validate import validated
 
+DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
+"""Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
 After = Callable[[Config, Path], Mapping[str, Any]]
 
 
@@ -57,6 +61,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     settings = _settings(config, cells)
     _refuse_another(folder, settings)
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
+    refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
     test = _TestSet(config) if config.sweep.data is not None and waiting else None
     _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
 
@@ -70,6 +75,8 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
                 return None
             student = load_student(where)
             row = _figures(student, test.fidelity(student, mine) if test else None)
+            row |= {name: student.facts["dataset"][key][:16] for name, key in DATA_COLUMNS.items()}
+            row |= {"test_data": test.digest[:16], "test_repeats": test.repeats(mine)} if test else {}
             row |= _scores(mine, where) if mine.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
@@ -144,6 +151,16 @@ class _TestSet:
             raise UserError(f"--sweep.data={folder} is of another game or teacher than {training.folder}")
         if _shards(mine) & _shards(training):
             raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
+
+    @property
+    def digest(self) -> str:
+        """Of the test data."""
+        return self._dataset.digest
+
+    def repeats(self, config: Config) -> float:
+        """Share of the test states that a cell's student has seen in training, pixel by pixel."""
+        data = Dataset(fill(config.train.data, env=config.env), jacobian=False)
+        return repeats(self._dataset, self._index, data, training_split(config, data)[0])
 
     def fidelity(self, student: Student, config: Config) -> Fidelity:
         """Figures of one student, with the teacher at its objective's temperature."""

@@ -18,13 +18,13 @@ from distill.cells import cell_name, typed_cells
 from distill.cli import main
 from distill.collect.pipeline import collect
 from distill.config import Config
-from distill.dataset import reader
+from distill.dataset import shards
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, measure
-from distill.grid import Cell, read_rows, unfinished
+from distill.grid import Cell, read_rows, unfinished, write_rows
 from distill.students.folder import load_student
-from distill.sweep import sweep
+from distill.sweep import DATA_COLUMNS, sweep
 from distill.train import loop
 
 GRID = {"train.states": [100, 200], "seed": [1, 2]}
@@ -243,8 +243,8 @@ def test_a_sweep_of_which_nothing_is_left(quick: Quick) -> None:
 
 def test_checksums_are_verified_once(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     verified = []
-    sha256 = reader.sha256
-    monkeypatch.setattr(reader, "sha256", lambda path: verified.append(path) or sha256(path))
+    sha256 = shards.sha256
+    monkeypatch.setattr(shards, "sha256", lambda path: verified.append(path) or sha256(path))
     sweep(quick({"seed": [1, 2]}))
     assert 0 < len(verified) == len(set(verified))
 
@@ -421,3 +421,54 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(module, "sweep", interrupted)
     assert main(["sweep"]) == 130
     assert capsys.readouterr().err == "interrupted; the same command continues\n"
+
+
+@pytest.mark.parametrize("grid", [GRID, {**GRID, "seed": [3]}], ids=["asked for again", "other cells"])
+def test_rows_of_changed_data_do_not_stand_beside_others(
+    quick: Quick, pong_copy: Path, make_config: Callable[..., Config], grid: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    sweep(quick(train={"data": str(pong_copy)}))
+    before = contents(tmp_path / "sweep")
+    collect(make_config(collect={"out": str(pong_copy), "states": 700, "num_envs": 4}))
+    with pytest.raises(UserError, match=r"has changed since .*rows\.csv got its row of states-100__seed-1"):
+        sweep(quick(grid, train={"data": str(pong_copy)}))
+    assert contents(tmp_path / "sweep") == before
+
+
+def test_rows_of_another_test_set_do_not_stand_beside_others(
+    quick: Quick, test_data: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(test_data, tmp_path / "test"))
+    rows = sweep(quick({"seed": [1]}, sweep={"data": str(copy)}))
+    assert rows[0]["test_data"] == Dataset(test_data).digest[:16]
+    assert 0 <= float(rows[0]["test_repeats"]) < 0.2
+    collect(make_config(seed=7, collect={"out": str(copy), "states": 260, "num_envs": 4}))
+    with pytest.raises(UserError, match=r"would be of different test data; choose another --sweep\.out"):
+        sweep(quick({"seed": [1, 2]}, sweep={"data": str(copy)}))
+
+
+def test_rows_tell_their_data(quick: Quick, pong_data: Path) -> None:
+    rows = sweep(quick())
+    assert {row["data"] for row in rows} == {Dataset(pong_data).digest[:16]}
+    # Split by seed; which of the training games are used depends on the number of states, too.
+    assert len({row["held_split"] for row in rows}) == 2
+    assert len({row["train_split"] for row in rows}) > 2
+
+
+def test_rows_of_the_last_version_go_by_their_runs(
+    quick: Quick,
+    pong_copy: Path,
+    make_config: Callable[..., Config],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    config = quick({"seed": [1]}, train={"data": str(pong_copy)})
+    path = tmp_path / "sweep" / "rows.csv"
+    rows = sweep(config)
+    write_rows(path, [{name: text for name, text in row.items() if name not in DATA_COLUMNS} for row in rows])
+    sweep(config)
+    assert "rows of an earlier version" not in capsys.readouterr().out
+    for name in ("data.json", "student/student.json"):
+        (tmp_path / "sweep" / "seed-1" / name).unlink()
+    sweep(config)
+    assert "rows of an earlier version do not tell their data" in " ".join(capsys.readouterr().out.split())

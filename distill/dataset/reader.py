@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import torch
 from distill.dataset.codec import scales
 from distill.dataset.repeats import first_copy, play_digest, shard_contents
 from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity
-from distill.dataset.shards import committed_shards, load_shard, read_record, refuse_not_finite
+from distill.dataset.shards import committed_shards, contents_digest, load_shard, read_record, refuse_not_finite
 from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
 
@@ -100,11 +98,8 @@ class Dataset:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over what the dataset is and every byte of its shards: grown or other data has another."""
-        content = [asdict(self.identity)]
-        content += [
-            {"shard": path.name, **record["files"]} for path, record in zip(self.shards, self.records, strict=True)
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        names = (path.name for path in self.shards)
+        return contents_digest(self.identity, dict(zip(names, self.records, strict=True)))
 
     @property
     def has_jacobian(self) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import zstandard
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, ShardArrays
+from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, Identity, ShardArrays, read_identity
 from distill.errors import UserError
 from distill.files import read_json, sha256
 from distill.seal import check_seal
@@ -115,6 +119,22 @@ def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
         raise UserError(f"{path} has {size} bytes, not {facts['bytes']}; it is damaged")
     if verify and sha256(path) != facts["sha256"]:
         raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
+
+
+def folder_digest(folder: Path) -> str:
+    """``Dataset.digest`` of a folder, without reading its arrays.
+
+    Raises:
+        UserError: no dataset, or one with a lost shard or a damaged record.
+    """
+    shards = [path for paths in committed_shards(folder).values() for path in paths]
+    return contents_digest(read_identity(folder)[0], {path.name: read_record(path) for path in shards})
+
+
+def contents_digest(identity: Identity, records: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 over what a dataset is and every byte of its shards, from their records by name."""
+    files = {shard: record["files"] for shard, record in records.items()}
+    return hashlib.sha256(json.dumps([asdict(identity), files], sort_keys=True).encode()).hexdigest()
 
 
 def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:

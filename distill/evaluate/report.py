@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
-from distill.dataset.split import split_by_episode
+from distill.dataset.used import held_out
 from distill.device import pick_device
 from distill.errors import UserError
 from distill.evaluate import figures, page
@@ -110,10 +110,10 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
         shown[name] = student
         if facts["dataset"]["created"] != dataset.manifest["created"]:
             notes.append(f"{name} was trained on another dataset, {facts['dataset']['folder']}.")
-        elif facts["dataset"]["states"] != len(dataset):
+        try:
+            held = np.intersect1d(held, held_out(dataset, facts))
+        except UserError:
             notes.append(f"{dataset.folder} has changed since {name} was trained on it: it may know these states.")
-        else:
-            held = np.intersect1d(held, split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1])
     return shown, held if shown else held[:0], notes
 
 

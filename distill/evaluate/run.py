@@ -13,7 +13,7 @@ import torch
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
-from distill.dataset.split import split_by_episode
+from distill.dataset.used import held_out
 from distill.device import pick_device
 from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
@@ -208,15 +208,7 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     dataset = Dataset(fill(config.evaluate.data, env=config.env))
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
-    trained_here = dataset.manifest["created"] == facts["dataset"]["created"]
-    if trained_here and len(dataset) != facts["dataset"]["states"]:
-        raise UserError(
-            f"{dataset.folder} has grown since {agent.what} was trained on it, so its held-out games cannot be told; "
-            "leave --evaluate.data out or name another dataset"
-        )
-    held = np.arange(len(dataset))
-    if trained_here:
-        held = split_by_episode(dataset, facts["val_fraction"], facts["seed"])[1]
+    held = held_out(dataset, facts)
     chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
     temperature = facts["objective"]["temperature"]
     return measure(agent.net, dataset, chosen, temperature=temperature, device=device, seed=config.seed)

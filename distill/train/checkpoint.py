@@ -6,7 +6,7 @@ import io
 import pickle
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,11 @@ class Progress:
     jacobian_scale: float = 1.0
     """s, fixed at the start."""
     train_states: int = 0
-    """Training states; a dataset that has grown since makes it another run."""
+    """Training states."""
     seconds: float = 0.0
     """Training time so far, validation and saving included."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Which data it trains on (``DataUsed``); other data makes it another run."""
 
 
 def save_checkpoint(

@@ -13,6 +13,8 @@ from torch import nn
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
+from distill.dataset.repeats import repeats
+from distill.dataset.used import DataUsed
 from distill.device import arithmetic, pick_device
 from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
@@ -26,7 +28,15 @@ from distill.train.data import Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
-from distill.train.setup import check_dataset, make_loader, make_objective, make_student, total_steps, training_split
+from distill.train.setup import (
+    check_dataset,
+    data_used,
+    make_loader,
+    make_objective,
+    make_student,
+    total_steps,
+    training_split,
+)
 from distill.train.source import Index
 from distill.train.step import make_engine, make_step
 from distill.train.team import Team
@@ -62,7 +72,8 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     model = (net or make_student(config, dataset)).to(device)
     sampler = Sampler(train_index, config.train.batch_size, config.seed)
     share = team.share(sampler.batch_size)
-    folder, resuming = team.agree(open_run(config) if team.main else (Path(), False))
+    used = data_used(config, dataset, train_index)
+    folder, resuming = team.agree(open_run(config, used) if team.main else (Path(), False))
     if is_student(folder):
         console.print(f"{folder}: already trained; nothing to do")
         return folder
@@ -72,15 +83,17 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0
-    progress = Progress(train_states=len(train_index))
+    progress = Progress(train_states=len(train_index), data=used.to_dict())
     if resuming:
-        progress = _restore(folder, device, model, optimizer, len(train_index))
+        progress = _restore(folder, device, model, optimizer, used, progress.train_states)
     elif with_jacobian:
         progress.jacobian_scale = loader.mean_square(
             train_index, config.objective.temperature, config.objective.jacobian_blur
         )
     objective = make_objective(config, dataset, progress.jacobian_scale)
     describe(config, dataset, model, train_index, val_index, total, sampler)
+    if config.train.verify and team.main:
+        describe_repeats(dataset, train_index, val_index)
 
     log = TrainLog(folder if team.main else None, progress.step)
     saver = Saver(folder if team.main else None, model, optimizer, progress, config)
@@ -151,6 +164,13 @@ def describe(
     )
 
 
+def describe_repeats(dataset: Dataset, train_index: Index, val_index: Index) -> None:
+    """Print how much of the held-out states is no test, because training has the very same pixels."""
+    share = repeats(dataset, val_index, dataset, train_index)
+    if share > 0:
+        console.print(f"{share:.1%} of the held-out states scored occur, pixel by pixel, among the training states")
+
+
 def finish(
     config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
     progress: Progress, log: TrainLog,
@@ -177,7 +197,7 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "preset_hash": identity.preset_hash,
         "teacher": identity.teacher,
         "teacher_name": dataset.manifest["teacher"]["name"],
-        "dataset": {"folder": str(dataset.folder), "created": dataset.manifest["created"], "states": len(dataset)},
+        "dataset": progress.data,
         "objective": dataclasses.asdict(config.objective),
         "jacobian_scale": progress.jacobian_scale,
         "seed": config.seed,
@@ -190,20 +210,22 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
 
 
 def _restore(
-    folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, train_states: int
+    folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, used: DataUsed, states: int
 ) -> Progress:
     content = load_checkpoint(folder / "checkpoints" / "last.pt", device)
-    before = content["progress"]["train_states"]
-    if before != train_states:
-        raise UserError(
-            f"{folder} was training on {before:,} states and there are {train_states:,} now; "
-            "choose another --train.out to use them"
-        )
+    before = Progress(**content["progress"])
+    change = used.change_since(before.data)
+    if before.train_states != states:
+        change = change or f"it had {before.train_states:,} training states then and has {states:,} now"
+    if change:
+        raise UserError(f"the checkpoint in {folder} is of other data: {change}; choose another --train.out")
+    if not before.data:
+        console.print(f"{folder}: its checkpoint is of an earlier version, which does not say of which data it is")
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"].cpu())
     console.print(f"{folder}: continuing at step {content['progress']['step']}")
-    return Progress(**content["progress"])
+    return dataclasses.replace(before, data=used.to_dict())
 
 
 def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: Index, folder: Path) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from distill.config import Config, ObjectiveConfig, fill
+from distill.dataset.used import DataUsed
 from distill.errors import UserError, first_line
-from distill.files import is_vacant, write_bytes, write_json
+from distill.files import is_vacant, read_json, write_bytes, write_json
 from distill.provenance import command_line, versions
+from distill.seal import check_seal, sealed
 
+DATA = "data.json"
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
 """What makes a run another run, section by section."""
 FREE = tuple(
@@ -31,14 +35,18 @@ def objective_name(objective: ObjectiveConfig) -> str:
     return f"{name}-noise{objective.input_noise:g}" if objective.input_noise > 0 else name
 
 
-def open_run(config: Config) -> tuple[Path, bool]:
+def open_run(config: Config, used: DataUsed) -> tuple[Path, bool]:
     """Create the run folder, or accept an existing one that may be resumed.
+
+    Args:
+        config: settings.
+        used: the data to train on.
 
     Returns:
         (folder, True where there is a checkpoint to resume from).
 
     Raises:
-        UserError: the folder exists and resume is off, or it holds a different run.
+        UserError: the folder exists and resume is off, or it holds a different run or one on other data.
     """
     folder = _folder(config, str(int(time.time())))
     if config.train.resume and "{time}" in config.train.out:
@@ -52,10 +60,35 @@ def open_run(config: Config) -> tuple[Path, bool]:
         changed = differences(read_settings(folder, "--train.out"), asked, MATTERS, FREE)
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
+        refuse_other_data(folder, used, "--train.out")
         if (folder / "checkpoints" / "last.pt").exists():
             return folder, True
     describe_run(folder, asked)
+    write_json(folder / DATA, sealed(used.to_dict()))
     return folder, False
+
+
+def refuse_other_data(folder: Path, used: DataUsed, flag: str) -> None:
+    """A run must not go on, or count as finished, on other data than it began with.
+
+    Args:
+        folder: the run, finished or not.
+        used: the data at hand.
+        flag: the setting to change.
+    """
+    change = used.change_since(data_of(folder))
+    if change:
+        raise UserError(f"{folder} is of other data: {change}; choose another {flag}")
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """What a run says of its data; runs of earlier versions say less."""
+    path, papers = folder / DATA, folder / "student" / "student.json"
+    if path.is_file():
+        told: dict[str, Any] = read_json(path, "description of a run's data", *(f.name for f in fields(DataUsed)))
+        check_seal(path, told, "description of a run's data")
+        return told
+    return dict(read_json(papers, "student description", "dataset")["dataset"]) if papers.is_file() else {}
 
 
 def describe_run(folder: Path, settings: dict[str, Any]) -> None:

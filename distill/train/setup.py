@@ -8,6 +8,7 @@ import torch
 from distill.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
+from distill.dataset.used import DataUsed
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.students.folder import load_student
@@ -64,6 +65,11 @@ def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
         train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
     chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
     return train_index, np.sort(chosen)
+
+
+def data_used(config: Config, dataset: Dataset, train_index: Index) -> DataUsed:
+    """Which data a run with these training states uses."""
+    return DataUsed.of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
 
 
 def make_student(config: Config, dataset: Dataset) -> AtariCNN:

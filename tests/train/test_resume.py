@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,13 +12,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from distill.collect.pipeline import collect
 from distill.config import Config
+from distill.dataset.reader import Dataset
+from distill.dataset.repeats import repeats
 from distill.errors import UserError
 from distill.evaluate.fidelity import Fidelity
+from distill.seal import sealed
 from distill.train import loop
 from distill.train.loop import train
+from distill.train.setup import training_split
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "kl": {},
@@ -296,7 +303,7 @@ def test_dataset_that_has_grown_is_another_run(
     cut_at(None)
     collect(make_config(collect={"out": str(pong_copy), "states": 640, "num_envs": 4, "shard_states": 128}))
     settings["train"]["resume"] = True  # type: ignore[assignment]
-    with pytest.raises(UserError, match=r"was training on \d+ states and there are \d+ now; choose another"):
+    with pytest.raises(UserError, match=r"had 600 states then and has 640 now; choose another"):
         train(quick(**settings))
 
 
@@ -349,3 +356,118 @@ def test_run_killed_after_stopping_early_does_not_train_on(
     train(quick(train={"val_every": 1, "patience": 2, "resume": True}))
     assert load(run / "checkpoints" / "last.pt")["progress"]["step"] == 3
     assert (run / "student" / "student.json").is_file()
+
+
+@pytest.fixture
+def grown(quick: Callable[..., Config], pong_copy: Path, make_config: Callable[..., Config]) -> Callable[[], None]:
+    """Adds 100 states to the copy of the data."""
+
+    def grow() -> None:
+        collect(make_config(collect={"out": str(pong_copy), "states": 700, "num_envs": 4, "shard_states": 128}))
+
+    return grow
+
+
+@pytest.mark.parametrize("states", [None, 300])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_does_not_go_on_with_other_data(
+    quick: Callable[..., Config], cut_at: Callable[..., None], pong_copy: Path, grown: Callable[[], None],
+    states: int | None, finished: bool,
+) -> None:  # fmt: skip
+    """Grown data gives another split, even where as many states are asked for."""
+    settings = {"data": str(pong_copy), "states": states, "resume": True}
+    if not finished:
+        cut_at(7)
+        with pytest.raises(KeyboardInterrupt):
+            train(quick(train=settings))
+        cut_at(None)
+    else:
+        train(quick(train=settings))
+    grown()
+    with pytest.raises(UserError, match=r"is of other data: .* had 600 states then and has 700 now; .*--train\.out"):
+        train(quick(train=settings))
+
+
+def test_a_run_does_not_go_on_with_data_of_the_same_size(
+    quick: Callable[..., Config], cut_at: Callable[..., None], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    def fill(seed: int) -> None:
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        collect(make_config(seed=seed, collect={"out": str(tmp_path / "data"), "states": 120, "num_envs": 4}))
+
+    fill(1)
+    settings = {"data": str(tmp_path / "data"), "resume": True}
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(train=settings))
+    cut_at(None)
+    fill(2)
+    with pytest.raises(UserError, match=r"is of other data: .*(was trained on another dataset|holds other data)"):
+        train(quick(train=settings))
+    fill(1)
+    described = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    if described["created"] == told["created"]:  # else it is another dataset, if by the second
+        train(quick(train=settings))
+
+
+def test_data_may_move(quick: Callable[..., Config], cut_at: Callable[..., None], pong_copy: Path) -> None:
+    """What counts is what is in it."""
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(train={"data": str(pong_copy)}))
+    cut_at(None)
+    relative = os.path.relpath(pong_copy)
+    before = yaml.safe_load((Path(quick().train.out) / "config.yaml").read_text())
+    before["train"]["data"] = relative
+    (Path(quick().train.out) / "config.yaml").write_text(yaml.safe_dump(before))
+    train(quick(train={"data": relative, "resume": True}))
+
+
+def test_a_run_of_the_last_version_goes_on(
+    quick: Callable[..., Config], cut_at: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does not tell its data, and says so."""
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick())
+    cut_at(None)
+    folder = Path(quick().train.out)
+    (folder / "data.json").unlink()
+    path = folder / "checkpoints" / "last.pt"
+    content = load(path)
+    del content["progress"]["data"]
+    torch.save(content, path)
+    train(quick(train={"resume": True}))
+    assert "of an earlier version, which does not say of which data it is" in " ".join(capsys.readouterr().out.split())
+    facts = json.loads((folder / "student" / "student.json").read_text())
+    assert len(facts["dataset"]["digest"]) == 64
+
+
+@pytest.mark.parametrize("side", ["train", "held"])
+def test_a_split_that_has_changed_is_refused(
+    quick: Callable[..., Config], cut_at: Callable[..., None], side: str
+) -> None:
+    cut_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        train(quick())
+    cut_at(None)
+    path = Path(quick().train.out) / "data.json"
+    told = json.loads(path.read_text())
+    del told["checksum"]
+    path.write_text(json.dumps(sealed({**told, side: "0" * 64})))
+    with pytest.raises(UserError, match=r"(training|held-out) states of .* are others than then"):
+        train(quick(train={"resume": True}))
+
+
+def test_repeats_of_training_states_are_told(
+    quick: Callable[..., Config], pong_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, half = Dataset(pong_data), {"val_states": 1000, "val_fraction": 0.5}
+    splits = {seed: training_split(quick(seed=seed, train=half), data) for seed in range(1, 9)}
+    shares = {seed: repeats(data, held, data, learnt) for seed, (learnt, held) in splits.items()}
+    seed = max(shares, key=lambda seed: shares[seed])
+    assert 0 < shares[seed] < 0.2
+    train(quick(seed=seed, train=half))
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{shares[seed]:.1%} of the held-out states scored occur, pixel by pixel, among the training states" in said

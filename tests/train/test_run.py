@@ -27,6 +27,7 @@ from distill.train.data import Batch, Loader
 from distill.train.loop import train, training_split
 from distill.train.run import open_run
 from distill.train.schedule import jacobian_weight, learning_rate
+from distill.train.setup import data_used
 
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}
 FIDELITY = [field.name for field in dataclasses.fields(Fidelity)]
@@ -119,7 +120,7 @@ def test_training_lowers_the_divergence(sobolev: tuple[Config, Path]) -> None:
 def test_run_folder_tells_how_it_was_made(sobolev: tuple[Config, Path]) -> None:
     config, run = sobolev
     names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
-    assert names == {"config.yaml", "command.txt", "versions.json", "checkpoints", "student"}
+    assert names == {"config.yaml", "command.txt", "versions.json", "data.json", "checkpoints", "student"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
     # The saved settings are a --config file that says the same.
     assert parse("train", ["--config", str(run / "config.yaml")]) == config
@@ -211,15 +212,16 @@ def test_fewer_training_states_are_whole_games_and_nested(quick: Callable[..., C
 
 
 def test_resume_finds_the_newest_run_of_the_same_name(
-    quick: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Callable[..., Config], tmp_path: Path, pong_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    used = data_used(quick(), Dataset(pong_data), np.arange(10))
     template = str(tmp_path / "{env}-{time}")
     for second in (1000, 2000):
         monkeypatch.setattr("distill.train.run.time.time", lambda second=second: float(second))
-        open_run(quick(train={"out": template}))
+        open_run(quick(train={"out": template}), used)
     monkeypatch.setattr("distill.train.run.time.time", lambda: 3000.0)
-    assert open_run(quick(train={"out": template, "resume": True}))[0] == tmp_path / "pong-2000"
-    assert open_run(quick(train={"out": template}))[0] == tmp_path / "pong-3000"
+    assert open_run(quick(train={"out": template, "resume": True}), used)[0] == tmp_path / "pong-2000"
+    assert open_run(quick(train={"out": template}), used)[0] == tmp_path / "pong-3000"
 
 
 def test_epochs_replace_steps(quick: Callable[..., Config]) -> None:

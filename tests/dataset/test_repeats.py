@@ -1,0 +1,154 @@
+"""What occurs twice is found, whatever it is called, and never stands on both sides of a split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.repeats import FEW, distinct_games, play_digest, repeats
+from distill.dataset.schema import ShardArrays
+from distill.dataset.split import split_by_episode
+from distill.dataset.verify import verify
+from distill.errors import UserError
+from distill.seal import sealed
+from teachers.load import load_teacher
+
+Make = Callable[[int, int], ShardArrays]
+
+
+@pytest.fixture
+def shard(make_arrays: Callable[..., ShardArrays]) -> Make:
+    """``shard(states, seed)``: without derivatives, which only make it large."""
+
+    def make(states: int, seed: int = 0) -> ShardArrays:
+        arrays = make_arrays(states, seed)
+        arrays.jacobian = arrays.v = arrays.row_scale = arrays.gain = None
+        return arrays
+
+    return make
+
+
+def copy_writer(folder: Path, name: str, **changes: Any) -> None:
+    """Give the dataset another writer with the same shards, as two processes of one seed once recorded them."""
+    for path in sorted(folder.glob("shards/teacher-*")):
+        other = Path(shutil.copytree(path, path.with_name(f"{name}-{path.name.rsplit('-', 1)[1]}")))
+        record = json.loads((other / "shard.json").read_text())
+        files = record["files"] | changes
+        kept = {key: value for key, value in record.items() if key not in ("checksum", "play")}
+        (other / "shard.json").write_text(json.dumps(kept | {"files": files}))
+
+
+@pytest.mark.parametrize("states", [3, FEW])
+def test_a_shard_that_is_there_is_not_written_again(
+    tmp_path: Path, open_writer: Callable[..., Any], shard: Make, facts: Any, states: int
+) -> None:
+    first = open_writer(tmp_path / "data")
+    first.commit(shard(states), facts(1))
+    for writer in (first, open_writer(tmp_path / "data", "b")):
+        with pytest.raises(
+            UserError, match=r"is already in shard a-00000 of .*; use another --seed or --collect\.writer"
+        ):
+            writer.commit(shard(states), facts(1))
+        assert [path.name for path in (tmp_path / "data" / "shards").iterdir()] == ["a-00000"]
+    first.commit(shard(states, 1), facts(2))
+
+
+def test_the_same_play_with_other_labels_is_a_copy(
+    tmp_path: Path, open_writer: Callable[..., Any], shard: Make, facts: Any
+) -> None:
+    open_writer(tmp_path / "data").commit(shard(FEW), facts(1))
+    again = shard(FEW)
+    again.logits = again.logits + 1
+    again.episode = again.episode + 5
+    with pytest.raises(UserError, match="is already in shard a-00000"):
+        open_writer(tmp_path / "data", "b").commit(again, facts(6))
+
+
+def test_short_shards_may_be_alike(shard: Make) -> None:
+    """Games open alike: that is no mistake."""
+    assert play_digest(shard(FEW - 1)) is None
+    assert play_digest(shard(FEW)) == play_digest(shard(FEW)) != play_digest(shard(FEW, 1))
+
+
+def test_copies_in_data_of_an_earlier_version_are_refused(pong_copy: Path) -> None:
+    copy_writer(pong_copy, "second")
+    for use in (lambda: Dataset(pong_copy), lambda: verify(pong_copy, load_teacher("pong"))):
+        with pytest.raises(UserError, match=r"shard teacher-00000 holds the same games as second-00000.*'teacher'"):
+            use()
+
+
+def test_copied_games_stay_on_one_side_of_the_split(pong_data: Path) -> None:
+    """However many shards they are cut into, and one copy longer than the other."""
+    whole = Dataset(pong_data)
+    half = {game: np.flatnonzero(whole.episode == game)[:40] for game in np.unique(whole.episode).tolist()}
+    index = np.concatenate(list(half.values()))
+    both = SimpleNamespace(
+        folder="here",
+        writers=["long", "short"],
+        writer=np.repeat([0, 1], [len(whole), len(index)]),
+        episode=np.concatenate([whole.episode, whole.episode[index] + 7 + (1 << GAME_BITS)]),
+        frames=whole.frames,
+        pos=np.concatenate([whole.pos, whole.pos[index]]),
+        action=np.concatenate([whole.action, whole.action[index]]),
+    )
+    groups = distinct_games(both)  # type: ignore[arg-type]
+    assert sorted(len(copies) for copies in groups.values()) == [2] * len(half)
+    assert all(len({game & GAME_MASK for game in copies} - {7}) for copies in groups.values())
+    for seed in range(5):
+        train, held = split_by_episode(both, 0.3, seed)  # type: ignore[arg-type]
+        assert len(train) > 0
+        assert {int(both.pos[state]) for state in held}.isdisjoint(int(both.pos[state]) for state in train)
+
+
+def test_games_that_only_open_alike_are_different(pong_data: Path) -> None:
+    data = Dataset(pong_data)
+    assert distinct_games(data) == {game: [game] for game in np.unique(data.episode).tolist()}
+
+
+def test_a_dataset_of_one_game_over_and_over_cannot_be_split(pong_data: Path) -> None:
+    whole = Dataset(pong_data)
+    index = np.flatnonzero(whole.episode == 0)
+    many = SimpleNamespace(
+        folder="here",
+        writers=["greedy"],
+        writer=np.zeros(3 * len(index), int),
+        episode=np.repeat([0, 1, 2], len(index)),
+        frames=whole.frames,
+        pos=np.tile(whole.pos[index], 3),
+        action=np.tile(whole.action[index], 3),
+    )
+    with pytest.raises(UserError, match=r"3 games from one writer that are all the same game.*sample the actions"):
+        split_by_episode(many, 0.1, 1)  # type: ignore[arg-type]
+
+
+def test_repeats_are_counted_pixel_by_pixel(pong_data: Path) -> None:
+    """Against a plain comparison of whole stacks."""
+    data = Dataset(pong_data)
+    first = data.episode <= np.median(data.episode)
+    a, b = np.flatnonzero(first), np.flatnonzero(~first)
+    seen = {stack.tobytes() for stack in data.stacks(b)}
+    want = float(np.mean([stack.tobytes() in seen for stack in data.stacks(a)]))
+    assert 0 < want < 0.5
+    assert repeats(data, a, data, b) == want
+    assert repeats(data, a, data, a) == 1
+    assert repeats(data, a[:0], data, b) == 0
+
+
+def test_digest_tells_data_apart(pong_data: Path, pong_copy: Path) -> None:
+    assert Dataset(pong_copy).digest == Dataset(pong_data).digest
+    last = sorted(pong_copy.glob("shards/*"))[-1]
+    record = json.loads((last / "shard.json").read_text())
+    record["files"]["jacobian.npy"]["sha256"] = "0" * 64
+    (last / "shard.json").write_text(json.dumps(sealed({k: v for k, v in record.items() if k != "checksum"})))
+    assert Dataset(pong_copy).digest != Dataset(pong_data).digest
+    shutil.rmtree(last)
+    (pong_copy / "writers" / "teacher.json").unlink()
+    assert Dataset(pong_copy).digest != Dataset(pong_data).digest
