@@ -151,11 +151,13 @@ class AtariVec:
         Args:
             seed: of the first lane, lane i has ``seed + i``; or one for each lane.
         """
-        seeds = np.asarray(seed) + (np.arange(self.num_envs) if np.ndim(seed) == 0 else 0)
+        one = isinstance(seed, int | np.integer)
+        seeds = np.asarray(seed) + np.arange(self.num_envs) if one else np.asarray(seed)
         if seeds.shape != (self.num_envs,):
-            raise UserError(f"give the environment one seed or {self.num_envs}, one a lane; got {len(seeds)}")
+            raise UserError(f"give the environment one seed, or one for each of its {self.num_envs} lanes; got {seed}")
         if seeds.min() < 0 or seeds.max() >= MAX_SEED:
-            raise UserError(f"the seeds of an environment must be between 0 and {MAX_SEED - 1}, got {seed}")
+            last = MAX_SEED - (self.num_envs if one else 1)
+            raise UserError(f"an environment's seed must be between 0 and {last}, got {seed}")
         if self._closed:
             raise RuntimeError("this environment is closed; make a new one")
         frames, info = self._ale.reset(seed=seeds)

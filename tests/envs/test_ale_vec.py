@@ -408,3 +408,42 @@ def test_step_needs_an_open_environment_that_was_reset() -> None:
         vec.step(np.zeros(1, np.int64))
     with pytest.raises(RuntimeError, match="closed"):
         vec.reset(0)
+
+
+def played(num_envs: int, steps: int, sticky: float) -> dict[int, dict[int, bytes]]:
+    """Stacks of every game by its seed (100, 101, ...) and clock, under actions that depend on these two alone."""
+    owner: dict[int, int] = {}
+    games: dict[int, dict[int, bytes]] = {}
+
+    def next_seed(lane: int) -> int:
+        owner[lane] = 100 + len(games)
+        games[owner[lane]] = {}
+        return owner[lane]
+
+    with AtariVec("breakout", num_envs, SB3, sticky=sticky, next_seed=next_seed) as env:
+        obs = env.reset([next_seed(lane) for lane in range(num_envs)])
+        for _ in range(steps):
+            seeds, clock = np.array([owner[lane] for lane in range(num_envs)]), env.played
+            for lane, seed in enumerate(seeds.tolist()):
+                games[seed][int(clock[lane])] = obs[lane].tobytes()
+            obs = env.step((clock // 7 + seeds) % 4).obs
+    return games
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.25])
+def test_a_game_with_a_seed_of_its_own_does_not_depend_on_those_before(sticky: float) -> None:
+    one, three = played(1, 900, sticky), played(3, 450, sticky)
+    later = [seed for seed in one if seed > 102 and seed in three]
+    assert len(later) >= 1
+    compared = 0
+    for seed in one.keys() & three.keys():
+        shared = [clock for clock in one[seed].keys() & three[seed].keys() if clock > 2]
+        assert all(one[seed][clock] == three[seed][clock] for clock in shared)
+        compared += len(shared)
+    assert compared > 200
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2, 3], [1, -1], [1, 2**31 - 1]])
+def test_seeds_of_lanes_are_checked(seeds: list[int]) -> None:
+    with AtariVec("pong", 2, SB3) as vec, pytest.raises(UserError, match="seed"):
+        vec.reset(seeds)
