@@ -133,7 +133,7 @@ class _Reader:
         return self._read[key]
 
     def _typed(self, name: str, value: Any) -> Any:
-        from distill.cli import readable
+        from distill.settings import readable
 
         section, _, field = name.rpartition(".")
         given: Mapping[str, Any] = {section: {field: value}} if section else {field: value}
