@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
@@ -9,7 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from distill.errors import UserError
 
-LARGEST = 2**63
+TOO_LARGE = 2**63
+"""The first whole number that is no int64."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,25 @@ class Range:
     """
 
     text: str
-    low: float = -LARGEST
-    high: float = LARGEST
+    low: float = -math.inf
+    high: float = math.inf
     without: tuple[float, ...] = ()
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high and value not in self.without  # NaN fails every comparison
+        finite = -math.inf < value < math.inf  # NaN fails every comparison
+        finite = finite and (isinstance(value, float) or abs(value) < TOO_LARGE)
+        return finite and self.low <= value <= self.high and value not in self.without
 
     def check(self, flag: str, value: float) -> None:
         """Raise a UserError for ``value`` outside."""
         if value not in self:
-            finite = ", and finite" if abs(value) >= LARGEST and "finite" not in self.text else ""
-            raise UserError(f"{flag} must be {self.text}{finite}, got {value}")
+            limit = ", and finite" if value == math.inf else ", and below 2^63" if value >= TOO_LARGE else ""
+            text = self.text if self.text.endswith(limit) else self.text + limit
+            raise UserError(f"{flag} must be {text}, got {value}")
 
 
-POSITIVE = Range("positive", 0, without=(0, LARGEST))
-ZERO_OR_MORE = Range("zero or more", 0, without=(LARGEST,))
+POSITIVE = Range("positive", 0, without=(0,))
+ZERO_OR_MORE = Range("zero or more", 0)
 SHARE = Range("between 0 and 1", 0, 1)
 
 

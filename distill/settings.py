@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,8 @@ def _load_value(text: str) -> Any:
         value = load_yaml(text)
     except RefusedYaml as error:
         raise UserError(f"cannot read {_short(text)!r}: {error}") from error
-    braces = isinstance(value, dict) and all(item is None for item in value.values())
-    return text if braces and text.startswith("{") else value  # {env} is part of a folder's name
+    # {env} is a folder's name and not a mapping.
+    return text if isinstance(value, dict) and text.startswith("{") and ":" not in text else value
 
 
 def _check_words(words: Sequence[str], keys: list[str]) -> None:
@@ -92,8 +92,8 @@ def _refuse_word(word: str, after: str, keys: list[str]) -> None:
     if ending:
         raise UserError(f"unknown setting {word!r}; write {' or '.join(f'--{key}={value}' for key in ending)}")
     raise UserError(
-        f"unknown setting {name!r}{nearest(name, keys)}; write settings as --NAME=VALUE, in quotes where VALUE has "
-        "spaces, and see --help for all"
+        f"unknown setting {name or word!r}{nearest(name, keys)}; write settings as --NAME=VALUE, in quotes "
+        "where VALUE has spaces, and see --help for all"
     )
 
 
@@ -101,6 +101,8 @@ def _check_files(words: Sequence[str], sections: Sequence[str]) -> None:
     """Name the ``--config`` file that is wrong, and what in it; the parser's own messages do not."""
     given = [after for word, after in itertools.pairwise(words) if word == "--config"]
     for name in given + [word.removeprefix("--config=") for word in words if word.startswith("--config=")]:
+        if not name:
+            raise UserError("--config must name a YAML file; got nothing")
         try:
             content = read_yaml(Path(name).expanduser())
         except RefusedYaml as error:
@@ -121,22 +123,19 @@ def _check_sections(name: str, content: Mapping[Any, Any], sections: Sequence[st
     for section in sections:
         if section in content and content[section] is None:
             raise UserError(f"{name}: the section {section!r} is empty; give it settings, or leave its line out")
-    seen = set()
-    for key in _dotted(name, content, sections):
-        if key in seen:
-            raise UserError(f"{name}: {key!r} is a duplicate: it is given with dots and in its section; keep one")
-        seen.add(key)
-
-
-def _dotted(name: str, content: Mapping[Any, Any], sections: Sequence[str]) -> Iterator[str]:
-    """Dotted names of all settings in a file."""
-    for key, value in content.items():
-        if not isinstance(key, str):
+    for key in [*content, *(inner for section in sections for inner in _mapping(content.get(section)))]:
+        if not isinstance(key, str) or key == "config":
             raise UserError(f"{name}: {key!r} cannot be the name of a setting")
-        if key not in sections or not isinstance(value, Mapping):
-            yield key
-            continue
-        yield from (f"{key}.{inner}" for inner in _dotted(name, value, ()))
+    for key in content:
+        section, _, rest = key.partition(".")
+        if rest and section in content:
+            raise UserError(
+                f"{name}: write {key!r} as {rest!r} within the section {section!r}, which stands there, too"
+            )
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def read_saved(path: Path, advice: str) -> dict[str, Any]:
@@ -174,11 +173,15 @@ def readable(message: str, keys: list[str]) -> str:
     if none_fits:
         kinds = re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace(", NoneType", " or null")
         return f"--{none_fits[1]} must be {kinds}, got {_short(none_fits[3])}"
+    group = re.search(r'key "([\w.]+)": Unable to load config .(.+?). - ', text)
+    if group:
+        return f"{group[1]!r} is a group of settings, not a value; got {_short(group[2])}"
     wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
     if wrong:
         kind = re.sub(r"typing\.|<class '(\w+)'>", r"\1", wrong[2]).replace("Literal", "one of ")
-        quotes = "; put it in quotes" if kind == "str" else ""
-        return f"--{wrong[1]} must be {kind}, got {_short(wrong[3])}{quotes}"
+        value = "null" if wrong[3] == "None" else _short(wrong[3])
+        quotes = "; put it in quotes" if kind == "str" and value != "null" else ""
+        return f"--{wrong[1]} must be {kind}, got {value}{quotes}"
     return _short(text, 400)
 
 

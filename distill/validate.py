@@ -12,7 +12,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.games import canonical_game
 from distill.progress import console
-from distill.ranges import LARGEST, POSITIVE, SHARE, ZERO_OR_MORE, Range, check_ranges, check_types
+from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_ranges, check_types
 from distill.students.nets import net_spec
 
 LANES, ROWS = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES), Range("between 1 and 64", 1, 64)
@@ -43,7 +43,7 @@ RANGES = {
     "objective.jacobian_weight": ZERO_OR_MORE,
     "objective.jacobian_blur": ZERO_OR_MORE,
     "objective.k": ROWS,
-    "objective.input_noise": Range("zero or more, and finite", 0, without=(LARGEST,)),
+    "objective.input_noise": Range("zero or more, and finite", 0),
     "evaluate.games": POSITIVE,
     "evaluate.num_envs": LANES,
     "sweep.test_states": POSITIVE,

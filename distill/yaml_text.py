@@ -26,7 +26,7 @@ class BadYaml(ValueError):
 
 
 class RefusedYaml(BadYaml):
-    """Text that is YAML, but repeats a key, refers to itself, is nested too deeply or expands to too much."""
+    """A text that may be YAML but repeats a key, refers to itself, is too long, too deep or expands to too much."""
 
 
 def load_yaml(text: str) -> Any:
@@ -56,7 +56,9 @@ def load_yaml(text: str) -> Any:
         twice = f"{error.context}, " if "duplicate anchor" in str(error.context) else ""
         raise BadYaml(f"{twice}{error.problem or error.context}{line}{tab}") from error
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
-        raise BadYaml(first_line(error)) from error  # an odd character, or a value that its tag does not fit
+        raise BadYaml(
+            first_line(error).partition("; use sys")[0]
+        ) from error  # an odd character, or a value that its tag does not fit
 
 
 def read_yaml(path: Path) -> Any:
@@ -67,11 +69,11 @@ def read_yaml(path: Path) -> Any:
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise BadYaml("it is a folder" if path.is_dir() else "it is not a regular file")
+        raise RefusedYaml("it is a folder" if path.is_dir() else "it is not a regular file")
     with path.open("rb") as file:
         data = file.read(LONGEST + 1)
     if len(data) > LONGEST:
-        raise BadYaml(f"it is longer than {LONGEST:,} bytes")
+        raise RefusedYaml(f"it is longer than {LONGEST:,} bytes")
     try:
         return load_yaml(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
