@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
+from distill.errors import UserError
 from distill.losses.engine import Engine, Tape
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
@@ -55,6 +56,20 @@ class Batch:
     """The teacher's logits at these pixels, float (B, A)."""
     targets: Targets | None
     """The teacher's derivatives, or None."""
+
+    def check(self, step: int) -> None:
+        """Raise a UserError where what the teacher says is not finite, so that no student is to blame."""
+        said: dict[str, Tensor | None] = {"logits": self.logits}
+        if self.targets is not None:
+            said |= {"projections": self.targets.v, "derivatives": self.targets.scale, "codes": self.targets.vjp}
+        for name, part in said.items():
+            bad = None if part is None else ~torch.isfinite(part).flatten(1).all(1)
+            if bad is not None and bad.any():
+                state = int(self.index[int(bad.nonzero()[0])])
+                raise UserError(
+                    f"training stopped at step {step}: the teacher's {name} of state {state} are NaN or infinite; run "
+                    "`distill verify` on the dataset, and collect again"
+                )
 
 
 class Loader:
