@@ -58,17 +58,14 @@ class Batch:
     """The teacher's derivatives, or None."""
 
     def check(self, step: int) -> None:
-        """Raise a UserError where what the teacher says is not finite, so that no student is to blame."""
-        said: dict[str, Tensor | None] = {"logits": self.logits}
-        if self.targets is not None:
-            said |= {"projections": self.targets.v, "derivatives": self.targets.scale, "codes": self.targets.vjp}
-        for name, part in said.items():
+        """Raise a UserError where the teacher's derivatives are not finite, so that no setting is to blame."""
+        parts = () if self.targets is None else (self.targets.v, self.targets.vjp, self.targets.scale)
+        for part in parts:
             bad = None if part is None else ~torch.isfinite(part).flatten(1).all(1)
             if bad is not None and bad.any():
-                state = int(self.index[int(bad.nonzero()[0])])
                 raise UserError(
-                    f"training stopped at step {step}: the teacher's {name} of state {state} are NaN or infinite; run "
-                    "`distill verify` on the dataset, and collect again"
+                    f"training stopped at step {step}: the teacher's derivatives of state "
+                    f"{self.index[int(bad.nonzero()[0])]} are NaN or infinite; run `distill verify` on the dataset"
                 )
 
 
