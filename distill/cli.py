@@ -10,9 +10,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError, nearest
+from distill.files import unreadable
 from distill.runtime import tune_process
 from distill.settings import make_parser, read
 
@@ -69,13 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cannot_write(error: OSError) -> str | None:
-    """One sentence for a folder that cannot be written to, or None for an error that is a bug of ours."""
+    """One sentence for what cannot be written or read, or None for an error that is a bug of ours."""
     where = f" {error.filename}" if error.filename else ""
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
+        closed = unreadable(Path(error.filename))
+        if closed is not None:
+            return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         return f"cannot write{where}: {reason}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"cannot open{where}: {reason}; choose a shorter name"
+    if error.errno == errno.EIO:
+        return f"cannot read or write{where}: {reason}; the disk fails, so save what is on it elsewhere"
     return None
 
 

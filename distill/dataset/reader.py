@@ -21,7 +21,7 @@ from distill.dataset.codec import scales
 from distill.dataset.schema import FRAMES_PER_CHUNK, STACK, ShardArrays, read_identity
 from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
-from distill.files import read_json, sha256
+from distill.files import check_folders, read_json, sha256
 
 FRAME = (84, 84)
 GAME_BITS = 40
@@ -34,6 +34,7 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
     Raises:
         UserError: a shard that was committed is missing.
     """
+    check_folders(folder)
     # Counts before shards: a writer at work commits a shard first and counts it then.
     records = {path.stem: read_json(path, "writer record", "shards") for path in folder.glob("writers/*.json")}
     found: dict[str, dict[int, Path]] = defaultdict(dict)
