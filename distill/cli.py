@@ -80,7 +80,7 @@ def _cannot_write(error: OSError) -> str | None:
         closed = unreadable(Path(error.filename))
         if closed is not None:
             return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return f"cannot write{where}: {reason}; choose another folder"
     if error.errno == errno.ENAMETOOLONG:
         return f"cannot open{where}: {reason}; choose a shorter name"

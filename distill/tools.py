@@ -34,7 +34,15 @@ def run(command: str, words: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a misspelt command line like any other bad input."""
+    """Reports a misspelt command line, or an empty word on it, like any other bad input."""
+
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Arguments that are all given, by ``None``, or by a text that can be a name."""
+        args = super().parse_args(words)
+        for name, value in vars(args).items():
+            if isinstance(value, str) and not (value.strip() and value.isprintable()):
+                raise UserError(f"{name} must be a name, got {value!r}; see {self.prog} --help")
+        return args
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
