@@ -94,7 +94,7 @@ def read_json(path: Path, what: str, *fields: str) -> Any:
     """Read JSON from ``path``; a file that cannot be read, or lacks ``fields``, is reported as a damaged ``what``."""
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable {what}: {error}") from error
     missing = [field for field in fields if not isinstance(value, dict) or field not in value]
     if missing:

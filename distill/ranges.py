@@ -66,7 +66,8 @@ def check_types(settings: object, above: str = "") -> None:
                 raise UserError(f"{name!r} is a group of settings, not a value; got {value!r}")
             check_types(value, f"{name}.")
         elif not _fits(value, hint):
-            raise UserError(f"--{name} must be {_kind(hint)}, got {'null' if value is None else value}")
+            got = "null" if value is None else value if isinstance(value, str) else repr(value)
+            raise UserError(f"--{name} must be {_kind(hint)}, got {got}")
 
 
 def check_ranges(settings: object, ranges: Mapping[str, Range]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -100,6 +101,7 @@ def test_nan_and_infinity_on_the_command_line(name: str, word: str) -> None:
         (TrainConfig(learning_rate="1"), "--learning_rate must be float, got 1"),  # type: ignore[arg-type]
         (TrainConfig(epochs=True), r"--epochs must be float or null, got True"),
         (TrainConfig(out=3), "--out must be str, got 3"),  # type: ignore[arg-type]
+        (TrainConfig(data=Path("x")), r"--data must be str, got PosixPath\('x'\)"),  # type: ignore[arg-type]
         (TrainConfig(engine="slow"), r"--engine must be one of \['fast', 'autograd'\], got slow"),  # type: ignore[arg-type]
         (StudentConfig(hidden=[8, None]), r"--hidden must be list\[int\] or null, got \[8, None\]"),  # type: ignore[list-item]
         (StudentConfig(convs=[(8, 4)]), r"--convs must be list\[tuple\[int, int, int\]\] or null"),  # type: ignore[list-item]
