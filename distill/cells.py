@@ -133,7 +133,7 @@ class _Reader:
         return self._read[key]
 
     def _typed(self, name: str, value: Any) -> Any:
-        from distill.cli import readable
+        from distill.settings import readable
 
         section, _, field = name.rpartition(".")
         given: Mapping[str, Any] = {section: {field: value}} if section else {field: value}
@@ -147,4 +147,4 @@ class _Reader:
             raise UserError(f"--sweep.grid: --{name} must have a value, got null")
         if name == "seed" and typed == -1:
             raise UserError("--sweep.grid: a seed that is drawn (-1) would be another one when the sweep goes on")
-        return typed
+        return 0.0 if typed == 0 and isinstance(typed, float) else typed  # -0.0 is no other setting

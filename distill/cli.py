@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import itertools
+import io
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from distill.errors import UserError, first_line, nearest
+from distill.errors import UserError, nearest
+from distill.files import unreadable
 from distill.runtime import tune_process
+from distill.settings import make_parser, read
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from jsonargparse import ArgumentParser
 
     from distill.config import Config
 
@@ -69,13 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cannot_write(error: OSError) -> str | None:
-    """One sentence for a folder that cannot be written to, or None for an error that is a bug of ours."""
+    """One sentence for what cannot be written or read, or None for an error that is a bug of ours."""
     where = f" {error.filename}" if error.filename else ""
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
+        closed = unreadable(Path(error.filename))
+        if closed is not None:
+            return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return f"cannot write{where}: {reason}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"cannot open{where}: {reason}; choose a shorter name"
+    if error.errno == errno.EIO:
+        return f"cannot read or write{where}: {reason}; the disk fails, so save what is on it elsewhere"
     return None
 
 
@@ -112,17 +122,9 @@ def _usage() -> str:
 
 def stage_parser(command: str) -> ArgumentParser:
     """The parser of a stage: one ``--config`` and every field of ``Config``."""
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
     from distill.config import Config
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
-        prog=f"distill {command}", description=STAGES[command], exit_on_error=False, allow_abbrev=False
-    )
-    parser.add_argument("--config", action="config", help="YAML file; later settings win")
-    parser.add_class_arguments(Config, as_group=False)
-    return parser
+    return make_parser(f"distill {command}", STAGES[command], Config)
 
 
 def parse(command: str, words: Sequence[str]) -> Config:
@@ -131,10 +133,10 @@ def parse(command: str, words: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key (with the nearest known one) or a value of the wrong type.
     """
+    from distill.config import Config
     from distill.validate import validated
 
-    parser = stage_parser(command)
-    return validated(_instantiate(parser, _canonical(command, words)))
+    return validated(Config(**read(stage_parser(command), _canonical(command, words))))
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:
@@ -151,88 +153,12 @@ def _canonical(command: str, words: Sequence[str]) -> list[str]:
     return renamed
 
 
-def _instantiate(parser: ArgumentParser, words: list[str]) -> Config:
-    from distill.config import Config
-
-    return Config(**settings(parser, words))
-
-
-def settings(parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
-    """The values of a dataclass's fields on a command line.
-
-    Raises:
-        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
-    """
-    from argparse import ArgumentError
-
-    _check_files(words)
-    try:
-        namespace: Namespace = parser.parse_args(words)
-        for section, default in vars(parser.get_defaults()).items():
-            if isinstance(default, Mapping | type(namespace)) and not isinstance(namespace[section], type(default)):
-                raise UserError(f"{section!r} is a group of settings, not a value; got {namespace[section]!r}")
-        fields = parser.instantiate(namespace)
-    except ArgumentError as error:
-        raise UserError(readable(str(error), _keys(parser))) from error
-    return {key: value for key, value in vars(fields).items() if key != "config"}
-
-
-def _check_files(words: list[str]) -> None:
-    """Name the ``--config`` file that is missing or not YAML; the parser's own message does not."""
-    import yaml
-
-    given = [after for word, after in itertools.pairwise(words) if word == "--config"]
-    for name in given + [word.removeprefix("--config=") for word in words if word.startswith("--config=")]:
-        try:
-            content = yaml.safe_load(Path(name).expanduser().read_text())
-        except yaml.MarkedYAMLError as error:
-            line = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
-            raise UserError(f"{name} is not YAML: {error.problem}{line}; correct it") from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = error.strerror if isinstance(error, OSError) else first_line(error)
-            raise UserError(f"cannot read the settings in {name}: {reason}") from error
-        if not isinstance(content, dict | None):
-            raise UserError(f"{name} does not hold settings (lines such as `seed: 1`)")
-
-
-def _keys(parser: ArgumentParser) -> list[str]:
-    return [key for key in vars(parser.get_defaults().as_flat()) if key != "config"]
-
-
-UNKNOWN_KEY = (
-    r"[Uu]nrecognized arguments: (?:--)?([\w.]+)",
-    r"(?:Group '(?P<group>[\w.]+)' )?does not accept option '([\w.]+)'",
-    r"Option '([\w.]+)' is not accepted",
-)
-
-
-def readable(message: str, keys: list[str]) -> str:
-    """The parser's message as one sentence; an unknown key gets the nearest known one."""
-    text = " ".join(message.split())
-    for pattern in UNKNOWN_KEY:
-        match = re.search(pattern, text)
-        if match:
-            group = match.groupdict().get("group")
-            word = f"{group}.{match[match.lastindex or 1]}" if group else match[match.lastindex or 1]
-            return f"unknown setting {word!r}{nearest(word, keys)}; see --help for all"
-    none_fits = re.search(r'key "([\w.]+)": Does not validate .*Subtypes: \[(.+?)\] Errors: .*Given value: (.+)', text)
-    if none_fits:
-        kinds = re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace(", NoneType", " or null")
-        return f"--{none_fits[1]} must be {kinds}, got {none_fits[3]}"
-    wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
-    if wrong:
-        kind = re.sub(r"typing\.|<class '(\w+)'>", r"\1", wrong[2]).replace("Literal", "one of ")
-        return f"--{wrong[1]} must be {kind}, got {wrong[3]}"
-    return text
-
-
 def _stage(command: str, words: list[str]) -> int:
     if "--help" in words or "-h" in words:
         stage_parser(command).print_help()
         return 0
-    if "--print_config" in words:
-        stage_parser(command).parse_args(words)
-        return 0
+    if any(word.partition("=")[0] == "--print_config" for word in words):
+        return _print_config(command, words)
     config = parse(command, words)
     if command == "collect":
         from distill.collect.pipeline import collect
@@ -254,6 +180,14 @@ def _stage(command: str, words: list[str]) -> int:
         from distill.evaluate.report import report
 
         report(config)
+    return 0
+
+
+def _print_config(command: str, words: Sequence[str]) -> int:
+    """Print all settings as YAML, if they are good ones."""
+    with contextlib.redirect_stdout(io.StringIO()):  # a drawn seed is not to stand in the YAML
+        parse(command, [word for word in words if word.partition("=")[0] != "--print_config"])
+    read(stage_parser(command), _canonical(command, words))  # prints and leaves
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,32 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def unreadable(path: Path) -> Path | None:
+    """The folder above ``path`` that may not be entered, or ``path`` where it is there and may not be read."""
+    effective = os.access in os.supports_effective_ids
+    for folder in reversed(path.absolute().parents):
+        if folder.exists() and not os.access(folder, os.X_OK, effective_ids=effective):
+            return folder
+    mode = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
+    return path if path.exists() and not os.access(path, mode, effective_ids=effective) else None
+
+
+def check_folders(folder: Path) -> None:
+    """Look into every folder below ``folder``: what may not be read, ``glob`` passes over in silence.
+
+    Raises:
+        PermissionError: naming the first that may not be listed or entered.
+    """
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise error
+
+    for name, _, _ in os.walk(folder, onerror=refuse):
+        if unreadable(Path(name)) is not None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+
 def is_vacant(folder: Path) -> bool:
     """True for a folder without files, or with nothing but temporary ones that a killed process left."""
     return all(re.fullmatch(r"\..+\.\d+\.tmp", path.name) for path in folder.iterdir())
@@ -67,7 +94,7 @@ def read_json(path: Path, what: str, *fields: str) -> Any:
     """Read JSON from ``path``; a file that cannot be read, or lacks ``fields``, is reported as a damaged ``what``."""
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable {what}: {error}") from error
     missing = [field for field in fields if not isinstance(value, dict) or field not in value]
     if missing:

@@ -5,19 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.files import write_bytes
 
 Cell = dict[str, Any]
 Row = dict[str, str]
+LARGEST = 10_000
+"""Cells of a grid; at a minute each that is a week."""
 
 
 def product(axes: Mapping[str, Sequence[Any]]) -> list[Cell]:
-    """Every combination of the axes' values; the last axis changes fastest."""
+    """Every combination of the axes' values; the last axis changes fastest.
+
+    Raises:
+        UserError: an axis has no values, or there are more than ``LARGEST`` combinations.
+    """
+    for name, values in axes.items():
+        if not values:
+            raise UserError(f"a sweep needs values to go through, but {name!r} has none; give some or leave it out")
+    count = math.prod(len(values) for values in axes.values())
+    if count > LARGEST:
+        sizes = " x ".join(f"{len(values)} of {name}" for name, values in axes.items())
+        raise UserError(f"the grid has {count:,} cells ({sizes}), and at most {LARGEST:,} can be run; leave values out")
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -71,11 +85,22 @@ def unfinished(cells: Sequence[Cell], path: Path) -> list[Cell]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of finished cells, as text; none where there is no file."""
+    """The rows of finished cells, as text; none where there is no file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a readable table ({first_line(error)}); restore it from a copy") from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise UserError(f"{path} is damaged: row {number} has not as many values as there are columns; remove it")
+    return rows
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -97,8 +122,12 @@ def _rows_of(names: Sequence[str], path: Path) -> list[Row]:
 
 def _keys(cells: Sequence[Cell], names: Sequence[str], path: Path) -> list[tuple[str, ...]]:
     keys = [_key(cell, names) for cell in cells]
-    if len(set(keys)) < len(keys):
-        raise UserError(f"two cells for {path} have the same settings; leave one out")
+    seen: set[tuple[str, ...]] = set()
+    for key in keys:
+        if key in seen:
+            settings = ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
+            raise UserError(f"two cells for {path} have the same settings ({settings}); leave one out")
+        seen.add(key)
     return keys
 
 

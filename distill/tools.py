@@ -34,7 +34,15 @@ def run(command: str, words: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a misspelt command line like any other bad input."""
+    """Reports a misspelt command line, or an empty word on it, like any other bad input."""
+
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Arguments that are all given, by ``None``, or by a text that can be a name."""
+        args = super().parse_args(words)
+        for name, value in vars(args).items():
+            if isinstance(value, str) and not (value.strip() and value.isprintable()):
+                raise UserError(f"{name} must be a name, got {value!r}; see {self.prog} --help")
+        return args
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
@@ -136,6 +144,7 @@ def _student_info(path: Path) -> None:
 
 def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
     from distill.dataset.schema import read_identity
+    from distill.dataset.store import check_copies
     from distill.dataset.verify import verify
     from distill.progress import print_table
     from teachers.load import load_teacher
@@ -148,6 +157,7 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
         teacher_name or described["name"], game=identity.game, preset=identity.preset, tau=described["tau"] or 0.01
     )
     verdict = verify(folder, teacher, sample=sample)
+    copies = check_copies(Path(folder))
     rows = [
         ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
         ("labelled again", f"{verdict.sampled} states"),
@@ -158,6 +168,8 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
             "not stored" if verdict.jacobian_error is None else f"{verdict.jacobian_error:.2%} relative error",
         ),
     ]
+    if copies:
+        rows.append(("copies for hold_data=disk", f"{copies}: all equal to their checksums"))
     print_table(f"{folder}: clean", ("", ""), rows)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import re
 
@@ -13,7 +12,49 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.games import canonical_game
 from distill.progress import console
+from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_ranges, check_types
 from distill.students.nets import net_spec
+
+LANES, ROWS = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES), Range("between 1 and 64", 1, 64)
+RANGES = {
+    "tau": POSITIVE,
+    "collect.states": POSITIVE,
+    "collect.num_envs": LANES,
+    "collect.k": ROWS,
+    "collect.beta": SHARE,
+    "collect.epsilon": SHARE,
+    "collect.sticky": Range("at least 0 and below 1", 0, 1, without=(1,)),
+    "collect.shard_states": POSITIVE,
+    "train.steps": POSITIVE,
+    "train.epochs": POSITIVE,
+    "train.batch_size": POSITIVE,
+    "train.learning_rate": POSITIVE,
+    "train.warmup": ZERO_OR_MORE,
+    "train.max_grad_norm": ZERO_OR_MORE,
+    "train.weight_decay": ZERO_OR_MORE,
+    "train.patience": ZERO_OR_MORE,
+    "train.states": POSITIVE,
+    "train.val_fraction": Range("between 0 and 1", 0, 1, without=(0, 1)),
+    "train.val_states": POSITIVE,
+    "train.val_every": POSITIVE,
+    "train.checkpoint_every": POSITIVE,
+    "train.log_every": POSITIVE,
+    "objective.temperature": POSITIVE,
+    "objective.jacobian_weight": ZERO_OR_MORE,
+    "objective.jacobian_blur": ZERO_OR_MORE,
+    "objective.k": ROWS,
+    "objective.input_noise": Range("zero or more, and finite", 0),
+    "evaluate.games": POSITIVE,
+    "evaluate.num_envs": LANES,
+    "sweep.test_states": POSITIVE,
+    "sweep.games": ZERO_OR_MORE,
+}
+"""Every number but the seed."""
+PLACES = (
+    "collect.out", "collect.actor", "student.init", "train.data", "train.out", "evaluate.data", "evaluate.out",
+    "sweep.data", "sweep.out", "report.scores", "report.out",
+)  # fmt: skip
+"""Settings that name a file or folder."""
 
 
 def validated(config: Config) -> Config:
@@ -22,13 +63,14 @@ def validated(config: Config) -> Config:
     Raises:
         UserError: the first setting that cannot work, by its name on the command line.
     """
+    check_types(config)
     game = canonical_game(config.env)
     seed = config.seed
     if seed == -1:
         seed = random.SystemRandom().randrange(2**30)
         console.print(f"seed: {seed} (drawn)")
     _require(0 <= seed < 2**30, "--seed", seed, "between 0 and 2^30 - 1, or -1")
-    _require(config.tau > 0, "--tau", config.tau, "positive")
+    check_ranges(config, RANGES)
     if config.preset is not None:
         get_preset(config.preset)
     _student(config)
@@ -36,6 +78,7 @@ def validated(config: Config) -> Config:
     _train(config)
     _evaluate(config)
     _sweep(config)
+    _places(config)
     return dataclasses.replace(config, env=game, seed=seed, teacher=config.teacher or game)
 
 
@@ -47,20 +90,15 @@ def _require(holds: bool, flag: str, value: object, want: str) -> None:
 def _student(config: Config) -> None:
     s = config.student
     net_spec(s.name)
-    _require(all(width > 0 for width in s.hidden or ()), "--student.hidden", s.hidden, "positive widths")
+    _require(all(width in POSITIVE for width in s.hidden or ()), "--student.hidden", s.hidden, "positive widths")
     _require(
-        all(number > 0 for conv in s.convs or () for number in conv), "--student.convs", s.convs, "positive numbers"
-    )
+        all(number in POSITIVE for conv in s.convs or () for number in conv),
+        "--student.convs", s.convs, "positive numbers",
+    )  # fmt: skip
 
 
 def _collect(config: Config) -> None:
     c = config.collect
-    _require(c.states > 0, "--collect.states", c.states, "positive")
-    _require(1 <= c.num_envs <= MAX_LANES, "--collect.num_envs", c.num_envs, f"between 1 and {MAX_LANES}")
-    _require(1 <= c.k <= 64, "--collect.k", c.k, "between 1 and 64")
-    _require(0 <= c.beta <= 1, "--collect.beta", c.beta, "between 0 and 1")
-    _require(0 <= c.epsilon <= 1, "--collect.epsilon", c.epsilon, "between 0 and 1")
-    _require(0 <= c.sticky < 1, "--collect.sticky", c.sticky, "at least 0 and below 1")
     if c.writer is not None:
         _require(
             re.fullmatch(r"\w[\w.-]*", c.writer) is not None,
@@ -70,24 +108,7 @@ def _collect(config: Config) -> None:
 
 
 def _train(config: Config) -> None:
-    t, o = config.train, config.objective
-    _require(t.steps > 0, "--train.steps", t.steps, "positive")
-    _require(t.epochs is None or t.epochs > 0, "--train.epochs", t.epochs, "positive")
-    _require(t.batch_size > 0, "--train.batch_size", t.batch_size, "positive")
-    _require(t.learning_rate > 0, "--train.learning_rate", t.learning_rate, "positive")
-    _require(t.warmup >= 0, "--train.warmup", t.warmup, "zero or more")
-    _require(t.max_grad_norm >= 0, "--train.max_grad_norm", t.max_grad_norm, "zero or more")
-    _require(t.weight_decay >= 0, "--train.weight_decay", t.weight_decay, "zero or more")
-    _require(t.patience >= 0, "--train.patience", t.patience, "zero or more")
-    _require(t.states is None or t.states > 0, "--train.states", t.states, "positive")
-    _require(0 < t.val_fraction < 1, "--train.val_fraction", t.val_fraction, "between 0 and 1")
-    for name in ("val_states", "val_every", "checkpoint_every", "log_every"):
-        _require(getattr(t, name) > 0, f"--train.{name}", getattr(t, name), "positive")
-    _require(o.temperature > 0, "--objective.temperature", o.temperature, "positive")
-    _require(o.jacobian_weight >= 0, "--objective.jacobian_weight", o.jacobian_weight, "zero or more")
-    _require(o.jacobian_blur >= 0, "--objective.jacobian_blur", o.jacobian_blur, "zero or more")
-    _require(o.k is None or 1 <= o.k <= 64, "--objective.k", o.k, "between 1 and 64")
-    _require(0 <= o.input_noise < math.inf, "--objective.input_noise", o.input_noise, "zero or more, and finite")
+    o = config.objective
     if o.input_noise > 0 and o.jacobian_weight > 0 and o.jacobian_targets == "stored":
         raise UserError(
             f"--objective.input_noise={o.input_noise} moves the pixels away from where derivatives were stored; "
@@ -97,15 +118,20 @@ def _train(config: Config) -> None:
 
 def _evaluate(config: Config) -> None:
     e = config.evaluate
-    _require(e.games > 0, "--evaluate.games", e.games, "positive")
-    _require(1 <= e.num_envs <= MAX_LANES, "--evaluate.num_envs", e.num_envs, f"between 1 and {MAX_LANES}")
     _require(e.games % min(e.num_envs, e.games) == 0, "--evaluate.games", e.games, "a multiple of evaluate.num_envs")
     _require(len(e.agents) > 0, "--evaluate.agents", e.agents, "at least one agent")
 
 
 def _sweep(config: Config) -> None:
     s, lanes = config.sweep, config.evaluate.num_envs
-    _require(s.test_states > 0, "--sweep.test_states", s.test_states, "positive")
-    _require(s.games >= 0, "--sweep.games", s.games, "zero or more")
     fits = s.games == 0 or s.games % min(lanes, s.games) == 0
     _require(fits, "--sweep.games", s.games, "a multiple of evaluate.num_envs")
+
+
+def _places(config: Config) -> None:
+    """Files and folders need a name; an empty one would be the working directory."""
+    for name in PLACES:
+        section, _, field = name.partition(".")
+        value = getattr(getattr(config, section), field)
+        good = value is None or (value.strip() != "" and value.isprintable())
+        _require(good, f"--{name}", repr(value), "the name of a file or folder")

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distill.errors import UserError, first_line
 from distill.files import sha256
+from distill.yaml_text import BadYaml, load_yaml
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
 
@@ -24,10 +23,10 @@ def read_card(path: Path) -> dict[str, Any]:
         return {}
     try:
         match = FRONT_MATTER.match(path.read_text(encoding="utf-8-sig"))
-        fields = yaml.safe_load(match[1]) if match else None
+        fields = load_yaml(match[1]) if match else None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable model card ({error}); remove or replace it") from error
-    except yaml.YAMLError as error:
+    except BadYaml as error:
         raise UserError(f"{path}: its front matter is not YAML ({first_line(error)}); correct it") from error
     return fields if isinstance(fields, dict) else {}
 

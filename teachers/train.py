@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from distill.errors import UserError, first_line
+from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, check_ranges, check_types
 from distill.runtime import tune_process
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**30
 FREE = ("total_timesteps", "device", "out", "checkpoint_every")
+POSITIVES = (
+    "total_timesteps", "num_envs", "n_steps", "n_epochs", "learning_rate", "clip_range", "max_grad_norm",
+    "checkpoint_every",
+)  # fmt: skip
+RANGES = (
+    dict.fromkeys(POSITIVES, POSITIVE)
+    | dict.fromkeys(("ent_coef", "vf_coef"), ZERO_OR_MORE)
+    | dict.fromkeys(("gamma", "gae_lambda"), SHARE)
+)
 
 
 @dataclass(frozen=True)
@@ -127,14 +137,8 @@ def _validated(config: TeacherConfig) -> TeacherConfig:
     from distill.envs.presets import get_preset
     from distill.games import canonical_game
 
-    positive = ("total_timesteps", "num_envs", "n_steps", "n_epochs", "learning_rate", "clip_range", "max_grad_norm",
-                "checkpoint_every")  # fmt: skip
-    for name in positive:
-        _require(getattr(config, name) > 0, name, getattr(config, name), "positive")
-    for name in ("ent_coef", "vf_coef"):
-        _require(getattr(config, name) >= 0, name, getattr(config, name), "zero or more")
-    for name in ("gamma", "gae_lambda"):
-        _require(0 <= getattr(config, name) <= 1, name, getattr(config, name), "between 0 and 1")
+    check_types(config)
+    check_ranges(config, RANGES)
     collected = config.num_envs * config.n_steps
     holds = 1 < config.batch_size <= collected and collected % config.batch_size == 0
     _require(holds, "batch_size", config.batch_size, f"a divisor of num_envs * n_steps = {collected} above 1")
@@ -159,11 +163,12 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     from distill.config import fill
     from distill.files import write_bytes, write_json
     from distill.provenance import command_line, versions
+    from distill.settings import read_saved
 
     folder = fill(config.out, env=config.env)
     path = folder / "config.yaml"
     if path.is_file():
-        before = yaml.safe_load(path.read_text())
+        before = read_saved(path, "choose another --out")
         if config.seed is None:
             config = dataclasses.replace(config, seed=before.get("seed"))
         asked = dataclasses.asdict(config)
@@ -257,19 +262,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C.
     """
     tune_process()
-    from jsonargparse import ArgumentParser, set_parsing_settings
+    from distill.settings import make_parser, read
 
-    from distill.cli import settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
-        prog="python -m teachers.train", description=__doc__, exit_on_error=False, allow_abbrev=False
-    )
-    parser.add_argument("--config", action="config", help="YAML file; later settings win")
-    parser.add_class_arguments(TeacherConfig, as_group=False)
+    parser = make_parser("python -m teachers.train", str(__doc__), TeacherConfig)
     words = [_our_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        train_teacher(TeacherConfig(**settings(parser, words)))
+        train_teacher(TeacherConfig(**read(parser, words)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -337,3 +337,59 @@ def test_full_disk_while_training(start: Callable[..., Any], tmp_path: Path, pon
     assert not list(run.glob("checkpoints/*"))
     assert main([*words, "--train.resume=true"]) == 0
     assert (run / "student" / "student.json").is_file()
+
+
+# -- words of the small commands ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["verify", ""], "dataset must be a name, got ''; see distill verify --help"),
+        (["verify", ".", "--teacher="], "teacher must be a name, got ''"),
+        (["verify", ".", "more"], "unrecognized arguments: more"),
+        (["info", " "], "what must be a name, got ' '"),
+        (["info", "a\0b"], r"what must be a name, got 'a\\x00b'"),
+        (["export", "nobody", "--out="], "out must be a name, got ''"),
+        (["export", "", "--out=x"], "student must be a name, got ''"),
+    ],
+)
+def test_empty_words_for_tools(refused: Refused, words: list[str], says: str) -> None:
+    refused(*words, says=says)
+
+
+def test_a_file_for_a_folder(refused: Refused, tmp_path: Path, pong_data: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (["verify"], ["info"], ["train", "--train.data"]):
+        refused(*words, tmp_path / "file", says=r"file (is not a readable zip|\(it has no dataset)")
+    refused("verify", pong_data / "dataset.json", says=r"no dataset at .*dataset\.json \(it has no dataset\.json\)")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# -- damaged copies -------------------------------------------------------------------------------
+
+
+def test_a_damaged_copy_for_hold_data_disk(refused: Refused, pong_copy: Path, tmp_path: Path) -> None:
+    fit = ["train", f"--train.data={pong_copy}", "--train.hold_data=disk", "--train.steps=2", "--train.batch_size=4"]
+    fit += ["--student.convs=[[4,8,4]]", "--student.hidden=[8]", "--train.val_states=8"]
+    assert main([*fit, f"--train.out={tmp_path / 'a'}"]) == 0
+    (copy,) = pong_copy.glob("cache/frames-*.npy")
+    data = bytearray(copy.read_bytes())
+    data[1000:2000] = bytes(255 - value for value in data[1000:2000])
+    copy.write_bytes(data)
+    refused("verify", pong_copy, says=r"cache/frames-\w+\.npy does not match its checksum; delete it: it is a copy")
+    assert main([*fit, f"--train.out={tmp_path / 'b'}"]) == 1
+    assert not (tmp_path / "b").exists()
+    assert main([*fit, f"--train.out={tmp_path / 'b'}"]) == 0
+    weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+    assert main(["verify", str(pong_copy)]) == 0
+
+
+def test_no_room_for_a_copy(start: Callable[..., Any], pong_copy: Path, tmp_path: Path) -> None:
+    words = ["train", f"--train.data={pong_copy}", "--train.hold_data=disk", f"--train.out={tmp_path / 'run'}"]
+    process = start(*words, "--device=cpu", file_size=1_000_000)
+    assert process.wait() == 1
+    (line,) = [line for line in process.stderr.read_text().splitlines() if line]
+    assert re.fullmatch(rf"error: cannot write {pong_copy}/cache/frames-\w+\.npy: file too large; what was .*", line)
+    assert not list(pong_copy.glob("cache/*"))

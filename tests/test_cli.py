@@ -13,6 +13,7 @@ from distill import __version__, cli
 from distill.cli import STAGES, TOOLS, main, parse, stage_parser
 from distill.config import Config
 from distill.errors import UserError
+from distill.settings import known
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +69,7 @@ def test_misspelt_command_suggests_the_nearest(word: str, nearest: str, capsys: 
 def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
-    for key in cli._keys(stage_parser(command)):
+    for key in known(stage_parser(command)):
         assert f"--{key} " in text, key
     assert "Lambda: weight of the Sobolev term" in " ".join(text.split())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,36 @@ def test_rows_of_other_settings_are_refused_and_kept(tmp_path: Path) -> None:
 def test_the_same_cell_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="same settings"):
         run_grid([CELLS[0], CELLS[0]], lambda cell: {}, tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("sizes", [(100,) * 5, (10_001,), (2,) * 200])
+def test_a_grid_too_large_to_run_is_refused_at_once(sizes: tuple[int, ...]) -> None:
+    axes = {f"axis{number}": range(size) for number, size in enumerate(sizes)}
+    started = time.perf_counter()
+    with pytest.raises(UserError, match=rf"the grid has {math.prod(sizes):,} cells \({sizes[0]} of axis0"):
+        product(axes)
+    assert time.perf_counter() - started < 1
+    assert len(product({"a": range(100), "b": range(100)})) == 10_000
+
+
+def test_an_axis_without_values_is_named() -> None:
+    with pytest.raises(UserError, match="a sweep needs values to go through, but 'seed' has none"):
+        product({"depth": [1, 2], "seed": []})
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"method,seed,error\nkl,1\n", "row 1 has not as many values as there are columns"),
+        (b"method,seed\nkl,1\nkl,2,3\n", "row 2 has not as many values as there are columns"),
+        (b"method,seed\nkl,\xff\n", "not a readable table"),
+        (b'method,seed\n"kl,1\n', "not a readable table"),
+        (b'method,seed\n"kl"x,1\n', "not a readable table"),
+    ],
+)
+def test_damaged_rows_are_refused_and_kept(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"rows\.csv is .*{says}"):
+        run_grid(CELLS, lambda cell: {"error": 1}, path)
+    assert path.read_bytes() == content

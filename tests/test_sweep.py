@@ -251,6 +251,12 @@ def test_checksums_are_verified_once(quick: Quick, monkeypatch: pytest.MonkeyPat
 
 BAD = {
     "nothing": ({}, "a sweep needs values to go through; give --sweep.grid"),
+    "one axis without values": ({"seed": [1], "train.states": []}, r"but 'train\.states' has none"),
+    "too large": ({"seed": list(range(200)), "train.steps": list(range(1, 201))}, "the grid has 40,000 cells"),
+    "twice the same": ({"seed": [1, 2, 1]}, r"two cells for .* have the same settings \(seed 1\); leave one out"),
+    "minus zero": ({"train.weight_decay": [0, -0.0]}, "two cells for .* have the same settings"),
+    "nan": ({"train.learning_rate": [0.1, float("nan")]}, "must be positive, got nan"),
+    "bool": ({"train.steps": [True]}, r"--train\.steps must be int, got True"),
     "no values": ({"seed": []}, "a sweep needs values to go through"),
     "misspelt": ({"train.stats": [1]}, r"unknown setting 'train\.stats' \(did you mean 'train\.states'\?\)"),
     "without section": ({"states": [1]}, r"unknown setting 'states' \(did you mean 'train\.states'\?\)"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from distill.collect.actor import Policy
 from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays
+from distill.errors import UserError
 from distill.losses.engine import Tape
 from distill.losses.projection import cotangent, from_normal
 from teachers.protocol import Teacher
@@ -50,18 +51,23 @@ class Labeller:
     Args:
         policy: the teacher's network.
         identity: which derivatives, in which space, stored how.
+        name: the teacher's, for errors.
     """
 
-    def __init__(self, policy: Policy, identity: Identity) -> None:
-        self.policy, self.identity = policy, identity
+    def __init__(self, policy: Policy, identity: Identity, name: str) -> None:
+        self.policy, self.identity, self.name = policy, identity, name
 
     @classmethod
     def of(cls, teacher: Teacher, identity: Identity, device: torch.device) -> Labeller:
         """A labeller with a network of its own."""
-        return cls(Policy(teacher.net, device), identity)
+        return cls(Policy(teacher.net, device), identity, teacher.info.name)
 
     def label(self, block: Sequence[Seen]) -> Labels:
-        """Labels of the states of several steps, in their order."""
+        """Labels of the states of several steps, in their order.
+
+        Raises:
+            UserError: NaN or infinity among them.
+        """
         with torch.no_grad():
             tape = self._tape(block)
             v = self._projections(tape.logits, torch.cat([seen.normal for seen in block]))
@@ -71,7 +77,19 @@ class Labeller:
                 square_sum = float(torch.linalg.vector_norm(rows).square()) / rows.shape[1]
                 jacobian = encode(rows, self.identity.codec)
         host = None if value is None else value.cpu().numpy()
-        return Labels(logits.cpu().numpy(), host, v.cpu().numpy(), jacobian, square_sum)
+        labels = Labels(logits.cpu().numpy(), host, v.cpu().numpy(), jacobian, square_sum)
+        self._check(labels)
+        return labels
+
+    def _check(self, labels: Labels) -> None:
+        # A NaN or Inf in any derivative shows in the sum of their squares.
+        parts = {"logits": labels.logits, "values": labels.value, "projections": labels.v}
+        for what, part in {**parts, "derivatives": np.float64(labels.square_sum)}.items():
+            if part is not None and not np.isfinite(part).all():
+                raise UserError(
+                    f"teacher {self.name} gives NaN or infinite {what} (or their squares are); its weights are "
+                    "damaged or far too large, so it cannot be distilled"
+                )
 
     def derive(
         self, obs: npt.NDArray[np.uint8], v: Tensor | None = None

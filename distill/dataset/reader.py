@@ -51,7 +51,7 @@ class Dataset:
         self, folder: str | Path, *, jacobian: bool = True, verify: bool = False, mapped: bool = False
     ) -> None:
         self.folder = Path(folder)
-        self.mapped = mapped
+        self.mapped, self._verify = mapped, verify
         self.identity, self.manifest = read_identity(self.folder)
         writers = committed_shards(self.folder)
         self.shards = [path for paths in writers.values() for path in paths]
@@ -176,14 +176,15 @@ class Dataset:
                 load_shard(path, jacobian=False, frames=frames[place])
 
         shape = (int(max(place.stop for place in places.values())), *FRAME)
-        return mapped_copy(self.folder, "frames", self._contents, shape, np.uint8, fill)
+        return mapped_copy(self.folder, "frames", self._contents, shape, np.uint8, fill, verify=self._verify)
 
     def _mapped_scales(self, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
         def fill(row_scale: npt.NDArray[Any]) -> None:
             for path, (first, last) in zip(self.shards, itertools.pairwise(self._starts), strict=True):
                 row_scale[first:last] = load_shard(path, jacobian=False, decompress=False).row_scale
 
-        return mapped_copy(self.folder, "row_scale", self._contents, (len(self), *shape), np.float16, fill)
+        whole = (len(self), *shape)
+        return mapped_copy(self.folder, "row_scale", self._contents, whole, np.float16, fill, verify=self._verify)
 
     @property
     def _contents(self) -> list[str]:

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, Identity, ShardArrays, read_identity
 from distill.errors import UserError
-from distill.files import read_json, sha256
+from distill.files import check_folders, read_json, sha256
 from distill.seal import check_seal
 
 LABELS = ("logits", "value", "v", "gain", "row_scale", "jacobian")
@@ -31,6 +31,7 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
     Raises:
         UserError: a shard that was committed is missing.
     """
+    check_folders(folder)
     # Counts before shards: a writer at work commits a shard first and counts it then.
     records = {path.stem: _read_writer(path) for path in folder.glob("writers/*.json")}
     found: dict[str, dict[int, Path]] = defaultdict(dict)

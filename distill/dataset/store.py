@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import hashlib
+import io
+import math
 import mmap
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from distill.errors import UserError
 from distill.files import replacing
+from distill.progress import console
 
 Array = npt.NDArray[Any]
+DIGEST, PIECE = 32, 2**20
+"""Bytes of a SHA-256, and bytes that are hashed or written at once."""
 
 
 def mapped_copy(
@@ -26,8 +33,12 @@ def mapped_copy(
     shape: tuple[int, ...],
     dtype: type[np.generic],
     fill: Callable[[Array], None],
+    *,
+    verify: bool = False,
 ) -> Array:
     """One array of a whole dataset as a memory map of ``<folder>/cache/<name>-<contents>.npy``, made where missing.
+
+    Behind the array the file has its SHA-256: one file, so that both are there after a crash, or neither.
 
     Args:
         folder: dataset folder.
@@ -36,26 +47,108 @@ def mapped_copy(
         shape: of the array.
         dtype: of the array.
         fill: writes the array's contents.
+        verify: compare a copy that is there with its checksum.
+
+    Raises:
+        UserError: they differ; the copy is removed.
+        OSError: there is no room for the copy.
     """
     checksum = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
     path = folder / "cache" / f"{name}-{checksum}.npy"
-    if not _is_whole(path, shape):
+    header = _header(shape, np.dtype(dtype))
+    if not _is_whole(path, header, shape, np.dtype(dtype)):
+        if path.exists():
+            console.print(f"{path} is cut short, or from an older version: it is made again")
         with replacing(path) as temporary:
-            array = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-            fill(array)
-            array.flush()
+            _write(temporary, header, np.dtype(dtype), shape, fill)
         for old in path.parent.glob(f"{name}-*.npy"):
             if old != path:
                 old.unlink()
+    elif verify and not _is_sound(path):
+        path.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} did not match its checksum: the disk has damaged it; it was only a copy and is removed, so the "
+            "same command makes it again; first run `distill verify` on the dataset"
+        )
     # Copy-on-write, because torch wants writable memory; nothing is written.
-    return np.asarray(np.load(path, mmap_mode="c"))
+    return np.asarray(np.memmap(path, dtype, "c", len(header), shape))
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+def check_copies(folder: Path) -> int:
+    """Compare the copies in a dataset's folder with their checksums; returns how many there are.
+
+    Raises:
+        UserError: naming one that differs.
+    """
+    copies = sorted((folder / "cache").glob("*.npy"))
+    for path in copies:
+        if not _is_sound(path):
+            raise UserError(f"{path} does not match its checksum; delete it: it is a copy, made again where needed")
+    return len(copies)
+
+
+def _write(
+    path: Path, header: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], fill: Callable[[Array], None]
+) -> None:
+    size = len(header) + dtype.itemsize * math.prod(shape)
+    with path.open("w+b") as file:
+        _allocate(file.fileno(), size + DIGEST)  # a mapped page without room on the disk would kill the process
+        file.write(header)
+        file.flush()
+        array = np.memmap(file, dtype, "r+", len(header), shape)
+        fill(array)
+        array.flush()
+        digest = _digest(file, size)
+        file.seek(size)
+        file.write(digest)
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Give a new file its room on the disk.
+
+    Raises:
+        OSError: there is not that much.
+    """
     try:
-        return bool(np.load(path, mmap_mode="r").shape == shape)
-    except (OSError, ValueError):
+        return os.posix_fallocate(fd, 0, size)
+    except AttributeError:  # not on this system
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+    for start in range(0, size, PIECE):
+        os.pwrite(fd, bytes(min(PIECE, size - start)), start)
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    buffer = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
+
+
+def _is_whole(path: Path, header: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """True for a file of this header and of the right length."""
+    if not path.is_file() or path.stat().st_size != len(header) + dtype.itemsize * math.prod(shape) + DIGEST:
         return False
+    with path.open("rb") as file:
+        return file.read(len(header)) == header
+
+
+def _is_sound(path: Path) -> bool:
+    """True where a copy matches the checksum behind it."""
+    with path.open("rb") as file:
+        digest = _digest(file, max(path.stat().st_size - DIGEST, 0))
+        return file.read() == digest
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """SHA-256 of a file's first ``size`` bytes; it then stands behind them."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    for start in range(0, size, PIECE):
+        digest.update(file.read(min(PIECE, size - start)))
+    return digest.digest()
 
 
 def memory_size() -> int:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distill.errors import UserError
 from distill.evaluate.figures import Curve
 from distill.files import read_json
+from distill.settings import read_saved
 from distill.students.folder import Student, load_student
 
 CURVES = {  # tag: name of its picture, label with unit, options
@@ -50,11 +49,15 @@ def find_run(facts: Mapping[str, Any]) -> Run:
     folder = student.folder.parent
     if not (folder / "config.yaml").is_file():
         return Run(student, missing=f"{student.folder} stands alone, without the run that trained it")
+    try:
+        config = read_saved(folder / "config.yaml", "restore it from a copy")
+    except UserError as error:
+        return Run(student, missing=str(error))
     command = folder / "command.txt"
     return Run(
         student,
         command.read_text().strip() if command.is_file() else None,
-        yaml.safe_load((folder / "config.yaml").read_text()) or {},
+        config,
         read_curves(folder, student.facts["best_step"]),
         collect_commands(Path(student.facts["dataset"]["folder"])),
     )

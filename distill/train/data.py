@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
+from distill.errors import UserError
 from distill.losses.engine import Engine, Tape
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
@@ -55,6 +56,17 @@ class Batch:
     """The teacher's logits at these pixels, float (B, A)."""
     targets: Targets | None
     """The teacher's derivatives, or None."""
+
+    def check(self, step: int) -> None:
+        """Raise a UserError where the teacher's derivatives are not finite, so that no setting is to blame."""
+        parts = () if self.targets is None else (self.targets.v, self.targets.vjp, self.targets.scale)
+        for part in parts:
+            bad = None if part is None else ~torch.isfinite(part).flatten(1).all(1)
+            if bad is not None and bad.any():
+                raise UserError(
+                    f"training stopped at step {step}: the teacher's derivatives of state "
+                    f"{self.index[int(bad.nonzero()[0])]} are NaN or infinite; run `distill verify` on the dataset"
+                )
 
 
 class Loader:

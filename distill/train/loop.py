@@ -24,7 +24,7 @@ from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, save_student
 from distill.students.nets import AtariCNN, count_parameters
 from distill.train.checkpoint import Progress, Saver, load_checkpoint
-from distill.train.data import Loader, Sampler, batches
+from distill.train.data import Batch, Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
@@ -112,7 +112,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
             losses = compute_gradient(batch.obs, batch.logits, batch.targets, weight, objective)
             losses = team.average(model.parameters(), losses)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.train.max_grad_norm or float("inf"))
-            _stop_if_not_finite(norm, losses, step, batch.index, folder)
+            _stop_if_not_finite(norm, losses, step, batch, folder)
             optimizer.step()
             progress.step = step + 1
             progress.seconds = time.perf_counter() - clock
@@ -228,11 +228,12 @@ def _restore(
     return dataclasses.replace(before, data=used.to_dict())
 
 
-def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: Index, folder: Path) -> None:
+def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, batch: Batch, folder: Path) -> None:
     """A NaN or Inf anywhere in loss or gradient shows in the gradient's norm."""
     if torch.isfinite(norm + losses.total):  # one question, since each waits for the GPU
         return
-    states = ", ".join(map(str, index[:4]))
+    batch.check(step + 1)
+    states = ", ".join(map(str, batch.index[:4]))
     loss = f"loss {float(losses.total)}, gradient norm {float(norm)}, batch of states {states}, ..."
     raise _diverged(step + 1, loss, folder)
 

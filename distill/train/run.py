@@ -13,10 +13,11 @@ import yaml
 
 from distill.config import Config, ObjectiveConfig, fill
 from distill.dataset.used import DataUsed
-from distill.errors import UserError, first_line
+from distill.errors import UserError
 from distill.files import is_vacant, read_json, write_bytes, write_json
 from distill.provenance import command_line, versions
 from distill.seal import check_seal, sealed
+from distill.settings import read_saved
 
 DATA = "data.json"
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
@@ -115,13 +116,7 @@ def read_settings(folder: Path, flag: str) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder} exists and is not a run of this toolkit; choose another {flag}")
-    try:
-        before = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not readable ({first_line(error)}); choose another {flag}") from error
-    if not isinstance(before, dict):
-        raise UserError(f"{path} does not hold a run's settings; choose another {flag}")
-    return _completed(before)
+    return _completed(read_saved(path, f"choose another {flag}"))
 
 
 def _completed(before: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -16,6 +18,9 @@ from distill.students.nets import AtariCNN, NetSpec, net_spec
 from distill.train.data import Loader, Sampler
 from distill.train.source import Index, make_source
 
+VANISHING = 1e-30
+"""A mean square of derivatives below this counts as zero."""
+
 
 def check_dataset(config: Config, dataset: Dataset) -> None:
     """Refuse data of another game, or without the derivatives that the objective asks for."""
@@ -27,6 +32,14 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
             f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
             "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
         )
+    wrong = np.flatnonzero(~np.isfinite(dataset.logits).all(1))
+    if len(wrong):
+        raise UserError(
+            f"{dataset.folder} has NaN or infinite logits in {len(wrong)} of {len(dataset)} states, the first of them "
+            f"state {wrong[0]}; run `distill verify`, and collect again"
+        )
+    if o.jacobian_weight > 0 and o.jacobian_targets == "stored":
+        _check_scale(dataset, dataset.jacobian_scale)
     stored = identity.k if identity.jacobian == "projected" else None
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and stored is not None and (o.k or 1) > stored:
         raise UserError(
@@ -37,6 +50,17 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
         raise UserError(
             f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
             f"stores those of {identity.space}; use temperature 1 or collect with --collect.space=logits"
+        )
+
+
+def _check_scale(dataset: Dataset, scale: float) -> None:
+    """Refuse a mean square of derivatives that nothing can be divided by."""
+    if not math.isfinite(scale):
+        raise UserError(f"{dataset.folder} has NaN or infinite derivatives; run `distill verify`, and collect again")
+    if scale < VANISHING:
+        raise UserError(
+            f"the derivatives in {dataset.folder} are all zero, or nearly: its teacher says the same whatever it sees, "
+            "and there is nothing to match; use --objective.jacobian_weight=0, or another teacher"
         )
 
 
@@ -90,8 +114,14 @@ def make_student(config: Config, dataset: Dataset) -> AtariCNN:
 
 
 def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
-    """The objective with its normaliser s."""
+    """The objective with its normaliser s.
+
+    Raises:
+        UserError: there are no derivatives to match, or damaged ones.
+    """
     o = config.objective
+    if o.jacobian_weight > 0:
+        _check_scale(dataset, scale)
     return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 from distill.dataset import reader, store
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.store import check_copies
+from distill.errors import UserError
 
 Shards = tuple[Path, list[ShardArrays]]
 INDEX = np.array([36, 0, 5, 34, 5])
@@ -77,6 +82,108 @@ def test_a_damaged_copy_is_made_again(three_shards: Shards, name: str) -> None:
     (copy,) = (folder / "cache").glob(f"{name}-*.npy")
     copy.write_bytes(copy.read_bytes()[:5000])
     np.testing.assert_array_equal(getattr(Dataset(folder, mapped=True), name), getattr(Dataset(folder), name))
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["frames", "row_scale"])
+@pytest.mark.parametrize("place", [128, 5000, -40, -1], ids=["first", "middle", "last", "checksum"])
+def test_a_flipped_bit_is_noticed(three_shards: Shards, name: str, place: int) -> None:
+    folder, _ = three_shards
+    Dataset(folder, mapped=True)
+    assert check_copies(folder) == 2
+    (copy,) = (folder / "cache").glob(f"{name}-*.npy")
+    good = copy.read_bytes()
+    flip(copy, place)
+    with pytest.raises(UserError, match=rf"{name}-\w+\.npy does not match its checksum; delete it"):
+        check_copies(folder)
+    with pytest.raises(UserError, match=rf"{name}-\w+\.npy did not match its checksum.* is removed"):
+        Dataset(folder, verify=True, mapped=True)
+    Dataset(folder, verify=True, mapped=True)
+    assert copy.read_bytes() == good
+
+
+def test_an_unused_copy_does_not_matter_but_for_its_check(three_shards: Shards) -> None:
+    folder, _ = three_shards
+    assert check_copies(folder) == 0
+    Dataset(folder, mapped=True)
+    flip(next((folder / "cache").glob("frames-*.npy")), 999)
+    Dataset(folder, verify=True)
+    Dataset(folder, mapped=True)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((40, 84, 84), np.int8), np.zeros((40, 84 * 84), np.uint8), np.zeros((84, 84, 40), np.uint8, order="F")],
+    ids=["dtype", "shape", "order"],
+)
+def test_a_copy_with_another_header_is_made_again(
+    three_shards: Shards, array: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = three_shards
+    Dataset(folder, mapped=True)
+    assert "made again" not in capsys.readouterr().out
+    (copy,) = (folder / "cache").glob("frames-*.npy")
+    size = copy.stat().st_size
+    np.save(copy, array)
+    with copy.open("ab") as file:
+        file.truncate(size)
+    np.testing.assert_array_equal(Dataset(folder, mapped=True).frames, Dataset(folder).frames)
+    assert "it is made again" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("error", [None, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_room_cannot_be_reserved_it_is_written(
+    three_shards: Shards, error: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, start: int, size: int) -> None:
+        raise OSError(error, "not here")
+
+    if error is None:
+        monkeypatch.delattr(store.os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(store.os, "posix_fallocate", refuse)
+    folder, _ = three_shards
+    np.testing.assert_array_equal(Dataset(folder, mapped=True).frames, Dataset(folder).frames)
+    assert check_copies(folder) == 2
+
+
+@pytest.mark.parametrize("reserves", [True, False])
+def test_no_room_for_a_copy(three_shards: Shards, reserves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on file sizes gives the same error at the same calls as a disk without room."""
+    if not reserves:
+        monkeypatch.delattr(store.os, "posix_fallocate")
+    folder, _ = three_shards
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            Dataset(folder, mapped=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.search(r"cache/frames-\w+\.npy$", caught.value.filename)
+    assert list((folder / "cache").iterdir()) == []
+
+
+def test_a_killed_copy_leaves_no_copy(three_shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checksum is in the file before the file has its name."""
+    folder, _ = three_shards
+    digest = store._digest
+
+    def killed(file: Any, size: int) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_digest", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Dataset(folder, mapped=True)
+    assert list((folder / "cache").iterdir()) == []
+    monkeypatch.setattr(store, "_digest", digest)
+    Dataset(folder, mapped=True)
+    assert check_copies(folder) == 2
 
 
 def test_a_dataset_without_derivatives_is_mapped_too(

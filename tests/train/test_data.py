@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from distill.config import Config, ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.sobolev import Targets
-from distill.train.data import Loader
+from distill.train.data import Batch, Loader
 from distill.train.loop import train
+from distill.train.setup import check_dataset, make_objective
 
 INDEX = np.array([5, 60, 17, 17, 42])
 STATES = {"states": 64, "num_envs": 2, "shard_states": 64}
@@ -85,4 +87,51 @@ def test_processes_share_one_draw(stored: Callable[[str], Dataset], jacobian: st
 def test_more_than_is_stored_is_refused(quick: Callable[..., Config], pong_data: Path) -> None:
     config = quick(objective={"jacobian_weight": 0.1, "k": 2})
     with pytest.raises(UserError, match=r"--objective\.k=2 but .* stores 1 projections"):
+        train(config)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_not_finite_are_refused_by_name(
+    stored: Callable[[str], Dataset], make_config: Callable[..., Config], value: float
+) -> None:
+    dataset = stored("projected")
+    config = make_config(objective={"jacobian_weight": 1.0})
+    check_dataset(config, dataset)
+    dataset.logits[17, 2] = value
+    with pytest.raises(UserError, match=r"NaN or infinite logits in 1 of 64 states, the first of them state 17; run"):
+        check_dataset(config, dataset)
+
+
+@pytest.mark.parametrize("name", ["gain", "row_scale", "v"])
+def test_derivatives_that_are_not_finite_are_refused_by_name(
+    stored: Callable[[str], Dataset], make_config: Callable[..., Config], name: str
+) -> None:
+    dataset = stored("projected")
+    config = make_config(objective={"jacobian_weight": 1.0})
+    loader = Loader(dataset, config.objective, torch.device("cpu"), 3, None)
+    loader.load(INDEX, 0).check(7)
+    getattr(dataset, name)[42] = np.nan
+    with pytest.raises(UserError, match=r"the teacher's derivatives of state 42 are NaN or infinite"):
+        loader.load(INDEX, 0).check(7)
+    if name != "v":
+        scale = loader.mean_square(INDEX, 1.0, 0.0)
+        with pytest.raises(UserError, match="has NaN or infinite derivatives"):
+            make_objective(config, dataset, scale)
+
+
+def test_a_loss_that_is_no_number_for_the_data_s_sake_blames_the_data(
+    make_config: Callable[..., Config], pong_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Loader.load
+
+    def damaged(self: Loader, index: Any, step: int, **options: Any) -> Batch:
+        batch = load(self, index, step, **options)
+        if batch.targets is not None and step == 2:
+            batch.targets.v[0] = np.nan
+        return batch
+
+    monkeypatch.setattr(Loader, "load", damaged)
+    fit = {"data": str(pong_data), "out": str(tmp_path / "run"), "steps": 3, "batch_size": 4}
+    config = make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, objective={"jacobian_weight": 0.1}, train=fit)
+    with pytest.raises(UserError, match="stopped at step 3: the teacher's derivatives of state"):
         train(config)

@@ -1,0 +1,111 @@
+"""What a setting's value may be: its type, from the dataclass that holds it, and its range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from distill.errors import UserError
+
+TOO_LARGE = 2**63
+"""The first whole number that is no int64."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers that a setting may have. NaN and infinity are never among them.
+
+    Args:
+        text: what it must be, as in "must be positive".
+        low: the least.
+        high: the greatest.
+        without: ends that it may not have.
+    """
+
+    text: str
+    low: float = -math.inf
+    high: float = math.inf
+    without: tuple[float, ...] = ()
+
+    def __contains__(self, value: float) -> bool:
+        finite = -math.inf < value < math.inf  # NaN fails every comparison
+        finite = finite and (isinstance(value, float) or abs(value) < TOO_LARGE)
+        return finite and self.low <= value <= self.high and value not in self.without
+
+    def check(self, flag: str, value: float) -> None:
+        """Raise a UserError for ``value`` outside."""
+        if value not in self:
+            limit = ", and finite" if value == math.inf else ", and below 2^63" if value >= TOO_LARGE else ""
+            text = self.text if self.text.endswith(limit) else self.text + limit
+            raise UserError(f"{flag} must be {text}, got {value}")
+
+
+POSITIVE = Range("positive", 0, without=(0,))
+ZERO_OR_MORE = Range("zero or more", 0)
+SHARE = Range("between 0 and 1", 0, 1)
+
+
+def check_types(settings: object, above: str = "") -> None:
+    """Compare every value with its field's type: None only where null is a value, no bool for a number.
+
+    Args:
+        settings: a dataclass; those in it are checked, too.
+        above: its dotted name, with a dot.
+
+    Raises:
+        UserError: naming the first setting that does not fit.
+    """
+    hints = get_type_hints(type(settings))
+    for field in fields(settings):  # type: ignore[arg-type]
+        value, hint, name = getattr(settings, field.name), hints[field.name], above + field.name
+        if is_dataclass(hint):
+            if not isinstance(value, hint):  # type: ignore[arg-type]
+                raise UserError(f"{name!r} is a group of settings, not a value; got {value!r}")
+            check_types(value, f"{name}.")
+        elif not _fits(value, hint):
+            got = "null" if value is None else value if isinstance(value, str) else repr(value)
+            raise UserError(f"--{name} must be {_kind(hint)}, got {got}")
+
+
+def check_ranges(settings: object, ranges: Mapping[str, Range]) -> None:
+    """Compare numbers with their ranges, by dotted name; null is left alone.
+
+    Raises:
+        UserError: naming the first setting that is outside.
+    """
+    for name, allowed in ranges.items():
+        value: Any = settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        if value is not None:
+            allowed.check(f"--{name}", value)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if kind is Literal:
+        return isinstance(value, str) and value in inner
+    if kind is list:
+        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
+    if kind is tuple:
+        same = isinstance(value, list | tuple) and len(value) == len(inner)
+        return same and all(_fits(item, one) for item, one in zip(value, inner, strict=True))  # type: ignore[call-overload]
+    if kind is dict:
+        return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)
+
+
+def _kind(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_kind(one) for one in get_args(hint))
+    if get_origin(hint) is Literal:
+        return f"one of {list(get_args(hint))}"
+    names = {NoneType: "null", int: "int", float: "float", str: "str", bool: "bool"}
+    return names.get(hint) or str(hint).replace("typing.", "")
