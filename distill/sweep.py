@@ -14,19 +14,27 @@ import numpy as np
 
 from distill.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.config import Config, fill
+from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.device import pick_device
 from distill.errors import DivergedError, UserError
-from distill.evaluate.fidelity import Fidelity, measure
+from distill.evaluate.by_game import measure_games, over_games
+from distill.evaluate.fidelity import Fidelity
 from distill.evaluate.run import evaluate
 from distill.files import is_vacant
-from distill.grid import Cell, Row, product, run_grid, unfinished
+from distill.grid import Cell, Row, product, read_rows, run_grid, unfinished, write_rows
 from distill.progress import console, print_table
 from distill.students.folder import Student, load_student
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
 from distill.train.setup import check_dataset, make_student, training_split
 from distill.validate import validated
+
+TEST_GAMES = "test_games.csv"
+"""In a run folder: figures of the student added up over each test game (docs/metrics.md)."""
+UNTESTED = dict.fromkeys(
+    [*(f"test_{field.name}" for field in dataclasses.fields(Fidelity)), "test_games", "test_states"]
+)
 
 After = Callable[[Config, Path], Mapping[str, Any]]
 
@@ -59,6 +67,8 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
     test = _TestSet(config) if config.sweep.data is not None and waiting else None
     _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
+    if test is not None:
+        test.choose(folder / "rows.csv")
 
     def run(cell: Cell) -> dict[str, Any] | None:
         mine = configs[cell_name(cell)]
@@ -69,7 +79,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
                 console.print(str(error))
                 return None
             student = load_student(where)
-            row = _figures(student, test.fidelity(student, mine) if test else None)
+            row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
             row |= _scores(mine, where) if mine.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
@@ -130,12 +140,11 @@ def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: _Tes
 
 
 class _TestSet:
-    """States that no student was trained on, the same for all."""
+    """Whole games that no student was trained on, the same for all."""
 
     def __init__(self, config: Config) -> None:
         self._dataset = Dataset(fill(str(config.sweep.data), env=config.env), verify=config.train.verify)
-        states = np.random.default_rng([0, 6]).permutation(len(self._dataset))
-        self._index = np.sort(states[: config.sweep.test_states])
+        self._wanted = config.sweep.test_states
 
     def check_fits(self, training: Dataset) -> None:
         """Refuse what no student of that training data can be tested on."""
@@ -145,26 +154,37 @@ class _TestSet:
         if _shards(mine) & _shards(training):
             raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
 
-    def fidelity(self, student: Student, config: Config) -> Fidelity:
-        """Figures of one student, with the teacher at its objective's temperature."""
-        temperature = config.objective.temperature
-        device = pick_device(config.device)
-        return measure(student.net, self._dataset, self._index, temperature=temperature, device=device)
+    def choose(self, rows: Path) -> None:
+        """Choose the games, and say what is left out; refuse rows of students that were tested on other states."""
+        every, whole = self._dataset.episode, whole_games(self._dataset)
+        self._index = some_whole_games(self._dataset, self._wanted)
+        games, there, all_of_them = (len(np.unique(part)) for part in (every[self._index], every[whole], every))
+        self._size = {"test_games": games, "test_states": len(self._index)}
+        if any(row.get(name) != str(size) for row in read_rows(rows) for name, size in self._size.items()):
+            raise UserError(
+                f"{rows} has students that were tested on other states than the {len(self._index):,} of {games} whole "
+                "games that are taken now; choose another --sweep.out"
+            )
+        console.print(
+            f"test: {games} of {there} whole games of {self._dataset.folder}, {len(self._index):,} states; "
+            f"{all_of_them - there} fragments of games ({np.sum(~whole):,} states) are left out"
+        )
+
+    def figures(self, student: Student, config: Config, run: Path) -> dict[str, Any]:
+        """Columns of one student, with the teacher at its objective's temperature; each game's sums go into its run."""
+        temperature, device = config.objective.temperature, pick_device(config.device)
+        games = measure_games(student.net, self._dataset, self._index, temperature=temperature, device=device)
+        write_rows(run / TEST_GAMES, [{name: str(value) for name, value in game.items()} for game in games])
+        return {f"test_{name}": value for name, value in vars(over_games(games)).items()} | self._size
 
 
 def _shards(dataset: Dataset) -> set[str]:
     return {record["files"]["steps.safetensors"]["sha256"] for record in dataset.records}
 
 
-def _figures(student: Student, test: Fidelity | None) -> dict[str, Any]:
+def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
     facts = student.facts
-    tested = dict.fromkeys(field.name for field in dataclasses.fields(Fidelity))
-    tested |= dataclasses.asdict(test) if test else {}
-    return {
-        **facts["metrics"],
-        **{f"test_{name}": value for name, value in tested.items()},
-        **{name: facts[name] for name in ("steps", "best_step", "train_seconds")},
-    }
+    return {**facts["metrics"], **tested, **{name: facts[name] for name in ("steps", "best_step", "train_seconds")}}
 
 
 def _scores(config: Config, run: Path) -> dict[str, Any]:
