@@ -50,7 +50,7 @@ class Scale:
 
 
 FULL = Scale(
-    states=100_000, test_states=32_768, tested=32_768, num_envs=16, test_envs=16, steps=3000, seeds=(1, 2, 3),
+    states=100_000, test_states=32_768, tested=32_768, num_envs=16, test_envs=4, steps=3000, seeds=(1, 2, 3),
     percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
