@@ -69,7 +69,7 @@ def ratio_over_games(
 
     All students are tested on the same games, so a bootstrap draws games with replacement once for all of them: for
     both sides of a pair and for every seed. Seeds are too few to be resampled: of three, bootstrap percentiles
-    cover 77 to 90 % (docs/decisions.md). So their part of the interval is Student's, and that of the games is Student's
+    cover 78 to 91 % (docs/decisions.md). So their part of the interval is Student's, and that of the games is Student's
     with the bootstrap's standard error; both are of the logarithm, and the squares of their widths are added.
 
     Args:
