@@ -174,7 +174,7 @@ class SweepConfig:
     data: str | None = None
     """Test dataset: fidelity of every student there, besides that on its held-out games."""
     test_states: int = 8192
-    """At most this many of its states, the same for all students."""
+    """Whole games of it until they have this many states, the same for all students; fragments are left out."""
     games: int = 0
     """Whole games per student, under evaluate.protocol; by default none."""
 

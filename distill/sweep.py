@@ -10,21 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distill.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
-from distill.dataset.repeats import repeats
-from distill.device import pick_device
 from distill.errors import DivergedError, UserError
-from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.run import evaluate
 from distill.files import is_vacant
 from distill.grid import Cell, Row, product, read_rows, run_grid, unfinished
 from distill.progress import console, print_table
 from distill.students.folder import Student, load_student
 from distill.sweep_data import refuse_other_data
+from distill.sweep_test_set import UNTESTED, TestSet
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
 from distill.train.setup import check_dataset, make_student, training_split
@@ -62,8 +58,10 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     _refuse_another(folder, settings)
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
     refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
-    test = _TestSet(config) if config.sweep.data is not None and waiting else None
+    test = TestSet(config) if config.sweep.data is not None and waiting else None
     _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
+    if test is not None:
+        test.choose(folder / "rows.csv")
 
     def run(cell: Cell) -> dict[str, Any] | None:
         mine = configs[cell_name(cell)]
@@ -74,9 +72,8 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
                 console.print(str(error))
                 return None
             student = load_student(where)
-            row = _figures(student, test.fidelity(student, mine) if test else None)
+            row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
             row |= {name: student.facts["dataset"][key][:16] for name, key in DATA_COLUMNS.items()}
-            row |= {"test_data": test.digest[:16], "test_repeats": test.repeats(mine)} if test else {}
             row |= _scores(mine, where) if mine.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
@@ -121,7 +118,7 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
 
 
-def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: _TestSet | None) -> None:
+def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None) -> None:
     """Verify every training dataset once, and refuse now what a cell would be refused for in hours."""
     folders = dict.fromkeys(fill(mine.train.data, env=mine.env) for _, mine in cells)
     for folder in folders:
@@ -136,52 +133,9 @@ def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: _Tes
                     make_student(mine, dataset)
 
 
-class _TestSet:
-    """States that no student was trained on, the same for all."""
-
-    def __init__(self, config: Config) -> None:
-        self._dataset = Dataset(fill(str(config.sweep.data), env=config.env), verify=config.train.verify)
-        states = np.random.default_rng([0, 6]).permutation(len(self._dataset))
-        self._index = np.sort(states[: config.sweep.test_states])
-
-    def check_fits(self, training: Dataset) -> None:
-        """Refuse what no student of that training data can be tested on."""
-        mine, folder = self._dataset, self._dataset.folder
-        if (mine.identity.game, mine.identity.teacher) != (training.identity.game, training.identity.teacher):
-            raise UserError(f"--sweep.data={folder} is of another game or teacher than {training.folder}")
-        if _shards(mine) & _shards(training):
-            raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
-
-    @property
-    def digest(self) -> str:
-        """Of the test data."""
-        return self._dataset.digest
-
-    def repeats(self, config: Config) -> float:
-        """Share of the test states that a cell's student has seen in training, pixel by pixel."""
-        data = Dataset(fill(config.train.data, env=config.env), jacobian=False)
-        return repeats(self._dataset, self._index, data, training_split(config, data)[0])
-
-    def fidelity(self, student: Student, config: Config) -> Fidelity:
-        """Figures of one student, with the teacher at its objective's temperature."""
-        temperature = config.objective.temperature
-        device = pick_device(config.device)
-        return measure(student.net, self._dataset, self._index, temperature=temperature, device=device)
-
-
-def _shards(dataset: Dataset) -> set[str]:
-    return {record["files"]["steps.safetensors"]["sha256"] for record in dataset.records}
-
-
-def _figures(student: Student, test: Fidelity | None) -> dict[str, Any]:
+def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
     facts = student.facts
-    tested = dict.fromkeys(field.name for field in dataclasses.fields(Fidelity))
-    tested |= dataclasses.asdict(test) if test else {}
-    return {
-        **facts["metrics"],
-        **{f"test_{name}": value for name, value in tested.items()},
-        **{name: facts[name] for name in ("steps", "best_step", "train_seconds")},
-    }
+    return {**facts["metrics"], **tested, **{name: facts[name] for name in ("steps", "best_step", "train_seconds")}}
 
 
 def _scores(config: Config, run: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,14 @@ from distill.cli import main
 from distill.collect.pipeline import collect
 from distill.config import Config
 from distill.dataset import shards
+from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
-from distill.evaluate.fidelity import Fidelity, measure
+from distill.evaluate.fidelity import SUMS, Fidelity, measure
 from distill.grid import Cell, read_rows, unfinished, write_rows
 from distill.students.folder import load_student
 from distill.sweep import DATA_COLUMNS, sweep
+from distill.sweep_test_set import TEST_GAMES
 from distill.train import loop
 
 GRID = {"train.states": [100, 200], "seed": [1, 2]}
@@ -35,9 +38,10 @@ Quick = Callable[..., Config]
 
 @pytest.fixture(scope="session")
 def test_data(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 states of other games than ``pong_data``. Read only."""
+    """Two whole games by chance, short ones, and two fragments: other games than ``pong_data``. Read only."""
     out = tmp_path_factory.mktemp("pong") / "test"
-    collect(make_config(seed=7, collect={"out": str(out), "states": 200, "num_envs": 4, "shard_states": 128}))
+    wild = {"states": 2200, "num_envs": 2, "shard_states": 512, "behaviour": "epsilon", "epsilon": 1.0}
+    collect(make_config(seed=7, collect={"out": str(out), **wild}))
     return out
 
 
@@ -204,12 +208,63 @@ def test_a_column_that_is_there_already_is_not_written_over(quick: Quick) -> Non
 def test_fidelity_on_test_data(quick: Quick, test_data: Path, tmp_path: Path) -> None:
     rows = sweep(quick({"objective.temperature": [1, 0.5]}, sweep={"data": str(test_data), "test_states": 50}))
     dataset = Dataset(test_data)
-    index = np.sort(np.random.default_rng([0, 6]).permutation(200)[:50])
+    index = some_whole_games(dataset, 50)
+    assert len(np.unique(dataset.episode[index])) == 1
     for row, temperature in zip(rows, (1.0, 0.5), strict=True):
         student = load_student(tmp_path / "sweep" / row["run"])
         want = dataclasses.asdict(measure(student.net, dataset, index, temperature=temperature))
         assert {name: float(row[f"test_{name}"]) for name in FIGURES} == pytest.approx(want)
         assert row["test_kl"] != row["val_kl"]
+        assert (row["test_games"], row["test_states"]) == ("1", str(len(index)))
+
+
+def test_the_games_of_a_row_add_up_to_it_exactly(
+    quick: Quick, test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = sweep(quick({"seed": [1, 2]}, sweep={"data": str(test_data)}))
+    dataset = Dataset(test_data)
+    whole = int(whole_games(dataset).sum())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"test: 2 of 2 whole games of {test_data}, {whole:,} states; 2 fragments of games" in said
+    assert f"({len(dataset) - whole:,} states) are left out" in said
+    for row in rows:
+        games = read_rows(tmp_path / "sweep" / row["run"] / TEST_GAMES)
+        states = sum(int(game["states"]) for game in games)
+        assert (len(games), states) == (2, whole)
+        assert (row["test_games"], row["test_states"]) == ("2", str(whole))
+        sums = {name: math.fsum(float(game[name]) for game in games) for name in SUMS}
+        for name in ("kl", "action_error", "total_variation", "merged_action_error"):
+            assert float(row[f"test_{name}"]) == sums[name] / states, name
+        assert sums["jacobian_rows"] == states
+        assert float(row["test_jacobian_cosine"]) == sums["jacobian_cosine"] / states
+        relative = math.sqrt(sums["jacobian_difference"] / sums["jacobian_square"])
+        assert float(row["test_jacobian_relative_error"]) == relative
+
+
+def test_without_a_whole_game_nothing_is_trained(quick: Quick, test_data: Path, tmp_path: Path, trained: list[str],
+                                                 make_config: Callable[..., Config]) -> None:  # fmt: skip
+    cut = {"out": str(tmp_path / "cut"), "states": 60, "num_envs": 2}
+    collect(make_config(seed=9, collect=cut))
+    with pytest.raises(UserError, match="cut has no whole game, one recorded from its first state to its end; collect"):
+        sweep(quick(sweep={"data": cut["out"]}))
+    assert trained == []
+
+
+def test_students_tested_on_other_states_do_not_mix(
+    quick: Quick, test_data: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    tested = {"data": str(test_data), "test_states": 50}
+    sweep(quick({"seed": [1]}, sweep=tested))
+    path = tmp_path / "sweep" / "rows.csv"
+    rows = read_rows(path)
+    for change in ({"test_states": "50"}, {"test_games": None, "test_states": None}):  # the second: of an old sweep
+        changed = {name: change.get(name, value) for name, value in rows[0].items()}
+        write_rows(path, [{name: value for name, value in changed.items() if value is not None}])
+        with pytest.raises(UserError, match=r"rows\.csv has students that were tested on other states than the"):
+            sweep(quick({"seed": [1, 2]}, sweep=tested))
+    write_rows(path, rows)
+    sweep(quick({"seed": [1, 2]}, sweep=tested))
+    assert trained == ["seed-1", "seed-2"]
 
 
 def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

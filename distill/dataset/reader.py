@@ -84,6 +84,7 @@ class Dataset:
         self.episode = np.concatenate([part.episode for part in parts]) + (self.writer << GAME_BITS)
         self.t = np.concatenate([part.t for part in parts])
         self.action = np.concatenate([part.action for part in parts])
+        self.ends_game = np.concatenate([part.terminated | part.truncated for part in parts])
         self.logits = np.concatenate([part.logits for part in parts])
         self.value = _joined([part.value for part in parts])
         self.v = _joined([part.v for part in parts])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ from distill.students.nets import to_unit
 from distill.train.data import Loader
 from distill.train.source import Index
 from distill.train.step import make_engine
+
+Figures = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,20 @@ class Fidelity:
     """Half the sum of |pi_T - pi_S|, teacher at the objective's temperature."""
     merged_action_error: float | None = None
     """Share of states where the most likely effects differ: actions that do the same count as one."""
+
+
+SUMS = (
+    "kl",
+    "action_error",
+    "total_variation",
+    "merged_action_error",
+    "jacobian_rows",
+    "jacobian_cosine",
+    "jacobian_difference",
+    "jacobian_square",
+)
+"""What is added up over states: four figures on the policy, and of derivatives how many there are, their cosines, the
+squares of their differences and those of the teacher's."""
 
 
 def measure(
@@ -80,51 +97,60 @@ def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index
         index: held-out states.
         temperature: divides the teacher's logits and derivatives.
     """
+    return from_sums(state_figures(net, engine, loader, index, temperature).sum(1), len(index))
+
+
+def from_sums(sums: Sequence[float] | Figures, states: int) -> Fidelity:
+    """Means of what was added up over so many states, in the order of ``SUMS``."""
+    kl, error, variation, merged, rows, cosine, difference, square = map(float, sums)
+    return Fidelity(
+        kl=kl / states,
+        action_error=error / states,
+        jacobian_cosine=cosine / rows if rows else None,
+        jacobian_relative_error=math.sqrt(difference / max(square, TINY)) if rows else None,
+        total_variation=variation / states,
+        merged_action_error=merged / states,
+    )
+
+
+def state_figures(net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float) -> Figures:
+    """What ``fidelity`` adds up, float64 (len(SUMS), len(index)); its arguments are those of ``fidelity``."""
     derivatives = loader.dataset.has_jacobian or loader.online
     space, groups = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
-    policy, slope = np.zeros(4), np.zeros(3)
-    rows = 0
+    found = np.zeros((len(SUMS), len(index)))
     for number, start in enumerate(range(0, len(index), 256)):
         batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
         with torch.no_grad():
             x = to_unit(batch.obs)
             logits = net(x)
-            policy += _policy_sums(logits, batch.logits / temperature, groups)
+            part = found[:, start : start + len(x)]
+            part[:4] = _policy_figures(logits, batch.logits / temperature, groups)
         if batch.targets is None:
             continue
         v = batch.targets.v
         for k in range(v.shape[1]):
             student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
             teacher = batch.targets.row(k).flatten(1) / temperature
-            slope += _slope_sums(student, teacher)
-            rows += len(student)
-    means = (policy / len(index)).tolist()
-    return Fidelity(
-        kl=means[0],
-        action_error=means[1],
-        jacobian_cosine=float(slope[0]) / rows if rows else None,
-        jacobian_relative_error=math.sqrt(slope[1] / max(slope[2], TINY)) if rows else None,
-        total_variation=means[2],
-        merged_action_error=means[3],
-    )
+            part[4:] += _slope_figures(student, teacher)
+    return found
 
 
-def _policy_sums(student: Tensor, teacher: Tensor, groups: Sequence[Sequence[int]]) -> list[float]:
-    """KL, action error, total variation and merged action error of logits (B, A), each summed over states."""
+def _policy_figures(student: Tensor, teacher: Tensor, groups: Sequence[Sequence[int]]) -> Figures:
+    """KL, action error, total variation and merged action error of logits (B, A): (4, B)."""
     figures = (
         kl(student, teacher),
         action_error(student, teacher),
         total_variation(student, teacher),
         merged_action_error(student, teacher, groups),
     )
-    return torch.stack(figures).sum(1).tolist()
+    return torch.stack(figures).double().cpu().numpy()
 
 
-def _slope_sums(student: Tensor, teacher: Tensor) -> list[float]:
-    """Cosine, squared difference and the teacher's square of derivatives (B, pixels), each summed over states."""
+def _slope_figures(student: Tensor, teacher: Tensor) -> Figures:
+    """One, cosine, squared difference and the teacher's square of derivatives (B, pixels): (4, B)."""
     cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
-    squares = (student - teacher).square().sum(), teacher.square().sum()
-    return torch.stack((cosine.sum(), *squares)).tolist()
+    squares = (student - teacher).square().sum(1), teacher.square().sum(1)
+    return torch.stack((torch.ones_like(cosine), cosine, *squares)).double().cpu().numpy()
 
 
 def input_gradient(net: nn.Module, engine: Engine | None, x: Tensor, seed: Tensor) -> Tensor:

@@ -24,8 +24,10 @@ class Scale:
     test_states: int
     """Recorded per game with another seed."""
     tested: int
-    """Of which so many are scored."""
+    """Whole games of these are scored until they have so many states."""
     num_envs: int
+    test_envs: int
+    """Games side by side while test games are recorded; each ends in a fragment."""
     steps: int
     seeds: Sequence[int]
     percentages: Sequence[int]
@@ -39,7 +41,7 @@ class Scale:
 
     @property
     def perturbed(self) -> int:
-        """Test states that are scored with perturbed pixels."""
+        """Test states, drawn from all whole games, that are scored with perturbed pixels."""
         return min(self.tested, 1024)
 
     def share(self, percentage: int) -> int:
@@ -48,11 +50,11 @@ class Scale:
 
 
 FULL = Scale(
-    states=100_000, test_states=32_768, tested=2048, num_envs=16, steps=3000, seeds=(1, 2, 3),
+    states=100_000, test_states=32_768, tested=32_768, num_envs=16, test_envs=4, steps=3000, seeds=(1, 2, 3),
     percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
-    states=1600, test_states=512, tested=256, num_envs=8, steps=40, seeds=(1, 2),
+    states=1600, test_states=4096, tested=2048, num_envs=8, test_envs=2, steps=40, seeds=(1, 2),
     percentages=(10, 50), ablated=(1,), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
 )  # fmt: skip
 
@@ -63,6 +65,7 @@ class Recording:
 
     suffix: str
     states: int
+    num_envs: int
     seed: int = 1
     jacobian: Literal["projected", "full", "none"] = "projected"
     space: Literal["logits", "log_probs", "probs"] = "logits"
@@ -70,13 +73,16 @@ class Recording:
 
 def recordings(scale: Scale, game: str) -> list[Recording]:
     """Training and test games; for the ablations the first part of the training games again, in other forms."""
-    main = [Recording("", scale.states), Recording("-test", scale.test_states, seed=1001)]
+    main = [
+        Recording("", scale.states, scale.num_envs),
+        Recording("-test", scale.test_states, scale.test_envs, seed=1001),
+    ]
     few = max(scale.states // 16, 4 * scale.share(scale.percentages[0]))
     # Without stored derivatives a data set is small, and the teacher gives those of its space while training.
     others = [
-        Recording("-full", few, jacobian="full"),
-        Recording("-log_probs", few, jacobian="none", space="log_probs"),
-        Recording("-probs", few, jacobian="none", space="probs"),
+        Recording("-full", few, scale.num_envs, jacobian="full"),
+        Recording("-log_probs", few, scale.num_envs, jacobian="none", space="log_probs"),
+        Recording("-probs", few, scale.num_envs, jacobian="none", space="probs"),
     ]
     return main + (others if game == GAMES[0] else [])
 

@@ -21,9 +21,11 @@ from distill.api import (
     validated,
 )
 from distill.grid import Cell, Row, read_rows, write_rows
+from distill.sweep_test_set import TEST_GAMES
 from studies.atari.choose import METHODS, chosen, own_best
 from studies.atari.perturb import Index, agreement, chosen_states
 from studies.atari.plan import SEED, STATES, WEIGHT, Recording, Scale, grid, longer, part_config
+from studies.atari.ratios import game_columns
 
 
 def record(game: str, recording: Recording, scale: Scale) -> None:
@@ -33,7 +35,7 @@ def record(game: str, recording: Recording, scale: Scale) -> None:
         device="cpu",
         seed=recording.seed,
         collect=CollectConfig(
-            out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=scale.num_envs,
+            out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=recording.num_envs,
             jacobian=recording.jacobian, space=recording.space, k=2,
         ),
     )  # fmt: skip
@@ -45,7 +47,8 @@ def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> lis
     config = validated(part_config(part, game, scale))
 
     def after(_: Config, run: Path) -> Mapping[str, Any]:
-        return agreement(load_student(run).net, *_test_states(str(config.sweep.data), scale.perturbed))
+        perturbed = agreement(load_student(run).net, *_test_states(str(config.sweep.data), scale.perturbed))
+        return {**game_columns(read_rows(run / TEST_GAMES)), **perturbed}
 
     return sweep(config, cells, after)
 

@@ -12,9 +12,12 @@ from distill.grid import Cell, Row
 from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
 from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, WEIGHT, Questions, Scale
+from studies.atari.ratios import GAMES, Pair, ratio, resampled
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
+EARLIER = 2048
+"""States that students were tested on before only whole games were."""
 TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invaders"}
 
 
@@ -47,41 +50,48 @@ def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
 
     The last line has for each seed the geometric mean over all percentages.
     """
-    sections = []
-    for title, (figure, unit) in FIGURES.items():
-        pairs = {f"{p} %": _paired(rows, figure, states=scale.share(p)) for p in scale.percentages}
-        seeds = set.intersection(*(set(found) for found in pairs.values()))
-        if all(set(found) == seeds for found in pairs.values()):
-            means = {seed: stats.gmean([found[seed] for found in pairs.values()]) for seed in sorted(seeds)}
-            pairs["all"] = {seed: (float(plain), float(sobolev)) for seed, (plain, sobolev) in means.items()}
-        lines = []
-        for name, found in pairs.items():
-            if found:
-                plain, sobolev = (np.array(values) for values in zip(*found.values(), strict=True))
-                texts = [ratio_interval(unit * values, np.ones(len(values))).text() for values in (plain, sobolev)]
-                lines.append([name, *texts, ratio_interval(sobolev, plain).text(), str(len(found))])
-        sections.append(markdown([title, "KL", "KL + Sobolev", "ratio", "seeds"], lines))
-    return sections
+    pairs = {f"{p} %": _paired(rows, states=scale.share(p)) for p in scale.percentages}
+    lines = {name: {seed: [pair] for seed, pair in found.items()} for name, found in pairs.items() if found}
+    if len(lines) == len(pairs) and len({tuple(found) for found in pairs.values()}) == 1:
+        seeds = next(iter(pairs.values()))
+        lines["all"] = {seed: [found[seed] for found in pairs.values()] for seed in seeds}
+    header = ["KL", "KL + Sobolev", "ratio", "seeds", "ratio's interval over"]
+    return [
+        markdown([title, *header], [[name, *_compared(found, figure, unit)] for name, found in lines.items()])
+        for title, (figure, unit) in FIGURES.items()
+    ]
+
+
+def _compared(seeds: dict[int, list[Pair]], figure: str, unit: float) -> list[str]:
+    """One line: each method's geometric mean over its rows and then over seeds, and the ratio."""
+    pairs = list(seeds.values())
+    values = np.array([[[unit * float(row[figure]) for row in pair] for pair in mine] for mine in pairs])
+    plain, sobolev = (ratio_interval(means, np.ones(len(means))) for means in stats.gmean(values, axis=1).T)
+    found = ratio([[(sobolev, plain) for plain, sobolev in mine] for mine in pairs], figure)
+    return [plain.text(), sobolev.text(), found.text(), str(len(pairs)), resampled(found)]
 
 
 def cosines(rows: Sequence[Row], scale: Scale) -> str:
     """Of the derivatives of student and teacher: means over seeds, and paired differences."""
     lines = []
     for percentage in scale.percentages:
-        found = _paired(rows, "test_jacobian_cosine", states=scale.share(percentage))
-        if found:
-            plain, sobolev = (np.array(values) for values in zip(*found.values(), strict=True))
+        pairs = _paired(rows, states=scale.share(percentage)).values()
+        found = np.array([[float(row["test_jacobian_cosine"]) for row in pair] for pair in pairs])
+        if len(found):
+            plain, sobolev = found.T
             texts = [mean_interval(values).text() for values in (plain, sobolev, sobolev - plain)]
             lines.append([f"{percentage} %", *texts, str(len(found))])
     return markdown(["cosine of derivatives", "KL", "KL + Sobolev", "difference", "seeds"], lines)
 
 
-def _paired(rows: Sequence[Row], figure: str, **settings: object) -> dict[int, tuple[float, float]]:
-    """By seed both methods' figures, plain and Sobolev, where there are both."""
-    plain, sobolev = (
-        _by_seed([row for row in rows if _has(row, {**settings, "method": name})], figure) for name in METHODS
-    )
+def _paired(rows: Sequence[Row], **settings: object) -> dict[int, Pair]:
+    """By seed both methods' rows, plain and Sobolev, where there are both."""
+    plain, sobolev = (_rows_by_seed([row for row in rows if _has(row, {**settings, "method": m})]) for m in METHODS)
     return {seed: (plain[seed], sobolev[seed]) for seed in sorted(plain.keys() & sobolev.keys())}
+
+
+def _rows_by_seed(rows: Sequence[Row]) -> dict[int, Row]:
+    return {int(row[SEED]): row for row in rows}
 
 
 def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
@@ -89,27 +99,47 @@ def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
     return {int(row[SEED]): float(row[figure]) for row in rows if row.get(figure)}
 
 
+def set_of_test(rows: Sequence[Row]) -> str:
+    """What these students were tested on."""
+    known = {(row["test_games"], int(row["test_states"])) for row in rows if row.get(GAMES)}
+    if known:
+        return "Tested on " + " or ".join(f"{states:,} states, whole games: {games}" for games, states in known) + "."
+    return (
+        f"Tested on {EARLIER:,} states drawn from all test states, those of games that the recording's end cut off "
+        "included. Each game's part was not kept: intervals are over seeds only, and leave out the draw of test games."
+    )
+
+
+def against_validation(grids: Mapping[str, Sequence[Row]]) -> str:
+    """Test KL over validation KL, of every student of the grid."""
+    lines = []
+    for game, rows in grids.items():
+        test, validation = ([float(row[figure]) for row in rows] for figure in ("test_kl", "val_kl"))
+        lines.append([TITLES[game], ratio_interval(test, validation).text(), str(len(rows))])
+    return markdown(["game", "test KL over validation KL, interval over students", "students"], lines)
+
+
 def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
     """Sobolev against KL with twice the steps: geometric means over the seeds that have all three, and seconds.
 
     These are of the fastest seed, which shared the machine with least.
     """
-    header = ["of the data", "KL", "KL, longer", "Sobolev", "Sobolev / longer", "s, KL longer", "s, Sobolev"]
+    header = ["of the data", "KL", "KL, longer", "Sobolev", "Sobolev / longer", "interval over", "s, KL longer",
+              "s, Sobolev"]  # fmt: skip
     lines = []
     for percentage in scale.percentages:
         states = scale.share(percentage)
-        long = _by_seed([row for row in longer if _has(row, {"states": states})], "test_kl")
-        pairs = _paired(grid, "test_kl", states=states)
-        seeds = sorted(pairs.keys() & long.keys())
-        if not seeds:
+        long = _rows_by_seed([row for row in longer if _has(row, {"states": states})])
+        pairs = _paired(grid, states=states)
+        three = [(*pairs[seed], long[seed]) for seed in sorted(pairs.keys() & long.keys())]
+        if not three:
             continue
-        short, sobolev = ([pairs[seed][i] for seed in seeds] for i in (0, 1))
-        extended = [long[seed] for seed in seeds]
-        means = [f"{stats.gmean(values):.3g}" for values in (short, extended, sobolev)]
+        kls = np.array([[float(row["test_kl"]) for row in rows] for rows in three])
         times = [pick(rows, "train_seconds", states=states, method=name).min()
                  for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
-        ratio = ratio_interval(sobolev, extended).text()
-        lines.append([f"{percentage} %", *means, ratio, *(f"{value:.0f}" for value in times)])
+        found = ratio([[(sobolev, longer)] for _, sobolev, longer in three], "test_kl")
+        texts = [f"{value:.3g}" for value in stats.gmean(kls)[[0, 2, 1]]]
+        lines.append([f"{percentage} %", *texts, found.text(), resampled(found), *(f"{value:.0f}" for value in times)])
     return markdown(header, lines)
 
 
@@ -160,7 +190,8 @@ def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
     usual = next(iter(questions.values()))
     for question, variations in questions.items():
         references = [(kind(variations) or kind(usual))[0] for kind in (_plain_cells, _recipes)]
-        header = ["validation KL", "test KL", "to KL", "to the recipe", "error, %", "cosine", "s, fastest", "seeds"]
+        header = ["validation KL", "test KL", "to KL", "to the recipe", "error, %", "cosine", "s, fastest", "seeds",
+                  "ratios' intervals over"]  # fmt: skip
         lines = []
         for label, cell in variations.items():
             figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
@@ -169,20 +200,22 @@ def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
                 continue
             val, kl, error, cosine = (float(np.mean(values)) for values in found[:-1])
             ratios = [_ratio(rows, cell, reference) for reference in references]
-            texts = [f"{val:.4f}", f"{kl:.4f}", *ratios, f"{100 * error:.1f}", f"{cosine:.2f}"]
-            lines.append([label, *texts, f"{min(found[-1]):.0f}", str(len(found[0]))])
+            shown = ["" if each is None else each.text() for each in ratios]
+            texts = [f"{val:.4f}", f"{kl:.4f}", *shown, f"{100 * error:.1f}", f"{cosine:.2f}"]
+            over = next((resampled(each) for each in ratios if each is not None), "")
+            lines.append([label, *texts, f"{min(found[-1]):.0f}", str(len(found[0])), over])
         if len(lines) > 1:  # or there is nothing to compare yet
             sections.append(markdown([question, *header], lines))
     return sections
 
 
-def _ratio(rows: Sequence[Row], cell: Cell, reference: Cell) -> str:
+def _ratio(rows: Sequence[Row], cell: Cell, reference: Cell) -> Interval | None:
     """Test KL of a cell over that of another, of the seeds that both have; nothing where these are the same."""
-    mine, other = (_by_seed(_of_cell(rows, which), "test_kl") for which in (cell, reference))
+    mine, other = (_rows_by_seed(_of_cell(rows, which)) for which in (cell, reference))
     seeds = sorted(mine.keys() & other.keys())
     if not seeds or cell == reference:
-        return ""
-    return ratio_interval([mine[seed] for seed in seeds], [other[seed] for seed in seeds]).text()
+        return None
+    return ratio([[(mine[seed], other[seed])] for seed in seeds], "test_kl")
 
 
 def _plain_cells(variations: Mapping[str, Cell]) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.grid import Cell, Row
-from studies.atari.choose import as_text, best_by_others, chosen, defaults, longer_than, own_best
+from studies.atari.choose import as_text, best_by_others, chosen, defaults, faster, longer_than, own_best
 from studies.atari.plan import CANDIDATES, LR, SEED, STATES, STEPS, WEIGHT
 
 
@@ -40,6 +40,9 @@ def test_the_default_recipe_and_its_plain_form_are_found() -> None:
     tried = [as_text({STATES: 100, SEED: seed, **cell}) for seed in (1, 2) for cell in CANDIDATES]
     assert [(found[SEED], found[WEIGHT], found[LR]) for found in defaults(tried)] == [
         (seed, weight, "0.001") for seed in ("1", "2") for weight in ("0.0", "1.0")
+    ]
+    assert [(found[SEED], found[WEIGHT], found[LR]) for found in faster(tried)] == [
+        (seed, weight, "0.003") for seed in ("1", "2") for weight in ("0.0", "1.0")
     ]
 
 

@@ -8,18 +8,30 @@ from distill.grid import Row
 from studies.atari.choose import as_text
 from studies.atari.plan import ABLATIONS, QUICK, SEED, STATES, STEPS, WEIGHT, questions
 from studies.atari.plan import ablated as ablated_cells
-from studies.atari.tables import FIGURES, ablated, comparison, cosines, perturbed, pick, scores, wall_clock
+from studies.atari.tables import (
+    FIGURES,
+    ablated,
+    against_validation,
+    comparison,
+    cosines,
+    perturbed,
+    pick,
+    scores,
+    set_of_test,
+    wall_clock,
+)
 
 
 def row(percentage: int, weight: float, seed: int, kl: float, **more: object) -> Row:
     figures = {name: "0.5" for name, _ in FIGURES.values()}
     settings = {STATES: QUICK.share(percentage), WEIGHT: weight, SEED: seed, STEPS: 40, "train_seconds": 1 + weight}
-    return {**figures, "test_kl": str(kl), **{name: str(value) for name, value in {**settings, **more}.items()}}
+    more = {"test_kl": kl, **more}
+    return {**figures, **{name: str(value) for name, value in {**settings, **more}.items()}}
 
 
 GRID = [row(10, 0, 1, 0.4), row(10, 1, 1, 0.1), row(10, 1, 2, 0.2), row(10, 0, 2, 0.8), row(50, 0, 1, 0.3)]
 
-
+BY_GAME = [f"{figure}_by_game" for figure, _ in FIGURES.values()]
 FIGURES_OF_A_ROW = dict.fromkeys(("val_kl", "test_action_error", "test_jacobian_cosine", "train_seconds"), "0.5")
 
 
@@ -34,13 +46,40 @@ def test_only_pairs_are_compared() -> None:
     assert [line.split(" | ")[0] for line in lines] == ["| 10 %"]  # at 50 % there is no Sobolev student
     cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert cells[1].startswith("0.566 (")  # the root of 0.4 * 0.8
-    assert cells[3:] == ["0.250 (0.250 .. 0.250)", "2"]
+    assert cells[3:] == ["0.250 (0.250 .. 0.250)", "2", "seeds only"]
 
 
 def test_all_percentages_in_one_number() -> None:
     more = [row(50, 0, 2, 0.3), row(50, 1, 1, 0.3), row(50, 1, 2, 0.3)]
     last = comparison([*GRID, *more], QUICK)[0].splitlines()[-1]
-    assert [cell.strip() for cell in last.strip("|").split("|")][3:] == ["0.500 (0.500 .. 0.500)", "2"]
+    assert [cell.strip() for cell in last.strip("|").split("|")][3:] == ["0.500 (0.500 .. 0.500)", "2", "seeds only"]
+
+
+def test_what_students_were_tested_on() -> None:
+    assert "2,048 states drawn from all test states" in set_of_test(GRID)
+    assert "over seeds only" in set_of_test(GRID)
+    known = [row(10, 0, 1, 0.4, games="teacher:1:3000", test_games=1, test_states=3000)]
+    assert set_of_test(known) == "Tested on 3,000 states, whole games: 1."
+
+
+def test_ratios_over_games_say_so() -> None:
+    """Two games of 10 and 30 states; Sobolev has half the sums of both for every seed."""
+    sums = dict.fromkeys(BY_GAME, "1.0 19.0")
+    half = dict.fromkeys(BY_GAME, "0.5 9.5")
+    common = {"games": "t:0:10 t:1:30", "test_games": 2, "test_states": 40, "run": "a"}
+    figures = {figure: 0.5 for figure, _ in FIGURES.values()}
+    rows = [row(10, 0, seed, 0.5, **figures, **sums, **common) for seed in (1, 2)]
+    rows += [row(10, 1, seed, 0.25, **dict.fromkeys(figures, 0.25), **half, **common) for seed in (1, 2)]
+    for table in comparison(rows, QUICK):
+        cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
+        assert cells[3:] == ["0.500 (0.500 .. 0.500)", "2", "seeds and 2 games"]
+    longer = [row(10, 0, seed, 0.5, **figures, **sums, **common) for seed in (1, 2)]
+    assert "| 0.500 (0.500 .. 0.500) | seeds and 2 games |" in wall_clock(rows, longer, QUICK)
+
+
+def test_test_games_against_validation_games() -> None:
+    table = against_validation({"pong": [row(10, 0, seed, 0.2 * seed, val_kl=0.1 * seed) for seed in (1, 2)]})
+    assert table.splitlines()[2] == "| Pong | 2.00 (2.00 .. 2.00) | 2 |"
 
 
 def test_longer_training_is_compared_by_seed() -> None:
@@ -48,7 +87,7 @@ def test_longer_training_is_compared_by_seed() -> None:
     longer = [row(50, 0, seed, 0.2, train_seconds=3) for seed in (1, 2)]
     line = wall_clock(grid, longer, QUICK).splitlines()[2]
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "50 %", "0.4", "0.2", "0.1", "0.500 (0.500 .. 0.500)", "3", "2",
+        "50 %", "0.4", "0.2", "0.1", "0.500 (0.500 .. 0.500)", "seeds only", "3", "2",
     ]  # fmt: skip
 
 

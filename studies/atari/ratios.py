@@ -1,0 +1,87 @@
+"""Ratios of two students' test figures: intervals over seeds and, where rows say what each game gave, over games."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from distill.api import UserError
+from distill.grid import Row
+from studies.common import Interval, ratio_interval, ratio_over_games
+
+GAMES = "games"
+"""Column of a row: which games its student was tested on."""
+SUMMED = {
+    "test_kl": "kl",
+    "test_action_error": "action_error",
+    "test_merged_action_error": "merged_action_error",
+    "test_total_variation": "total_variation",
+}
+"""Figures of which a row keeps every game's sum, and their columns in a run's test_games.csv."""
+
+Pair = tuple[Row, Row]
+"""Two students of one seed; the first one's figure is divided by the second one's."""
+
+
+def game_columns(games: Sequence[Row]) -> Row:
+    """Columns for a student's row: its test games, and every game's sum of the figures, apart by spaces."""
+    columns = {GAMES: " ".join(f"{game['writer']}:{game['game']}:{game['states']}" for game in games)}
+    return columns | {_sums(figure): " ".join(game[name] for game in games) for figure, name in SUMMED.items()}
+
+
+def by_game(row: Row, figure: str) -> npt.NDArray[np.float64]:
+    """The sum of a figure over each test game's states, float64 (games,).
+
+    Raises:
+        UserError: the games do not add up to the row's figure.
+    """
+    sums = np.array([float(value) for value in row[_sums(figure)].split()])
+    if not math.fsum(sums) / int(row["test_states"]) == float(row[figure]):
+        raise UserError(f"the row of {row['run']} is damaged: its test games do not add up to its {figure}")
+    return sums
+
+
+def ratio(seeds: Sequence[Sequence[Pair]], figure: str) -> Interval:
+    """Geometric mean over seeds of the geometric mean over each seed's pairs.
+
+    Raises:
+        UserError: students that were tested on different states.
+    """
+    rows = [row for pairs in seeds for pair in pairs for row in pair]
+    games = {row.get(GAMES, "") for row in rows}
+    if len(games) > 1:
+        raise UserError(f"{rows[0]['run']} and others in a table with it were tested on different states")
+    if games != {""}:
+        above, below = ([[by_game(pair[i], figure) for pair in pairs] for pairs in seeds] for i in (0, 1))
+        return ratio_over_games(above, below)
+    values = np.array([[[float(row[figure]) for row in pair] for pair in pairs] for pairs in seeds])
+    logs = np.log(values[..., 0] / values[..., 1]).mean(1)
+    return ratio_interval(np.exp(logs), np.ones(len(logs)))
+
+
+def resampled(interval: Interval) -> str:
+    """What an interval is over."""
+    return f"seeds and {interval.games} games" if interval.games else "seeds only"
+
+
+def of_one_test(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], int]:
+    """The rows, by part, of students that can be compared, and how many others there are.
+
+    These are all that were tested on the same states. Where some rows say which games these were and others, older
+    ones, do not, the older ones are left out.
+    """
+    counts = Counter(row.get(GAMES) or "" for rows in parts.values() for row in rows if row.get("test_kl"))
+    known = max((games for games in counts if games), key=lambda games: counts[games], default="")
+    kept = {
+        part: [row for row in rows if not row.get("test_kl") or (row.get(GAMES) or "") == known]
+        for part, rows in parts.items()
+    }
+    return kept, counts.total() - counts[known]
+
+
+def _sums(figure: str) -> str:
+    return f"{figure}_by_game"
