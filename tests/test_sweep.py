@@ -503,7 +503,8 @@ def test_rows_of_another_test_set_do_not_stand_beside_others(
     rows = sweep(quick({"seed": [1]}, sweep={"data": str(copy)}))
     assert rows[0]["test_data"] == Dataset(test_data).digest[:16]
     assert 0 <= float(rows[0]["test_repeats"]) < 0.2
-    collect(make_config(seed=7, collect={"out": str(copy), "states": 260, "num_envs": 4}))
+    grown = {"out": str(copy), "states": 2300, "num_envs": 2, "writer": "more"}
+    collect(make_config(seed=7, collect=grown))
     with pytest.raises(UserError, match=r"would be of different test data; choose another --sweep\.out"):
         sweep(quick({"seed": [1, 2]}, sweep={"data": str(copy)}))
 
