@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import logging
@@ -134,7 +135,10 @@ def parse(command: str, words: Sequence[str]) -> Config:
     from distill.validate import validated
 
     parser = stage_parser(command)
-    return validated(_instantiate(parser, _canonical(command, words)))
+    given = _instantiate(parser, _canonical(command, words))
+    config = validated(given)
+    # An evaluation without --teacher is about the students' own.
+    return dataclasses.replace(config, teacher=given.teacher) if command == "evaluate" else config
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:

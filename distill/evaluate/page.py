@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from distill.evaluate.figures import DARK, LIGHT, colours
 from distill.evaluate.headline import comparable, headline
 from distill.evaluate.protocol import get_protocol
-from distill.evaluate.run import HEADER, table
+from distill.evaluate.shares import notes as share_notes
+from distill.evaluate.tables import HEADER, table
 from distill.games import REFERENCE_SCORES
 from distill.students.nets import NetSpec
 
@@ -126,20 +127,21 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
     rows = [[_agent(agents, row[0]), *(_typeset(row[c]) for c in COLUMNS[1:])] for row in table(dict(record))]
     explained = (
         "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
-        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the first "
-        "teacher’s mean above random. val KL (nats), action error, merged error (actions that do the same count as "
-        "one) and Jacobian cosine: against the teacher, on held-out games."
+        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the mean "
+        "above random of the very teacher that taught it. val KL (nats), action error, merged error (actions that do "
+        "the same count as one) and Jacobian cosine: against the teacher, on held-out games."
     )
     if not comparable(list(papers.values())):
         explained += (
             " These students differ in held-out games or in temperature, and each one’s figures, curves too, are on "
             "its own: do not compare their val KL."
         )
+    said = "".join(f"<p class='note'>{escape(note)}</p>" for note in [explained, *share_notes(agents)])
     caption = "Each dot is one game; the bar is the 95 % interval of the mean, the tick the mean."
     if record["game"] in REFERENCE_SCORES:
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
-    return f"<h2>Scores</h2>{_table([HEADER[c] for c in COLUMNS], rows)}<p class='note'>{escape(explained)}</p>{figure}"
+    return f"<h2>Scores</h2>{_table([HEADER[c] for c in COLUMNS], rows)}{said}{figure}"
 
 
 def _curves(runs: Mapping[str, Run], pictures: Mapping[str, bytes]) -> str:

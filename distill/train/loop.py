@@ -177,6 +177,7 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "preset_hash": identity.preset_hash,
         "teacher": identity.teacher,
         "teacher_name": dataset.manifest["teacher"]["name"],
+        "teacher_tau": dataset.manifest["teacher"].get("tau"),
         "dataset": {"folder": str(dataset.folder), "created": dataset.manifest["created"], "states": len(dataset)},
         "objective": dataclasses.asdict(config.objective),
         "jacobian_scale": progress.jacobian_scale,
