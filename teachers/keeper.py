@@ -43,6 +43,8 @@ class TrainingState:
     """Mean return of the best agent so far."""
     games: list[tuple[float, int]] = field(default_factory=list)
     """Return and length of the last games, at most 100."""
+    sha256: str | None = None
+    """Checksum of the checkpoint; None where the last version wrote it."""
 
     @staticmethod
     def read(folder: Path) -> TrainingState:
@@ -56,6 +58,11 @@ class TrainingState:
             raise UserError(f"{path} is not a training state of this toolkit; choose another --out") from error
         if state.checkpoint is None or not (folder / state.checkpoint).is_file():
             raise UserError(f"{path} names a checkpoint that is missing; put it back or choose another --out")
+        if state.sha256 not in (None, sha256(folder / state.checkpoint)):
+            raise UserError(
+                f"{folder / state.checkpoint} is not a readable checkpoint (it does not match its checksum); "
+                "put it back or choose another --out"
+            )
         return state
 
 
@@ -104,7 +111,8 @@ class Keeper(BaseCallback):
         _save_zip(self.model, self.folder / name)
         self.model.num_timesteps = played
         previous = self.state.checkpoint
-        self.state = TrainingState(name, self._learned, round(time.monotonic() - self._began, 1), best, games)
+        seconds = round(time.monotonic() - self._began, 1)
+        self.state = TrainingState(name, self._learned, seconds, best, games, sha256(self.folder / name))
         write_json(self.folder / "progress.json", asdict(self.state))
         if previous not in (None, name):
             (self.folder / str(previous)).unlink(missing_ok=True)

@@ -16,12 +16,13 @@ from distill.dataset.reader import Dataset
 from distill.device import arithmetic, pick_device
 from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
+from distill.files import remove_leftovers
 from distill.losses.engine import Engine
 from distill.losses.sobolev import Losses
 from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, save_student
 from distill.students.nets import AtariCNN, count_parameters
-from distill.train.checkpoint import Progress, Saver, load_checkpoint
+from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
 from distill.train.data import Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.run import objective_name, open_run
@@ -72,9 +73,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0
-    progress = Progress(train_states=len(train_index))
+    progress, best = Progress(train_states=len(train_index)), dict[str, torch.Tensor]()
     if resuming:
-        progress = _restore(folder, device, model, optimizer, len(train_index))
+        progress, best = _restore(folder, device, model, optimizer, len(train_index))
     elif with_jacobian:
         progress.jacobian_scale = loader.mean_square(
             train_index, config.objective.temperature, config.objective.jacobian_blur
@@ -83,7 +84,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     describe(config, dataset, model, train_index, val_index, total, sampler)
 
     log = TrainLog(folder if team.main else None, progress.step)
-    saver = Saver(folder if team.main else None, model, optimizer, progress, config)
+    saver = Saver(folder if team.main else None, model, optimizer, progress, config, best)
     clock = time.perf_counter() - progress.seconds
     last = progress.step if out_of_patience(config, progress) else total
     stream = batches(loader, sampler, progress.step, last, derivatives=with_jacobian, share=share)
@@ -121,7 +122,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         saver.save("last")
         if team.main:
             log.saliency(progress.step, model, engine, loader, val_index)
-            finish(config, folder, dataset, loader, val_index, model, progress, log)
+            finish(config, folder, dataset, loader, val_index, model, saver, log)
         return team.agree(folder)  # no one leaves before the student is written
 
 
@@ -153,17 +154,19 @@ def describe(
 
 def finish(
     config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
-    progress: Progress, log: TrainLog,
+    saver: Saver, log: TrainLog,
 ) -> None:  # fmt: skip
     """Score the best weights once more and write the student folder."""
-    device = next(model.parameters()).device
-    model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt", device)["model"])
+    progress = saver.progress
+    model.load_state_dict(saver.best)
+    saver.check_best()
     scores = fidelity(model, make_engine(model), loader, val_index, config.objective.temperature)
     metrics = {f"val_{name}": value for name, value in dataclasses.asdict(scores).items()}
     log.hparams(config, metrics)
     if isinstance(model, AtariCNN):
         save_student(folder / "student", model, _facts(config, dataset, metrics, progress))
     rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
+    remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
 
@@ -192,8 +195,8 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
 
 def _restore(
     folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, train_states: int
-) -> Progress:
-    content = load_checkpoint(folder / "checkpoints" / "last.pt", device)
+) -> tuple[Progress, dict[str, torch.Tensor]]:
+    content = newest_checkpoint(folder, device)
     before = content["progress"]["train_states"]
     if before != train_states:
         raise UserError(
@@ -204,7 +207,7 @@ def _restore(
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"].cpu())
     console.print(f"{folder}: continuing at step {content['progress']['step']}")
-    return Progress(**content["progress"])
+    return Progress(**content["progress"]), best_weights(content, folder, device)
 
 
 def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: Index, folder: Path) -> None:

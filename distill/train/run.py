@@ -14,6 +14,7 @@ from distill.config import Config, ObjectiveConfig, fill
 from distill.errors import UserError, first_line
 from distill.files import is_vacant, write_bytes, write_json
 from distill.provenance import command_line, versions
+from distill.train.checkpoint import can_go_on
 
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
 """What makes a run another run, section by section."""
@@ -52,7 +53,7 @@ def open_run(config: Config) -> tuple[Path, bool]:
         changed = differences(read_settings(folder, "--train.out"), asked, MATTERS, FREE)
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
-        if (folder / "checkpoints" / "last.pt").exists():
+        if can_go_on(folder):
             return folder, True
     describe_run(folder, asked)
     return folder, False
