@@ -18,6 +18,7 @@ from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate.agents import Agent, find_agents
+from distill.evaluate.board import log_scores
 from distill.evaluate.episodes import play
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.protocol import Protocol, get_protocol
@@ -70,7 +71,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "agents": scores,
     }
     write_json(path, record)
-    _tensorboard(folder, record)
+    log_scores(folder, agents, scores)
     show(record)
     console.print(f"written: {path}")
     return record
@@ -157,15 +158,3 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
     temperature = facts["objective"]["temperature"]
     return measure(agent.net, dataset, chosen, temperature=temperature, device=device, seed=config.seed)
-
-
-def _tensorboard(folder: Path, record: dict[str, Any]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    for name, facts in record["agents"].items():
-        with SummaryWriter(str(folder / name)) as writer:
-            writer.add_scalar("eval/mean_reward", facts["mean"], 0)
-            writer.add_scalar("eval/mean_ep_length", float(np.mean(facts["lengths"])), 0)
-            if facts["human_normalized"] is not None:
-                writer.add_scalar("eval/human_normalized_score", facts["human_normalized"], 0)
-            writer.add_histogram("eval/returns", np.array(facts["returns"]), 0)

@@ -25,6 +25,7 @@ from distill.students.nets import AtariCNN, count_parameters
 from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
 from distill.train.data import Loader, Sampler, batches
 from distill.train.logs import TrainLog
+from distill.train.network import named_after, network_text
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 from distill.train.setup import check_dataset, make_loader, make_objective, make_student, total_steps, training_split
@@ -39,8 +40,8 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
 
     Args:
         config: validated settings.
-        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; it is
-            checkpointed but gets no student folder unless it is an ``AtariCNN``.
+        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; the run is
+            named after its class. It is checkpointed but gets no student folder unless it is an ``AtariCNN``.
 
     Returns:
         The run folder.
@@ -51,6 +52,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     """
     team = Team.join()
     config = team.agree(validated(config) if team.main else config)
+    config = config if net is None else named_after(config, net)
     device = team.device(pick_device(config.device))
     dtype = arithmetic(device, config.train.precision)
     dataset = Dataset(
@@ -106,7 +108,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
             progress.seconds = time.perf_counter() - clock
 
             if progress.step % config.train.log_every == 0:
-                log.train(progress.step, losses, norm, lr, weight, sampler.batch_size)
+                log.train(progress.step, losses, norm, lr, weight if with_jacobian else None, sampler.batch_size)
                 bar.update(progress.step, f"loss {float(losses.total):.4f}")
             if progress.step % config.train.val_every == 0 or progress.step == total:
                 scores = score(team, model, engine, loader, val_index, config.objective.temperature)
@@ -146,7 +148,7 @@ def describe(
 ) -> None:
     """Print what is about to happen."""
     console.print(
-        f"{config.student.name} ({count_parameters(model):,} parameters) on {len(train_index):,} states of "
+        f"{network_text(config.student)} ({count_parameters(model):,} parameters) on {len(train_index):,} states of "
         f"{dataset.folder}, {len(val_index):,} held out; {total:,} steps of {s.batch_size} "
         f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
     )
@@ -162,13 +164,27 @@ def finish(
     saver.check_best()
     scores = fidelity(model, make_engine(model), loader, val_index, config.objective.temperature)
     metrics = {f"val_{name}": value for name, value in dataclasses.asdict(scores).items()}
-    log.hparams(config, metrics)
+    log.end(folder, _settings(config, progress), progress.best_step, scores)
     if isinstance(model, AtariCNN):
         save_student(folder / "student", model, _facts(config, dataset, metrics, progress))
     rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
     remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
+
+
+def _settings(config: Config, progress: Progress) -> dict[str, Any]:
+    """What the HPARAMS tab shows of a run, by short names."""
+    t = config.train
+    return {
+        "student": network_text(config.student),
+        **dataclasses.asdict(config.objective),
+        "states": progress.train_states,
+        "steps": progress.step,
+        **{name: getattr(t, name) for name in ("batch_size", "learning_rate", "warmup", "max_grad_norm",
+                                               "weight_decay", "precision")},
+        "seed": config.seed,
+    }  # fmt: skip
 
 
 def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:

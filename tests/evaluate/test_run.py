@@ -166,16 +166,30 @@ def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> 
     assert small["val_kl"] > 0
 
 
-def test_tensorboard(record: dict[str, Any], config: Config) -> None:
-    for name, agent in record["agents"].items():
-        events = EventAccumulator(str(scores_path(config).parent / name))
-        events.Reload()
+def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
+    """A student's score is a figure of its run, where HPARAMS looks for it; a teacher's is beside scores.json."""
+    folder = scores_path(config).parent
+    best_step = json.loads((student / "student" / "student.json").read_text())["best_step"]
+    for name, where, step in (("teacher", folder / "teacher", 0), ("small", student / "best", best_step)):
+        agent, events = record["agents"][name], EventAccumulator(str(where)).Reload()
         for tag, value in (
-            ("eval/mean_reward", agent["mean"]),
-            ("eval/mean_ep_length", np.mean(agent["lengths"])),
-            ("eval/human_normalized_score", agent["human_normalized"]),
+            ("whole_games/mean_reward", agent["mean"]),
+            ("whole_games/mean_ep_length", np.mean(agent["lengths"])),
+            ("whole_games/human_normalized_score", agent["human_normalized"]),
         ):
-            assert events.Scalars(tag)[0].value == pytest.approx(value)
+            point = events.Scalars(tag)[0]
+            assert point.value == pytest.approx(value)
+            assert point.step == step
+    small = EventAccumulator(str(folder / "small")).Reload().Tags()
+    assert small["scalars"] == [], "no second point of the same figure"
+    assert small["histograms"] == ["whole_games/returns"]
+
+
+def test_a_student_without_its_run_is_logged_beside_the_scores(config: Config, student: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(student / "student", tmp_path / "alone")
+    evaluate(with_evaluate(config, agents=[str(alone)], games=1, out=str(tmp_path / "scores")))
+    events = EventAccumulator(str(tmp_path / "scores" / "alone")).Reload()
+    assert len(events.Scalars("whole_games/mean_reward")) == 1
 
 
 def test_table(record: dict[str, Any]) -> None:
