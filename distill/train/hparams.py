@@ -30,17 +30,19 @@ SHOWN = ("jacobian_weight", "jacobian_schedule", "states", "student", "seed")
 def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
     """The row: settings by name, of a run that has ended; None is left out."""
     known = {name: value for name, value in settings.items() if value is not None}
-    infos = [
-        api_pb2.HParamInfo(name=name, type=_type(value), differs=name in SHOWN) for name, value in known.items()
-    ]
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=BEST, tag=tag)) for tag in METRICS]
+    infos = [api_pb2.HParamInfo(name=name, type=_type(value), differs=name in SHOWN) for name, value in known.items()]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=BEST, tag=tag), display_name=tag) for tag in METRICS]
     start = SessionStartInfo()
     for name, value in known.items():
         setattr(start.hparams[name], FIELDS[_type(value)], value)
     parts = {
-        metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)),
+        metadata.EXPERIMENT_TAG: HParamsPluginData(
+            experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+        ),
         metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
-        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(
+            session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+        ),
     }
     events: Any = writer.file_writer
     for tag, part in parts.items():
