@@ -39,7 +39,7 @@ AFTER_INTERRUPT = {
     "collect": "; the same command continues",
     "train": "; the same command with --train.resume=true continues",
     "sweep": "; the same command continues",
-    "evaluate": "; no score was written",
+    "evaluate": "; the same command goes on after the last agent that finished",
 }
 
 

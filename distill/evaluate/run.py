@@ -21,6 +21,7 @@ from distill.evaluate.agents import Agent, find_agents
 from distill.evaluate.board import log_scores
 from distill.evaluate.episodes import play
 from distill.evaluate.fidelity import Fidelity, measure
+from distill.evaluate.kept import Kept, Played, Terms, check_folder
 from distill.evaluate.protocol import Protocol, get_protocol
 from distill.evaluate.shares import relate
 from distill.evaluate.statistics import summarise
@@ -56,9 +57,21 @@ def evaluate(config: Config) -> dict[str, Any]:
         from distill.evaluate.video import require_video
 
         require_video()
+    check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
     faithful = {agent.name: _fidelity(config, agent, device) for agent in agents}
-    scores = {a.name: _score(config, a, faithful[a.name], protocol, device, folder) for a in agents}
-    relate(config.env, scores, {a.name: str(a.student.facts.get("teacher_name")) for a in agents if a.student})
+    kept = Kept(folder, Terms(config.env, agents[0].preset, protocol.name, e.games, e.num_envs, config.seed))
+    scores = {}
+    for agent in agents:
+        played = kept.find(agent.fingerprint)
+        if played is None:
+            played = _play(config, agent, protocol, device)
+            kept.add(agent.fingerprint, played)
+        else:
+            console.print(f"{agent.name}: its {e.games} games have been played")
+        if e.capture_video:
+            _record(config, agent, protocol, device, folder / f"{agent.name}.mp4")
+        scores[agent.name] = _facts(config, agent, faithful[agent.name], played)
+    relate(config.env, scores, _teacher_names(agents))
     record: dict[str, Any] = {
         "game": config.env,
         "preset": agents[0].preset,
@@ -71,6 +84,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "agents": scores,
     }
     write_json(path, record)
+    kept.remove()
     log_scores(folder, agents, scores)
     show(record)
     console.print(f"written: {path}")
@@ -91,16 +105,23 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
         )
+    older = [agent for agent in agents if agent.student and record["agents"][agent.name].get("teacher") is None]
+    for agent in older:  # an earlier version compared them with the first teacher, whoever that was
+        assert agent.student is not None
+        record["agents"][agent.name]["teacher"] = agent.student.facts["teacher"]
+    if older:
+        relate(config.env, record["agents"], _teacher_names(agents))
     show(record)
     console.print(f"{path}: already complete; nothing to do")
     return record
 
 
-def _score(
-    config: Config, agent: Agent, faithful: Fidelity | None, protocol: Protocol, device: torch.device, folder: Path
-) -> dict[str, Any]:
+def _teacher_names(agents: list[Agent]) -> dict[str, str]:
+    return {agent.name: str(agent.student.facts.get("teacher_name")) for agent in agents if agent.student}
+
+
+def _play(config: Config, agent: Agent, protocol: Protocol, device: torch.device) -> Played:
     e = config.evaluate
-    preset = get_preset(agent.preset)
     with Bar(f"play {agent.name}", "games", e.games) as bar:
         ended: list[float] = []
 
@@ -109,21 +130,28 @@ def _score(
             bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
         games = play(
-            agent.net, config.env, preset, protocol,
+            agent.net, config.env, get_preset(agent.preset), protocol,
             games=e.games, num_envs=e.num_envs, seed=config.seed, device=device, on_game=on_game,
         )  # fmt: skip
-    if e.capture_video:
-        from distill.evaluate.video import record_game
+    return Played([game.score for game in games], [game.length for game in games])
 
-        record_game(agent.net, config.env, preset, protocol, config.seed, device, folder / f"{agent.name}.mp4")
-    summary = summarise([game.score for game in games])
+
+def _record(config: Config, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
+    from distill.evaluate.video import record_game
+
+    record_game(agent.net, config.env, get_preset(agent.preset), protocol, config.seed, device, path)
+
+
+def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Played) -> dict[str, Any]:
+    """An agent's entry in scores.json."""
+    summary = summarise(played.returns)
     return {
         "kind": agent.kind,
         "what": agent.what,
         "fingerprint": agent.fingerprint,
         "parameters": count_parameters(agent.net.path()),
-        "returns": [game.score for game in games],
-        "lengths": [game.length for game in games],
+        "returns": played.returns,
+        "lengths": played.lengths,
         "mean": summary.mean,
         "median": summary.median,
         "iqm": summary.iqm,

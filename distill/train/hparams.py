@@ -35,14 +35,12 @@ def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
     start = SessionStartInfo()
     for name, value in known.items():
         setattr(start.hparams[name], FIELDS[_type(value)], value)
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
     parts = {
-        metadata.EXPERIMENT_TAG: HParamsPluginData(
-            experiment=api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-        ),
+        metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=experiment),
         metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
-        metadata.SESSION_END_INFO_TAG: HParamsPluginData(
-            session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
-        ),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end),
     }
     events: Any = writer.file_writer
     for tag, part in parts.items():
