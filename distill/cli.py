@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError, first_line, nearest
 from distill.runtime import tune_process
+from distill.signals import outcome, raising_on_sigterm
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C.
+        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C, 143 SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     tune_process()
     try:
-        return _dispatch(words)
+        with raising_on_sigterm():
+            return _dispatch(words)
     except (UserError, OSError) as error:
         message = str(error) if isinstance(error, UserError) else _cannot_write(error)
         if message is None:
@@ -64,9 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         print(f"error: {message}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        word, status = outcome(error)
+        print(f"{word}{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
+        return status
 
 
 def _cannot_write(error: OSError) -> str | None:

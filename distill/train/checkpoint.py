@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import signal
-import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from distill.errors import UserError, first_line
 from distill.evaluate.fidelity import Fidelity
 from distill.files import write_bytes
 from distill.progress import console
+from distill.signals import StopRequest, outcome
 from distill.train.team import Team
 
 
@@ -132,9 +131,9 @@ def best_weights(content: dict[str, Any], folder: Path, device: torch.device) ->
 
 
 class Saver:
-    """Keeps checkpoints while in context; on Ctrl-C the step in hand is finished and saved first.
+    """Keeps checkpoints while in context; on Ctrl-C or SIGTERM the step in hand is finished and saved first.
 
-    Half an optimizer step must not be saved, so the first Ctrl-C only asks: ``check`` raises it
+    Half an optimizer step must not be saved, so the first signal only asks: ``check`` raises it
     between steps. A second one stops at once and saves nothing.
 
     Args:
@@ -159,8 +158,7 @@ class Saver:
         self.best = best or {}
         self._model, self._optimizer = model, optimizer
         self._config = config.to_dict()
-        self._asked = False
-        self._before: Any = None
+        self._stop = StopRequest()
 
     def save(self, name: str = "last") -> None:
         """Write ``name.pt``; the last one but one is kept, for a run must be able to go on from what it reads."""
@@ -199,25 +197,18 @@ class Saver:
             console.print(f"{error}; the student is made of the copy in last.pt")
 
     def check(self, team: Team) -> None:
-        """Call between steps: raises KeyboardInterrupt, in all processes at once, if Ctrl-C was pressed."""
-        if team.any(self._asked):
-            self._asked = False
-            raise KeyboardInterrupt
+        """Call between steps: raises KeyboardInterrupt, in all processes at once, if one was asked to stop."""
+        if team.any(self._stop.asked):
+            raise self._stop.take()
 
     def __enter__(self) -> Saver:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
+        self._stop.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and not self._asked:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
+        self._stop.__exit__()
+        if isinstance(error, KeyboardInterrupt) and not self._stop.asked:
             self.save("last")
             goes_on = self._config["train"]["resume"]
             how = "The same command continues." if goes_on else "Add --train.resume=true to continue."
-            console.print(f"interrupted at step {self.progress.step}; saved. {how}")
-
-    def _ask(self, *signal_and_frame: object) -> None:
-        self._asked = True
-        signal.signal(signal.SIGINT, self._before)
+            console.print(f"{outcome(error)[0]} at step {self.progress.step}; saved. {how}")
