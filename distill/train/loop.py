@@ -237,8 +237,9 @@ def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, index: In
 
 def _stop_if_diverged(scores: Fidelity, step: int, folder: Path) -> None:
     """The last update of all can blow up without a loss to show it."""
-    if not math.isfinite(scores.kl):
-        raise _diverged(step, f"val/kl {scores.kl}", folder)
+    for name, value in vars(scores).items():
+        if value is not None and not math.isfinite(value):
+            raise _diverged(step, f"val/{name} {value}", folder)
 
 
 def _diverged(step: int, what: str, folder: Path) -> DivergedError:

@@ -319,6 +319,17 @@ def test_nothing_good_is_overwritten_when_validation_explodes(
     assert (saved["best"]["progress"]["step"], saved["last"]["progress"]["step"]) == (5, 8)
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_no_figure_that_is_not_a_number_gets_into_a_students_papers(
+    quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    figures: list[float | None] = [0.1, 0.5, 0.3, 0.9]
+    figures[place] = float("nan")
+    monkeypatch.setattr(loop, "fidelity", lambda *arguments: Fidelity(*figures))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"stopped at step 5: val/\w+ nan"):
+        train(quick())
+
+
 def test_data_of_another_game_is_refused(make_config: Callable[..., Config], pong_data: Path, tmp_path: Path) -> None:
     config = make_config(env="breakout", train={"data": str(pong_data), "out": str(tmp_path / "run")})
     with pytest.raises(UserError, match=r"is of pong, not breakout; set --env or --train\.data"):
