@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import logging
@@ -17,6 +18,7 @@ from distill.errors import UserError, nearest
 from distill.files import unreadable
 from distill.runtime import tune_process
 from distill.settings import make_parser, read
+from distill.signals import outcome, raising_on_sigterm
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -40,7 +42,7 @@ AFTER_INTERRUPT = {
     "collect": "; the same command continues",
     "train": "; the same command with --train.resume=true continues",
     "sweep": "; the same command continues",
-    "evaluate": "; no score was written",
+    "evaluate": "; the same command goes on after the last agent that finished",
 }
 
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C.
+        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C, 143 SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     tune_process()
     try:
-        return _dispatch(words)
+        with raising_on_sigterm():
+            return _dispatch(words)
     except (UserError, OSError) as error:
         message = str(error) if isinstance(error, UserError) else _cannot_write(error)
         if message is None:
@@ -65,9 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         print(f"error: {message}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        word, status = outcome(error)
+        print(f"{word}{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
+        return status
 
 
 def _cannot_write(error: OSError) -> str | None:
@@ -136,7 +140,10 @@ def parse(command: str, words: Sequence[str]) -> Config:
     from distill.config import Config
     from distill.validate import validated
 
-    return validated(Config(**read(stage_parser(command), _canonical(command, words))))
+    given = Config(**read(stage_parser(command), _canonical(command, words)))
+    config = validated(given)
+    # An evaluation without --teacher is about the students' own.
+    return dataclasses.replace(config, teacher=given.teacher) if command == "evaluate" else config
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:

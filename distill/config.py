@@ -146,7 +146,7 @@ class EvaluateConfig:
     """Playing whole games, and fidelity on held-out states."""
 
     agents: list[str] = field(default_factory=lambda: ["teacher"])
-    """Any mix of "teacher", teachers' names or zips, and students' run folders; NAME=WHAT renames."""
+    """Teachers' names or zips, students' run folders, "teacher" (--teacher, else the students'); NAME=WHAT renames."""
     games: int = 32
     """Whole games per agent."""
     num_envs: int = 32

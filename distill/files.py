@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
+import platform
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +27,25 @@ def fsync_dir(folder: Path) -> None:
         os.close(fd)
 
 
+TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<pid>\d+)\.tmp")
+ABANDONED_S = 24 * 3600.0
+"""A temporary file of another machine, whose processes cannot be asked for, is left alone until it is so old."""
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success it is fsynced and renamed onto ``path``.
 
-    On any exception the temporary file is removed and ``path`` is left as it was.
+    On any exception the temporary file is removed and ``path`` is left as it was. What killed processes left
+    in the folder is removed, too.
+
+    Args:
+        path: the file to write.
+        keep: where the file that is replaced goes. After a crash between the two renames, only this one is there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.tmp")
     try:
         yield temporary
         fd = os.open(temporary, os.O_RDONLY)
@@ -39,6 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(fd)
         finally:
             os.close(fd)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
         fsync_dir(path.parent)
     except BaseException as error:
@@ -76,12 +92,52 @@ def check_folders(folder: Path) -> None:
 
 def is_vacant(folder: Path) -> bool:
     """True for a folder without files, or with nothing but temporary ones that a killed process left."""
-    return all(re.fullmatch(r"\..+\.\d+\.tmp", path.name) for path in folder.iterdir())
+    return all(TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, atomically and durably."""
-    with replacing(path) as temporary:
+def remove_leftovers(folder: Path, *, below: bool = False) -> None:
+    """Remove temporary files of processes that are no more.
+
+    Args:
+        folder: where to look.
+        below: in all folders below, too.
+    """
+    for path in folder.rglob(".*.tmp") if below else folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(path.name)
+        with contextlib.suppress(OSError):  # another process removed it, or it is not ours to remove
+            if match and _is_abandoned(path, match["machine"], int(match["pid"])):
+                path.unlink()
+
+
+def _is_abandoned(path: Path, machine: str | None, pid: int) -> bool:
+    """Whether no process can still be writing a temporary file."""
+    if machine == _machine():
+        return not _is_alive(pid)
+    return time.time() - path.stat().st_mtime > ABANDONED_S
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight hex digits for what a process id means something in: this machine since it was started, this container."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def write_bytes(path: Path, data: bytes, keep: Path | None = None) -> None:
+    """Replace ``path`` by ``data``, atomically and durably; see ``replacing``."""
+    with replacing(path, keep) as temporary:
         temporary.write_bytes(data)
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -22,6 +17,7 @@ from distill.errors import UserError
 from distill.files import read_json, replacing, sha256, write_bytes, write_json
 from distill.games import env_id
 from distill.progress import Bar
+from distill.signals import StopRequest
 
 MIN_GAMES = 10
 # What SB3 would pickle as code, or as bulk that nobody needs: PPO.load puts its defaults there.
@@ -43,6 +39,8 @@ class TrainingState:
     """Mean return of the best agent so far."""
     games: list[tuple[float, int]] = field(default_factory=list)
     """Return and length of the last games, at most 100."""
+    sha256: str | None = None
+    """Checksum of the checkpoint; None where the last version wrote it."""
 
     @staticmethod
     def read(folder: Path) -> TrainingState:
@@ -56,6 +54,11 @@ class TrainingState:
             raise UserError(f"{path} is not a training state of this toolkit; choose another --out") from error
         if state.checkpoint is None or not (folder / state.checkpoint).is_file():
             raise UserError(f"{path} names a checkpoint that is missing; put it back or choose another --out")
+        if state.sha256 not in (None, sha256(folder / state.checkpoint)):
+            raise UserError(
+                f"{folder / state.checkpoint} is not a readable checkpoint (it does not match its checksum); "
+                "put it back or choose another --out"
+            )
         return state
 
 
@@ -87,7 +90,7 @@ class Keeper(BaseCallback):
     def __init__(self, folder: Path, origin: Origin, state: TrainingState, every: int, bar: Bar) -> None:
         super().__init__()
         self.folder, self.origin, self.state, self.every = folder, origin, state, every
-        self.interrupted = False
+        self.stop = StopRequest()
         self._bar, self._began = bar, time.monotonic() - state.seconds
         self._learned = state.timesteps
 
@@ -104,7 +107,8 @@ class Keeper(BaseCallback):
         _save_zip(self.model, self.folder / name)
         self.model.num_timesteps = played
         previous = self.state.checkpoint
-        self.state = TrainingState(name, self._learned, round(time.monotonic() - self._began, 1), best, games)
+        seconds = round(time.monotonic() - self._began, 1)
+        self.state = TrainingState(name, self._learned, seconds, best, games, sha256(self.folder / name))
         write_json(self.folder / "progress.json", asdict(self.state))
         if previous not in (None, name):
             (self.folder / str(previous)).unlink(missing_ok=True)
@@ -146,7 +150,7 @@ class Keeper(BaseCallback):
         score, games = self._score()
         note = f"return {score:.1f} over {games} games" if games else ""
         self._bar.update(self.model.num_timesteps, note)
-        return not self.interrupted
+        return not self.stop.asked
 
     def _on_rollout_end(self) -> None:
         # An update follows for certain; a rollout that is cut off does not get here and teaches nothing.
@@ -158,25 +162,6 @@ class Keeper(BaseCallback):
     def _refuse_nan(self) -> None:
         if not all(torch.isfinite(weights).all() for weights in self.model.policy.parameters()):
             raise self.diverged()
-
-    @contextlib.contextmanager
-    def stopping_on_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM let the current step finish; a second one interrupts at once."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -> str:

@@ -20,6 +20,7 @@ import yaml
 from distill.errors import UserError, first_line
 from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, check_ranges, check_types
 from distill.runtime import tune_process
+from distill.signals import outcome, raising_on_sigterm
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
@@ -114,7 +115,7 @@ def train_teacher(config: TeacherConfig) -> Path:
     origin = Origin(config.env, config.preset, config.init, settings)
     with contextlib.closing(env), Bar(f"teach {config.env}", "steps", config.total_timesteps, state.timesteps) as bar:
         keeper = Keeper(folder, origin, state, config.checkpoint_every, bar)
-        with keeper.stopping_on_signals():
+        with keeper.stop:
             left = config.total_timesteps - state.timesteps
             try:
                 model.learn(left, keeper, reset_num_timesteps=state.timesteps == 0)
@@ -124,9 +125,11 @@ def train_teacher(config: TeacherConfig) -> Path:
                 raise
             keeper.save()
         model.logger.close()
-        if keeper.interrupted:
-            console.print(f"interrupted at step {keeper.state.timesteps:,}; saved. The same command continues.")
-            raise KeyboardInterrupt
+        if keeper.stop.asked:
+            stopped = keeper.stop.take()
+            word = outcome(stopped)[0]
+            console.print(f"{word} at step {keeper.state.timesteps:,}; saved. The same command continues.")
+            raise stopped
         keeper.save_agent("final")
     console.print(f"teacher: {final}")
     return final
@@ -259,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line.
 
     Returns:
-        Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C.
+        Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C, 143 SIGTERM.
     """
     tune_process()
     from distill.settings import make_parser, read
@@ -267,12 +270,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("python -m teachers.train", str(__doc__), TeacherConfig)
     words = [_our_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
-        train_teacher(TeacherConfig(**read(parser, words)))
+        with raising_on_sigterm():
+            train_teacher(TeacherConfig(**read(parser, words)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        return outcome(error)[1]
     return 0
 
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.errors import UserError
-from distill.files import is_vacant, read_json, replacing, sha256, write_bytes, write_json
+from distill.files import is_vacant, read_json, remove_leftovers, replacing, sha256, write_bytes, write_json
 
 
 def test_replacing_puts_the_new_file_in_place(tmp_path: Path) -> None:
@@ -119,3 +120,55 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
 def test_sha256(tmp_path: Path) -> None:
     write_bytes(tmp_path / "x", b"abc")
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.fixture
+def dead() -> int:
+    """Id of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def temporary_of(path: Path, pid: int) -> Path:
+    """The temporary name that a process of this machine uses."""
+    with replacing(path) as temporary:
+        temporary.touch()
+    return temporary.with_name(temporary.name.replace(f".{os.getpid()}.tmp", f".{pid}.tmp"))
+
+
+def test_a_write_removes_what_dead_processes_left(tmp_path: Path, dead: int) -> None:
+    path = tmp_path / "last.pt"
+    left, living = temporary_of(path, dead), temporary_of(path, 1)
+    others = [tmp_path / f".last.pt.00000000.{dead}.tmp", tmp_path / f".last.pt.{dead}.tmp", tmp_path / ".x.tmp"]
+    for file in (left, living, *others):
+        file.touch()
+    write_bytes(path, b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, *others])
+    for file in (living, *others):
+        os.utime(file, (0, 0))
+    write_bytes(path, b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, tmp_path / ".x.tmp"]), "a living process's stays"
+
+
+def test_leftovers_of_a_whole_run_are_found(tmp_path: Path, dead: int) -> None:
+    inner = tmp_path / "run" / "student" / "model.safetensors"
+    left = temporary_of(inner, dead)
+    left.touch()
+    remove_leftovers(tmp_path)
+    assert left.exists()
+    remove_leftovers(tmp_path, below=True)
+    assert list(inner.parent.iterdir()) == [inner]
+
+
+def test_what_is_replaced_can_be_kept(tmp_path: Path) -> None:
+    path, before = tmp_path / "last", tmp_path / "previous"
+    for content in (b"1", b"2", b"3"):
+        write_bytes(path, content, keep=before)
+    assert (path.read_bytes(), before.read_bytes()) == (b"3", b"2")
+
+
+def test_names_of_temporary_files_are_known_as_such(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as temporary:
+        temporary.touch()
+        assert is_vacant(tmp_path)

@@ -156,7 +156,8 @@ def learning_curve(
             axes.yaxis.set_minor_locator(ticker.NullLocator())
             axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         else:
-            axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))  # no point on the edge
         axes.grid(axis="y", color=theme.faint, alpha=0.25, lw=0.6)
         figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=8)
     return png()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill.evaluate.shares import teacher_of
 from distill.games import REFERENCE_SCORES
 
 FEW_GAMES = 10
@@ -24,13 +25,17 @@ def headline(record: Mapping[str, Any], papers: Mapping[str, Facts] | None = Non
     agents: dict[str, Facts] = record["agents"]
     known = papers or {}
     students = {name: facts for name, facts in agents.items() if facts["kind"] == "student"}
-    teacher = next((facts for facts in agents.values() if facts["kind"] == "teacher"), None)
     if not students:
         return _only_teachers(agents) + _caution(record, students)
     best = max(students, key=lambda name: float(students[name]["mean"]))
+    taught_by = teacher_of(students[best], agents, known.get(best))
     random = REFERENCE_SCORES.get(record["game"], (None,))[0]
     subject = _subject(best, len(students), known.get(best))
-    lead = _lead(subject, students[best], teacher, random)
+    several = sum(facts["kind"] == "teacher" for facts in agents.values()) > 1
+    whose = f"its teacher {taught_by}’s" if several else "the teacher’s"
+    lead = _lead(subject, students[best], None if taught_by is None else agents[taught_by], random, whose)
+    if taught_by is None and len(students) < len(agents):
+        lead = lead.replace("no teacher was evaluated", "its teacher was not evaluated")
     compared = [] if int(record["games"]) == 1 else [*_rivals(best, students), *_with_and_without(students, known)]
     return [lead, *compared, *_caution(record, students)]
 
@@ -74,7 +79,7 @@ def _subject(name: str, students: int, paper: Facts | None) -> str:
     return f"The {kind} {name}" if students == 1 else f"The best of {students} students, the {kind} {name},"
 
 
-def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | None) -> str:
+def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | None, whose: str) -> str:
     scores = interval(student)
     if len(student["returns"]) < 2:
         beside = "" if teacher is None else f" and its teacher {number(teacher['mean'])}"
@@ -93,7 +98,7 @@ def _lead(subject: str, student: Facts, teacher: Facts | None, random: float | N
     share = student["share_of_teacher"]
     size = _size(student["parameters"], teacher["parameters"])
     against = f"{scores} against {interval(teacher, '')}"
-    of_teacher = "" if share is None else f", {share:.0%} of the teacher’s score above random".replace("%", " %")
+    of_teacher = "" if share is None else f", {share:.0%} of {whose} score above random".replace("%", " %")
     if overlap(student, teacher):
         return f"{subject} cannot be told from its teacher by score{of_teacher}, {size}: {against}."
     if student["mean"] > teacher["mean"]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from distill.evaluate.figures import DARK, LIGHT, colours
 from distill.evaluate.headline import comparable, headline
 from distill.evaluate.protocol import get_protocol
-from distill.evaluate.run import HEADER, table
+from distill.evaluate.shares import notes as share_notes
+from distill.evaluate.tables import FIDELITY_COLUMNS, HEADER, SCORE_COLUMNS, table
 from distill.games import REFERENCE_SCORES
 from distill.students.nets import NetSpec
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 GENERATOR = '<meta name="generator" content="distill report">'
 Agents = Mapping[str, Mapping[str, Any]]
-# One more column would make most tables wider than the page.
-COLUMNS = [c for c, name in enumerate(HEADER) if name != "total variation"]
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -81,6 +80,24 @@ figure img {{ display: block; max-width: 100%; height: auto; }}
 figcaption {{ max-width: 44rem; margin-top: .4rem; }}
 .grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 0 1.25rem; }}
 .grid figure {{ margin: .5rem 0; }}
+@page {{ margin: 14mm; }}
+@media print {{
+  :root {{ color-scheme: light; --paper: {LIGHT.background}; --ink: {LIGHT.ink}; --soft: #57606a; --line: #d8dde3;
+    --well: #f5f7f9; }}
+  body {{ font-size: 10pt; }}
+  h1 {{ font-size: 18pt; }} h2 {{ font-size: 13pt; margin: 1.5rem 0 .4rem; }} .lead {{ font-size: 12pt; }}
+  main {{ max-width: none; padding: 0; }}
+  h2, h3 {{ break-after: avoid; }}
+  figure, tr, pre {{ break-inside: avoid; }}
+  .scroll {{ overflow: visible; }}
+  figure img {{ width: auto; height: auto; max-width: 125mm; max-height: 190mm; }}
+  .grid {{ display: flex; gap: 4mm; }} .grid figure {{ flex: 1; }} .grid img {{ max-width: 100%; }}
+  .scroll img {{ min-width: 0 !important; max-width: 100%; }}
+  table {{ font-size: 8pt; }}
+  th, td {{ padding: .25rem .35rem; }}
+  th:first-child, td:first-child {{ position: static; min-width: 0; overflow-wrap: anywhere; }}
+  .words td {{ min-width: 0; }}
+}}
 pre {{ background: var(--well); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem;
   margin: .3rem 0;  font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap;
   overflow-wrap: anywhere; }}
@@ -123,15 +140,19 @@ def _facts(record: Mapping[str, Any], date: str) -> str:
 
 def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
     agents: Agents = record["agents"]
-    rows = [[_agent(agents, row[0]), *(_typeset(row[c]) for c in COLUMNS[1:])] for row in table(dict(record))]
-    explained = (
+    rows = [[_agent(agents, row[0]), *(_typeset(cell) for cell in row[1:])] for row in table(dict(record))]
+    scores = (
         "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
-        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the first "
-        "teacher’s mean above random. val KL (nats), action error, merged error (actions that do the same count as "
-        "one) and Jacobian cosine: against the teacher, on held-out games."
+        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the mean "
+        "above random of the very teacher that taught it."
+    )
+    fidelity = (
+        "Against the teacher’s labels, on games held out from training: val KL in nats; total variation, half the sum "
+        "of |π_T − π_S|; action error, and merged error, where actions that do the same count as one; cosine of "
+        "the two Jᵀv, and relative error of the student’s (1 is as bad as no derivative)."
     )
     if not comparable(list(papers.values())):
-        explained += (
+        fidelity += (
             " These students differ in held-out games or in temperature, and each one’s figures, curves too, are on "
             "its own: do not compare their val KL."
         )
@@ -139,7 +160,10 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
     if record["game"] in REFERENCE_SCORES:
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
-    return f"<h2>Scores</h2>{_table([HEADER[c] for c in COLUMNS], rows)}<p class='note'>{escape(explained)}</p>{figure}"
+    return (
+        f"<h2>Scores</h2>{_table(rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
+        f"<h2>Fidelity</h2>{_table(rows, FIDELITY_COLUMNS)}{_notes([fidelity])}"
+    )
 
 
 def _curves(runs: Mapping[str, Run], pictures: Mapping[str, bytes]) -> str:
@@ -230,10 +254,14 @@ def _versions(record: Mapping[str, Any]) -> str:
     return f"<h2>Versions</h2><p>{escape(listed)}</p>"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
+    head = "".join(f"<th>{escape(HEADER[c])}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{row[c]}</td>' for c in columns)}</tr>" for row in rows)
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _notes(sentences: Sequence[str]) -> str:
+    return "".join(f"<p class='note'>{escape(sentence)}</p>" for sentence in sentences)
 
 
 def _typeset(cell: str) -> str:

@@ -14,9 +14,9 @@ from distill.settings import read_saved
 from distill.students.folder import Student, load_student
 
 CURVES = {  # tag: name of its picture, label with unit, options
-    "val/kl": ("kl", "KL(teacher ‖ student), nats", {"log": True}),
+    "val/kl": ("kl", "KL, nats (log scale)", {"log": True}),
     "val/action_error": ("action-error", "action error, % of states", {"percent": True}),
-    "val/jacobian_cosine": ("jacobian-cosine", "cosine of Jᵀv with the teacher’s", {}),
+    "val/jacobian_cosine": ("jacobian-cosine", "cosine of the two Jᵀv", {}),
 }
 
 

@@ -18,6 +18,7 @@ from distill.evaluate import figures, page
 from distill.evaluate.figures import DARK, LIGHT, Theme
 from distill.evaluate.papers import CURVES, Run, find_run
 from distill.evaluate.saliency import Saliency, choose_states, saliency
+from distill.evaluate.shares import relate
 from distill.files import read_json, write_bytes
 from distill.progress import console
 from distill.students.folder import Student
@@ -47,6 +48,7 @@ def report(config: Config) -> Path:
     record = read_scores(path)
     _check_folder(folder)
     runs = {name: find_run(facts) for name, facts in record["agents"].items() if facts["kind"] == "student"}
+    _name_teachers(record, runs)
     looks, notes = look(config, record["game"], runs)
     pictures = {**draw(record, runs, looks, LIGHT, ""), **draw(record, runs, looks, DARK, "-dark")}
     html = page.render(record, runs, pictures, notes, _date(path, record))
@@ -69,6 +71,18 @@ def read_scores(path: Path) -> dict[str, Any]:
     if not isinstance(agents, dict) or not agents or any(set(AGENT_KEYS) - set(facts) for facts in agents.values()):
         raise UserError(f"{path} is not a scores file of `distill evaluate`; evaluate again")
     return dict(record)
+
+
+def _name_teachers(record: Mapping[str, Any], runs: Mapping[str, Run]) -> None:
+    """Scores of an earlier version compare every student with the first teacher; papers say whose student it is."""
+    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
+    older = {name: paper for name, paper in papers.items() if record["agents"][name].get("teacher") is None}
+    for name, paper in older.items():
+        record["agents"][name]["teacher"] = paper["teacher"]
+    if older:
+        relate(
+            record["game"], record["agents"], {name: str(paper.get("teacher_name")) for name, paper in papers.items()}
+        )
 
 
 def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:

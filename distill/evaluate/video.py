@@ -12,7 +12,7 @@ import torch
 from distill.collect.actor import Actor, Policy
 from distill.envs.ale_vec import AtariVec, UInt8Array
 from distill.envs.presets import Preset
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.evaluate.protocol import Protocol
 from distill.files import replacing
 from distill.students.nets import AtariCNN
@@ -25,12 +25,16 @@ def require_video() -> Any:
     """The module that writes videos.
 
     Raises:
-        UserError: the ``video`` extra is not installed.
+        UserError: the ``video`` extra is not installed, or its ffmpeg does not run.
     """
     try:
         import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
     except ImportError as error:
         raise UserError('videos need imageio-ffmpeg, which is not installed: pip install -e ".[video]"') from error
+    except RuntimeError as error:
+        raise UserError(f"videos need an ffmpeg that runs: {first_line(error)}") from error
     return imageio_ffmpeg
 
 

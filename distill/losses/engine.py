@@ -127,19 +127,20 @@ class Engine:
             target = teacher_logits / objective.temperature
             loss = get_divergence(objective.divergence)(tape.logits, target).mean()
             seed = get_slope(objective.divergence)(tape.logits, target) / len(x)
-            jacobian = torch.zeros((), device=x.device, dtype=self.full)
+            jacobian: Tensor | None = None
             curvature: list[Tensor | None] = [None] * len(self.stages)
             gradients: list[Tensor | None] = [None] * len(self.stages)
             if targets is not None and (isinstance(weight, Tensor) or weight != 0):
                 count = targets.v.shape[1]
-                blur = self._low_pass(objective.blur, x.shape[-1], jacobian) if objective.blur else None
+                blur = self._low_pass(objective.blur, x.shape[-1], tape.logits) if objective.blur else None
+                parts = torch.zeros((), device=x.device, dtype=self.full)
                 for k in range(count):
-                    jacobian = jacobian + self._sobolev(
+                    parts = parts + self._sobolev(
                         tape, targets, k, weight / count, objective, blur, seed, gradients, curvature
                     )
-                jacobian = jacobian / (count * objective.normaliser())
+                jacobian = parts / (count * objective.normaliser())
             self._backward(tape, seed, gradients, curvature)
-        return Losses(loss + weight * jacobian, loss, jacobian, tape.logits)
+        return Losses(loss if jacobian is None else loss + weight * jacobian, loss, jacobian, tape.logits)
 
     def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, A) and J^T v for K vectors a state: v (B, K, A) to (B, K, *x.shape[1:])."""

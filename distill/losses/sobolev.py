@@ -67,7 +67,8 @@ class Losses:
 
     total: Tensor
     divergence: Tensor
-    jacobian: Tensor
+    jacobian: Tensor | None
+    """Before lambda; None where it was not computed, for want of targets or because lambda is 0."""
     logits: Tensor
 
 
@@ -84,22 +85,22 @@ def sobolev_loss(
         weight: lambda.
         objective: choices.
     """
-    with_jacobian = targets is not None and weight != 0
-    x = x.detach().requires_grad_(with_jacobian)
+    if weight == 0:
+        targets = None
+    x = x.detach().requires_grad_(targets is not None)
     logits = net(x)
     divergence = get_divergence(objective.divergence)(logits, teacher_logits / objective.temperature).mean()
-    jacobian = torch.zeros((), device=x.device)
-    if targets is not None and weight != 0:
-        blur = blur_matrix(objective.blur, x.shape[-1]).to(x) if objective.blur else None
-        parts = []
-        for k in range(targets.v.shape[1]):
-            projected = (outputs(objective.space, logits) * targets.v[:, k]).sum()
-            (student,) = torch.autograd.grad(projected, x, create_graph=True)
-            teacher = targets.row(k) / objective.temperature
-            parts.append(_differentiable_match(objective.match, student, teacher, blur).mean())
-        jacobian = torch.stack(parts).mean() / objective.normaliser()
-    total = divergence + weight * jacobian
-    return Losses(total, divergence.detach(), jacobian.detach(), logits.detach())
+    if targets is None:
+        return Losses(divergence, divergence.detach(), None, logits.detach())
+    blur = blur_matrix(objective.blur, x.shape[-1]).to(x) if objective.blur else None
+    parts = []
+    for k in range(targets.v.shape[1]):
+        projected = (outputs(objective.space, logits) * targets.v[:, k]).sum()
+        (student,) = torch.autograd.grad(projected, x, create_graph=True)
+        teacher = targets.row(k) / objective.temperature
+        parts.append(_differentiable_match(objective.match, student, teacher, blur).mean())
+    jacobian = torch.stack(parts).mean() / objective.normaliser()
+    return Losses(divergence + weight * jacobian, divergence.detach(), jacobian.detach(), logits.detach())
 
 
 def _differentiable_match(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None) -> Tensor:

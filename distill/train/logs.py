@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from distill.config import Config
 from distill.evaluate.fidelity import Fidelity, input_gradient
 from distill.losses.engine import Engine
 from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
 from distill.students.nets import to_unit
 from distill.train.data import Loader
+from distill.train.hparams import write_figures, write_hparams
 from distill.train.source import Index
 
 
@@ -33,22 +33,23 @@ class TrainLog:
         self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=step + 1)
         self._last = (time.perf_counter(), step)
 
-    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float, states: int) -> None:
-        """Training losses of one batch, and speed since the last call, in batches of so many states."""
+    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float | None, states: int) -> None:
+        """Training losses of one batch, and speed since the last call, in batches of so many states.
+
+        What was not computed is not logged: the derivatives' part at lambda 0, and lambda (None) without that part.
+        """
         now, (then, before) = time.perf_counter(), self._last
         self._last = (now, step)
-        self._scalars(
-            step,
-            {
-                "train/loss": float(losses.total),
-                "train/kl_loss": float(losses.divergence),
-                "train/jacobian_loss": float(losses.jacobian),
-                "train/jacobian_weight": weight,
-                "train/grad_norm": float(norm),
-                "train/learning_rate": lr,
-                "time/fps": (step - before) * states / (now - then),
-            },
-        )
+        values = {
+            "train/loss": float(losses.total),
+            "train/kl_loss": float(losses.divergence),
+            "train/jacobian_loss": None if losses.jacobian is None else float(losses.jacobian),
+            "train/jacobian_weight": weight,
+            "train/grad_norm": float(norm),
+            "train/learning_rate": lr,
+            "train/fps": (step - before) * states / (now - then),
+        }
+        self._scalars(step, {tag: value for tag, value in values.items() if value is not None})
 
     def validation(self, step: int, scores: Fidelity) -> None:
         """Fidelity on held-out games."""
@@ -71,17 +72,14 @@ class TrainLog:
         student = input_gradient(net, engine, x, seed)
         tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
         image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
-        self._writer.add_image("saliency/frame_teacher_student", image, step, dataformats="HW")
+        self._writer.add_image("val/saliency", image, step, dataformats="HW")
 
-    def hparams(self, config: Config, metrics: dict[str, Any]) -> None:
-        """One row in TensorBoard's HPARAMS tab."""
+    def end(self, run: Path, settings: dict[str, Any], best_step: int, scores: Fidelity) -> None:
+        """The run's row in TensorBoard's HPARAMS tab: settings, and the figures of the checkpoint that was kept."""
         if self._writer is None:
             return
-        o, t = config.objective, config.train
-        settings = {"student": config.student.name, "seed": config.seed, "batch_size": t.batch_size,
-                    "learning_rate": t.learning_rate, **vars(o)}  # fmt: skip
-        known = {f"hparam/{name}": value for name, value in metrics.items() if value is not None}
-        self._writer.add_hparams(settings, known, run_name=".")
+        write_figures(run, best_step, {f"val/{name}": value for name, value in vars(scores).items()})
+        write_hparams(self._writer, settings)
 
     def __enter__(self) -> TrainLog:
         return self

@@ -18,14 +18,16 @@ from distill.dataset.used import DataUsed
 from distill.device import arithmetic, pick_device
 from distill.errors import DivergedError, UserError
 from distill.evaluate.fidelity import Fidelity, fidelity
+from distill.files import remove_leftovers
 from distill.losses.engine import Engine
 from distill.losses.sobolev import Losses
 from distill.progress import Bar, console, print_table
 from distill.students.folder import is_student, save_student
 from distill.students.nets import AtariCNN, count_parameters
-from distill.train.checkpoint import Progress, Saver, load_checkpoint
+from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
 from distill.train.data import Batch, Loader, Sampler, batches
 from distill.train.logs import TrainLog
+from distill.train.network import named_after, network_text
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 from distill.train.setup import (
@@ -48,8 +50,8 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
 
     Args:
         config: validated settings.
-        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; it is
-            checkpointed but gets no student folder unless it is an ``AtariCNN``.
+        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; the run is
+            named after its class. It is checkpointed but gets no student folder unless it is an ``AtariCNN``.
 
     Returns:
         The run folder.
@@ -60,6 +62,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     """
     team = Team.join()
     config = team.agree(validated(config) if team.main else config)
+    config = config if net is None else named_after(config, net)
     device = team.device(pick_device(config.device))
     dtype = arithmetic(device, config.train.precision)
     dataset = Dataset(
@@ -83,9 +86,9 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=config.train.weight_decay, fused=True)
     total = total_steps(config, sampler)
     with_jacobian = config.objective.jacobian_weight > 0
-    progress = Progress(train_states=len(train_index), data=used.to_dict())
+    progress, best = Progress(train_states=len(train_index), data=used.to_dict()), dict[str, torch.Tensor]()
     if resuming:
-        progress = _restore(folder, device, model, optimizer, used, progress.train_states)
+        progress, best = _restore(folder, device, model, optimizer, used, progress.train_states)
     elif with_jacobian:
         progress.jacobian_scale = loader.mean_square(
             train_index, config.objective.temperature, config.objective.jacobian_blur
@@ -96,7 +99,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         describe_repeats(dataset, train_index, val_index)
 
     log = TrainLog(folder if team.main else None, progress.step)
-    saver = Saver(folder if team.main else None, model, optimizer, progress, config)
+    saver = Saver(folder if team.main else None, model, optimizer, progress, config, best)
     clock = time.perf_counter() - progress.seconds
     last = progress.step if out_of_patience(config, progress) else total
     stream = batches(loader, sampler, progress.step, last, derivatives=with_jacobian, share=share)
@@ -118,7 +121,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
             progress.seconds = time.perf_counter() - clock
 
             if progress.step % config.train.log_every == 0:
-                log.train(progress.step, losses, norm, lr, weight, sampler.batch_size)
+                log.train(progress.step, losses, norm, lr, weight if with_jacobian else None, sampler.batch_size)
                 bar.update(progress.step, f"loss {float(losses.total):.4f}")
             if progress.step % config.train.val_every == 0 or progress.step == total:
                 scores = score(team, model, engine, loader, val_index, config.objective.temperature)
@@ -134,7 +137,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         saver.save("last")
         if team.main:
             log.saliency(progress.step, model, engine, loader, val_index)
-            finish(config, folder, dataset, loader, val_index, model, progress, log)
+            finish(config, folder, dataset, loader, val_index, model, saver, log)
         return team.agree(folder)  # no one leaves before the student is written
 
 
@@ -158,7 +161,7 @@ def describe(
 ) -> None:
     """Print what is about to happen."""
     console.print(
-        f"{config.student.name} ({count_parameters(model):,} parameters) on {len(train_index):,} states of "
+        f"{network_text(config.student)} ({count_parameters(model):,} parameters) on {len(train_index):,} states of "
         f"{dataset.folder}, {len(val_index):,} held out; {total:,} steps of {s.batch_size} "
         f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
     )
@@ -173,19 +176,35 @@ def describe_repeats(dataset: Dataset, train_index: Index, val_index: Index) -> 
 
 def finish(
     config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
-    progress: Progress, log: TrainLog,
+    saver: Saver, log: TrainLog,
 ) -> None:  # fmt: skip
     """Score the best weights once more and write the student folder."""
-    device = next(model.parameters()).device
-    model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt", device)["model"])
+    progress = saver.progress
+    model.load_state_dict(saver.best)
+    saver.check_best()
     scores = fidelity(model, make_engine(model), loader, val_index, config.objective.temperature)
     metrics = {f"val_{name}": value for name, value in dataclasses.asdict(scores).items()}
-    log.hparams(config, metrics)
+    log.end(folder, _settings(config, progress), progress.best_step, scores)
     if isinstance(model, AtariCNN):
         save_student(folder / "student", model, _facts(config, dataset, metrics, progress))
     rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
+    remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
+
+
+def _settings(config: Config, progress: Progress) -> dict[str, Any]:
+    """What the HPARAMS tab shows of a run, by short names."""
+    t = config.train
+    return {
+        "student": network_text(config.student),
+        **dataclasses.asdict(config.objective),
+        "states": progress.train_states,
+        "steps": progress.step,
+        **{name: getattr(t, name) for name in ("batch_size", "learning_rate", "warmup", "max_grad_norm",
+                                               "weight_decay", "precision")},
+        "seed": config.seed,
+    }  # fmt: skip
 
 
 def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -197,6 +216,7 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "preset_hash": identity.preset_hash,
         "teacher": identity.teacher,
         "teacher_name": dataset.manifest["teacher"]["name"],
+        "teacher_tau": dataset.manifest["teacher"].get("tau"),
         "dataset": progress.data,
         "objective": dataclasses.asdict(config.objective),
         "jacobian_scale": progress.jacobian_scale,
@@ -211,8 +231,8 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
 
 def _restore(
     folder: Path, device: torch.device, model: nn.Module, optimizer: torch.optim.Optimizer, used: DataUsed, states: int
-) -> Progress:
-    content = load_checkpoint(folder / "checkpoints" / "last.pt", device)
+) -> tuple[Progress, dict[str, torch.Tensor]]:
+    content = newest_checkpoint(folder, device)
     before = Progress(**content["progress"])
     change = used.change_since(before.data)
     if before.train_states != states:
@@ -225,7 +245,7 @@ def _restore(
     optimizer.load_state_dict(content["optimizer"])
     torch.set_rng_state(content["rng"].cpu())
     console.print(f"{folder}: continuing at step {content['progress']['step']}")
-    return dataclasses.replace(before, data=used.to_dict())
+    return dataclasses.replace(before, data=used.to_dict()), best_weights(content, folder, device)
 
 
 def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, batch: Batch, folder: Path) -> None:
@@ -240,8 +260,9 @@ def _stop_if_not_finite(norm: torch.Tensor, losses: Losses, step: int, batch: Ba
 
 def _stop_if_diverged(scores: Fidelity, step: int, folder: Path) -> None:
     """The last update of all can blow up without a loss to show it."""
-    if not math.isfinite(scores.kl):
-        raise _diverged(step, f"val/kl {scores.kl}", folder)
+    for name, value in vars(scores).items():
+        if value is not None and not math.isfinite(value):
+            raise _diverged(step, f"val/{name} {value}", folder)
 
 
 def _diverged(step: int, what: str, folder: Path) -> DivergedError:

@@ -18,6 +18,7 @@ from distill.files import is_vacant, read_json, write_bytes, write_json
 from distill.provenance import command_line, versions
 from distill.seal import check_seal, sealed
 from distill.settings import read_saved
+from distill.train.checkpoint import can_go_on
 
 DATA = "data.json"
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
@@ -62,7 +63,7 @@ def open_run(config: Config, used: DataUsed) -> tuple[Path, bool]:
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
         refuse_other_data(folder, used, "--train.out")
-        if (folder / "checkpoints" / "last.pt").exists():
+        if can_go_on(folder):
             return folder, True
     describe_run(folder, asked)
     write_json(folder / DATA, sealed(used.to_dict()))

@@ -130,3 +130,29 @@ def test_few_games_are_called_few() -> None:
 )
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def taught(by: str, *numbers: float, **more: Any) -> Any:
+    return {**agent("student", *numbers), "fingerprint": "s", "teacher": by, **more}
+
+
+def test_a_student_is_compared_with_the_teacher_that_taught_it() -> None:
+    one = {**agent("teacher", 20.0, 19.5, 20.5), "fingerprint": "1"}
+    two = {**agent("teacher", 10.0, 9.5, 10.5), "fingerprint": "2"}
+    lead = headline(record(one=one, two=two, s=taught("2", 5.0, 4.0, 6.0, share_of_teacher=0.84)))[0]
+    assert "keeps 84 % of its teacher two’s score above random" in lead
+    assert lead.endswith("against 10.0 (9.5 to 10.5).")
+
+
+def test_another_teacher_is_not_taken_for_the_students() -> None:
+    other = {**TEACHER, "fingerprint": "1"}
+    lead = headline(record(other=other, s=taught("2", 5.0, 4.0, 6.0, share_of_teacher=None)))[0]
+    assert lead == "The student s scores 5.0 (95 % interval 4.0 to 6.0); its teacher was not evaluated beside it."
+
+
+def test_papers_tell_whose_student_it_is_where_older_scores_do_not() -> None:
+    other = {**TEACHER, "fingerprint": "1"}
+    student = agent("student", 15.0, 14.0, 16.0)
+    lead = headline(record(other=other, s=student), {"s": {**paper(0.0), "teacher": "2"}})[0]
+    assert "its teacher was not evaluated beside it" in lead
+    assert "keeps" in headline(record(other=other, s=student), {"s": {**paper(0.0), "teacher": "1"}})[0]

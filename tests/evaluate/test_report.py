@@ -17,9 +17,11 @@ from distill.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
+from distill.evaluate import papers
 from distill.evaluate.papers import find_run
 from distill.evaluate.report import look, read_scores, report
 from distill.evaluate.statistics import summarise
+from distill.evaluate.tables import HEADER
 from distill.students.folder import load_student
 from distill.train.loop import train
 from teachers.load import load_teacher
@@ -176,8 +178,43 @@ def test_action_errors_stand_side_by_side(
     record["agents"]["plain"] |= {"val_action_error": 0.375, "val_jacobian_cosine": 0.5, **merged}
     path.write_text(json.dumps(record))
     text = render(path).text
-    assert "val KL action error merged error Jacobian cosine" in text
-    assert f"0.1000 37.5 % {shown} 0.500" in text
+    assert "val KL total variation action error merged error Jacobian cosine Jacobian error" in text
+    assert f"0.1000 – 37.5 % {shown} 0.500 –" in text
+
+
+def test_tables_are_whole_on_paper(
+    runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page], tmp_path: Path
+) -> None:
+    """Two tables, as in the terminal; a printer cannot scroll."""
+    page = render(write_scores(plain=runs / "plain"))
+    assert page.tags.count("table") == 3, "scores, fidelity, settings"
+    html = (tmp_path / "report" / "index.html").read_text()
+    printed = html[html.index("@media print") : html.index("</style>")]
+    assert ".scroll { overflow: visible; }" in printed
+    scores, fidelity = re.findall(r"<thead>(.*?)</thead>", html)[:2]
+    columns = [re.findall("<th>(.*?)</th>", head) for head in (scores, fidelity)]
+    assert sorted({*columns[0], *columns[1]}) == sorted(HEADER), "every column is in one of them"
+    assert max(map(len, columns)) <= 8
+
+
+def test_a_logarithmic_axis_says_so() -> None:
+    for _, label, options in papers.CURVES.values():
+        assert ("log scale" in label) is bool(options.get("log"))
+
+
+def test_older_scores_are_related_to_the_right_teacher(
+    runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page]
+) -> None:
+    """They do not say who taught a student; its papers do."""
+    path = write_scores(plain=runs / "plain", sobolev=runs / "sobolev")
+    edit_student(runs / "plain", teacher="0" * 64, teacher_name="mine.zip")
+    edit_student(runs / "sobolev", teacher_name="pong")
+    text = render(path).text
+    assert "of teacher: plain learned from mine.zip (00000000), which did not play here." in text
+    assert "first teacher" not in text
+    agents = json.loads(path.read_text())["agents"]
+    share = (agents["sobolev"]["mean"] + 20.7) / (agents["teacher"]["mean"] + 20.7)
+    assert re.search(rf"sobolev −?[\d.]+ .*? {share:.0%}".replace("%", " %").replace("-", "−"), text)
 
 
 def test_one_student_without_a_teacher(

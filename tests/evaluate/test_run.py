@@ -22,16 +22,19 @@ from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
-from distill.evaluate.protocol import get_protocol
-from distill.evaluate.run import HEADER, evaluate, find_agents, relate, table
+from distill.evaluate.agents import find_agents
+from distill.evaluate.run import evaluate
+from distill.evaluate.shares import relate
+from distill.evaluate.tables import HEADER, show, table
 from distill.files import write_json
 from distill.train.loop import train
-from teachers.load import PRETRAINED
+from teachers.load import PRETRAINED, load_teacher
 
 TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "created", "command", "versions", "agents"}
 KEYS = {
     "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
-    "human_normalized", "share_of_teacher", "val_kl", "val_action_error", "val_jacobian_cosine",
+    "human_normalized", "teacher", "share_of_teacher", "share_note", "val_kl", "val_action_error",
+    "val_jacobian_cosine", "val_jacobian_relative_error",
     "val_total_variation", "val_merged_action_error",
 }  # fmt: skip
 FIDELITY = [key for key in KEYS if key.startswith("val_")]
@@ -143,7 +146,10 @@ def test_figures_follow_from_the_returns(record: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("teacher_mean", "shares"), [(11.7, [1.0, 0.5]), (RANDOM, [None, None]), (0.5, [None, None])])
 def test_share_of_the_teacher_above_random(teacher_mean: float, shares: list[float | None]) -> None:
-    agents = {"t": {"kind": "teacher", "mean": teacher_mean}, "s": {"kind": "student", "mean": 6.7}}
+    agents: dict[str, dict[str, Any]] = {
+        "t": {"kind": "teacher", "mean": teacher_mean, "fingerprint": "f"},
+        "s": {"kind": "student", "mean": 6.7, "fingerprint": "g", "teacher": "f"},
+    }
     relate("breakout", agents)
     assert [agent["share_of_teacher"] for agent in agents.values()] == [
         share if share is None else pytest.approx(share) for share in shares
@@ -160,16 +166,30 @@ def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> 
     assert small["val_kl"] > 0
 
 
-def test_tensorboard(record: dict[str, Any], config: Config) -> None:
-    for name, agent in record["agents"].items():
-        events = EventAccumulator(str(scores_path(config).parent / name))
-        events.Reload()
+def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
+    """A student's score is a figure of its run, where HPARAMS looks for it; a teacher's is beside scores.json."""
+    folder = scores_path(config).parent
+    best_step = json.loads((student / "student" / "student.json").read_text())["best_step"]
+    for name, where, step in (("teacher", folder / "teacher", 0), ("small", student / "best", best_step)):
+        agent, events = record["agents"][name], EventAccumulator(str(where)).Reload()
         for tag, value in (
-            ("eval/mean_reward", agent["mean"]),
-            ("eval/mean_ep_length", np.mean(agent["lengths"])),
-            ("eval/human_normalized_score", agent["human_normalized"]),
+            ("whole_games/mean_reward", agent["mean"]),
+            ("whole_games/mean_ep_length", np.mean(agent["lengths"])),
+            ("whole_games/human_normalized_score", agent["human_normalized"]),
         ):
-            assert events.Scalars(tag)[0].value == pytest.approx(value)
+            point = events.Scalars(tag)[0]
+            assert point.value == pytest.approx(value)
+            assert point.step == step
+    small = EventAccumulator(str(folder / "small")).Reload().Tags()
+    assert small["scalars"] == [], "no second point of the same figure"
+    assert small["histograms"] == ["whole_games/returns"]
+
+
+def test_a_student_without_its_run_is_logged_beside_the_scores(config: Config, student: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(student / "student", tmp_path / "alone")
+    evaluate(with_evaluate(config, agents=[str(alone)], games=1, out=str(tmp_path / "scores")))
+    events = EventAccumulator(str(tmp_path / "scores" / "alone")).Reload()
+    assert len(events.Scalars("whole_games/mean_reward")) == 1
 
 
 def test_table(record: dict[str, Any]) -> None:
@@ -180,14 +200,15 @@ def test_table(record: dict[str, Any]) -> None:
     assert [row["agent"] for row in rows] == ["teacher", "small"]
     assert rows[0]["parameters"] == "1,686,180"
     assert [row["of teacher"] for row in rows] == ["100%", "50%"]
-    assert {rows[0][name] for name in HEADER[-5:]} == {"-"}
+    assert {rows[0][name] for name in HEADER[-6:]} == {"-"}
     assert rows[1]["mean"] == f"{small['mean']:.2f}"
-    assert [rows[1][name] for name in HEADER[-5:]] == [
+    assert [rows[1][name] for name in HEADER[-6:]] == [
         f"{small['val_kl']:.4f}",
         f"{small['val_total_variation']:.4f}",
         f"{small['val_action_error']:.1%}",
         f"{small['val_merged_action_error']:.1%}",
         f"{small['val_jacobian_cosine']:.3f}",
+        f"{small['val_jacobian_relative_error']:.3f}",
     ]
     assert rows[0]["95 % interval"] == f"{clumsy['ci95'][0]:.2f} .. {clumsy['ci95'][1]:.2f}"
 
@@ -197,12 +218,12 @@ def test_tables_fit_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     teacher, small = record["agents"].values()
-    run.show({**record, "agents": {"teacher": teacher, "small__kl-sobolev0.01__seed-1": small}}, get_protocol("zoo"))
+    show({**record, "agents": {"teacher": teacher, "small__kl-sobolev0.01__seed-1": small}})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     header = next(i for i, line in enumerate(lines) if "parameters" in line)
-    assert lines[header - 1].split() == ["val", "total", "action", "merged", "Jacobian"]
-    assert lines[header].split() == ["agent", "parameters", "KL", "variation", "error", "error", "cosine"]
+    assert lines[header - 1].split() == ["val", "total", "action", "merged", "Jacobian", "Jacobian"]
+    assert lines[header].split() == ["agent", "parameters", "KL", "variation", "error", "error", "cosine", "error"]
 
 
 @pytest.mark.usefixtures("no_games")
@@ -282,7 +303,7 @@ def test_two_agents_of_one_name_are_refused(config: Config, student: Path) -> No
 
 
 def test_a_name_with_a_slash_is_refused(config: Config, student: Path) -> None:
-    with pytest.raises(UserError, match=r"'a/b=.* gives an agent a name with a slash"):
+    with pytest.raises(UserError, match=r"cannot be called 'a/b': it has a slash"):
         find_agents(with_evaluate(config, agents=[f"a/b={student}"]))
 
 
@@ -343,3 +364,61 @@ def test_a_student_of_an_earlier_version_lacks_the_newer_figures(config: Config,
     agent = evaluate(with_evaluate(config, agents=[str(copied)], games=1, out=str(tmp_path)))["agents"]["copied"]
     assert [agent[name] for name in newer] == [None, None]
     assert agent["val_kl"] == metrics["val_kl"]
+
+
+def test_teacher_is_the_students_own(
+    config: Config, teacher: str, student: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no --teacher is given; the bundled agent of that game did not teach this student."""
+    nobody = replace(config, teacher="")
+    first, second = find_agents(nobody)
+    assert (first.name, first.what, second.name) == ("teacher", teacher, "small")
+    assert second.student is not None
+    assert first.fingerprint == second.student.facts["teacher"]
+    assert f"teacher: {teacher}, from which small learned" in capsys.readouterr().out
+    (alone,) = find_agents(with_evaluate(nobody, agents=["teacher"]))
+    assert alone.fingerprint != first.fingerprint, "without a student, it is the game's bundled one"
+    asked, _ = find_agents(replace(config, teacher="breakout"))
+    assert asked.fingerprint == alone.fingerprint, "a given teacher is played, whoever taught the students"
+
+
+def test_teachers_of_several_students(config: Config, student: Path, copied: Path) -> None:
+    bundled = load_teacher("breakout").info.fingerprint
+    edit_facts(copied, teacher=bundled, teacher_name="breakout")
+    both = with_evaluate(replace(config, teacher=""), agents=["teacher", str(student), str(copied)])
+    assert [agent.name for agent in find_agents(both)] == ["breakout-clumsy", "breakout", "run", "copied"]
+    with pytest.raises(UserError, match=r"x=teacher, but these students learned from 2 teachers \(.*clumsy.zip, break"):
+        find_agents(with_evaluate(both, agents=["x=teacher", str(student), str(copied)]))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("gone.zip", r"gone\.zip, which cannot be loaded \("), ("breakout", "breakout, which is now another agent")],
+)
+def test_a_teacher_that_cannot_be_found_is_asked_for(config: Config, copied: Path, name: str, why: str) -> None:
+    edit_facts(copied, teacher_name=name)
+    lost = with_evaluate(replace(config, teacher=""), agents=["teacher", str(copied)])
+    with pytest.raises(UserError, match=rf"is copied’s teacher {why}.*say with --teacher where it is"):
+        find_agents(lost)
+
+
+def test_the_share_is_against_the_teacher_that_taught(config: Config, record: dict[str, Any], tmp_path: Path) -> None:
+    clumsy, small = record["agents"].values()
+    assert small["teacher"] == clumsy["fingerprint"]
+    span = clumsy["mean"] - RANDOM
+    assert small["share_of_teacher"] == (pytest.approx((small["mean"] - RANDOM) / span) if span > 0 else None)
+    other = evaluate(with_evaluate(replace(config, teacher="breakout"), games=1, out=str(tmp_path)))
+    assert [agent["share_of_teacher"] for agent in other["agents"].values()] == [None, None]
+    assert "breakout-clumsy.zip" in other["agents"]["small"]["share_note"]
+
+
+def test_names_that_are_taken(config: Config, student: Path) -> None:
+    for name in ("scores.json", "..", "a\nb"):
+        with pytest.raises(UserError, match="an agent cannot be called"):
+            find_agents(with_evaluate(config, agents=[f"{name}={student}"]))
+
+
+def test_a_run_with_commas_and_equals_signs_in_its_name(config: Config, student: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(student, tmp_path / "lr=0.001,seed=2")
+    named = find_agents(with_evaluate(config, agents=[str(run), f"x={run}"]))
+    assert [agent.name for agent in named] == ["lr=0.001,seed=2", "x"]

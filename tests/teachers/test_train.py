@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import zipfile
 from dataclasses import replace
@@ -110,6 +111,17 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="is not a teacher's training run"):
         train_teacher(replace(TINY, out=str(tmp_path)))
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, 1.0])
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path: Path, trained: Path, place: float) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (path,) = run.glob("checkpoint-*.zip")
+    data = bytearray(path.read_bytes())
+    data[round(place * (len(data) - 1))] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"\.zip is not a readable checkpoint \(it does not match its checksum\)"):
+        keeper.TrainingState.read(run)
 
 
 def test_missing_and_damaged_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from distill.dataset.repeats import repeats
 from distill.errors import UserError
 from distill.evaluate.fidelity import Fidelity
 from distill.seal import sealed
+from distill.signals import Terminated
 from distill.train import loop
 from distill.train.loop import train
 from distill.train.setup import training_split
@@ -142,9 +143,11 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_in_the_middle_of_a_step_finishes_that_step(
-    quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_in_the_middle_of_a_step_finishes_that_step(
+    quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    number: signal.Signals, word: str,
+) -> None:  # fmt: skip
     """A real signal after the weights have moved and before the step is counted."""
     whole = train(quick("whole"))
     step = torch.optim.AdamW.step
@@ -153,15 +156,16 @@ def test_ctrl_c_in_the_middle_of_a_step_finishes_that_step(
     def interrupted(self: Any, *args: Any) -> Any:
         result = step(self, *args)
         if next(calls) == 5:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as stopped:
         train(quick("cut"))
-    assert signal.getsignal(signal.SIGINT) is before
-    assert "interrupted at step 6; saved. Add --train.resume=true to continue." in capsys.readouterr().out
+    assert isinstance(stopped.value, Terminated) is (word == "terminated")
+    assert signal.getsignal(number) is before
+    assert f"{word} at step 6; saved. Add --train.resume=true to continue." in capsys.readouterr().out
     assert_same_run(whole, train(quick("cut", train={"resume": True})))
 
 

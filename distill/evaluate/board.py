@@ -1,0 +1,48 @@
+"""An evaluation in TensorBoard: a student's score joins its training's row in the HPARAMS tab (docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from distill.evaluate.agents import Agent
+from distill.progress import console
+from distill.train.hparams import SCORE, add_figures, write_figures
+
+
+def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the scores of a student into its run, those of anyone else beside scores.json, and all returns there.
+
+    Args:
+        folder: of scores.json.
+        agents: who played.
+        scores: entries of scores.json by name.
+    """
+    for agent in agents:
+        facts = scores[agent.name]
+        figures = {
+            SCORE: facts["mean"],
+            "whole_games/mean_ep_length": float(np.mean(facts["lengths"])),
+            "whole_games/human_normalized_score": facts["human_normalized"],
+        }
+        with SummaryWriter(str(folder / agent.name)) as writer:
+            writer.add_histogram("whole_games/returns", np.array(facts["returns"]), 0)
+            if not _joins_run(agent, figures):
+                add_figures(writer, 0, figures)
+
+
+def _joins_run(agent: Agent, figures: Mapping[str, float | None]) -> bool:
+    """Write figures into a student's run; False where there is none to write to."""
+    if agent.student is None or not (agent.student.folder.parent / "config.yaml").is_file():
+        return False
+    run = agent.student.folder.parent
+    try:
+        write_figures(run, agent.student.facts["best_step"], figures)
+    except OSError as error:
+        console.print(f"{run} cannot be written to ({error.strerror}), so HPARAMS will not show the score")
+        return False
+    return True

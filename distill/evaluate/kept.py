@@ -1,0 +1,103 @@
+"""Games of the agents that have finished, kept while others still play: a killed evaluation goes on from there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+from distill.evaluate.names import PARTIAL
+from distill.files import read_json, write_json
+from distill.progress import console
+
+
+@dataclass(frozen=True)
+class Played:
+    """Whole games of one agent, lane by lane."""
+
+    returns: list[float]
+    """Raw return of each."""
+    lengths: list[int]
+    """Agent steps of each."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What decides how an agent's games go, besides its weights."""
+
+    game: str
+    preset: str
+    protocol: str
+    games: int
+    num_envs: int
+    seed: int
+
+
+class Kept:
+    """``scores.partial.json`` in the folder of scores; entries of other evaluations stay until this one is complete.
+
+    Args:
+        folder: of the scores.
+        terms: of this evaluation.
+    """
+
+    def __init__(self, folder: Path, terms: Terms) -> None:
+        self._path, self._terms = folder / PARTIAL, asdict(terms)
+        self._entries: list[dict[str, Any]] = []
+        if self._path.exists():
+            try:
+                self._entries = [entry for entry in read_json(self._path, "record of games") if _is_whole(entry)]
+            except (UserError, TypeError) as error:
+                console.print(f"{error}; every agent plays again")
+
+    def find(self, fingerprint: str) -> Played | None:
+        """The games of an agent, if it has played them."""
+        for entry in self._entries:
+            if entry["terms"] == self._terms and entry["fingerprint"] == fingerprint:
+                return Played(entry["returns"], entry["lengths"])
+        return None
+
+    def add(self, fingerprint: str, played: Played) -> None:
+        """Write an agent's games down, durably."""
+        self._entries.append({"terms": self._terms, "fingerprint": fingerprint, **asdict(played)})
+        write_json(self._path, self._entries)
+
+    def remove(self) -> None:
+        """Call when scores.json is written."""
+        self._path.unlink(missing_ok=True)
+
+
+def _is_whole(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not {"terms", "fingerprint", "returns", "lengths"} <= entry.keys():
+        return False
+    games = entry["terms"].get("games") if isinstance(entry["terms"], dict) else None
+    return all(isinstance(entry[name], list) and len(entry[name]) == games for name in ("returns", "lengths"))
+
+
+def check_folder(folder: Path, names: Sequence[str], *, videos: bool) -> None:
+    """Make the folder of scores and see that everything can be written there.
+
+    Args:
+        folder: where scores.json goes.
+        names: of the agents, each of which gets a folder of TensorBoard events.
+        videos: and a video.
+
+    Raises:
+        UserError: it cannot; before any game is played.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write to {folder}: {reason}; choose another --evaluate.out") from error
+    for name in names:
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise UserError(f"{folder / name} is a file, where the events of agent {name} go; rename one of them")
+        video = f"{name}.mp4"
+        if videos and (video in names or (folder / video).is_dir()):
+            raise UserError(f"{folder / video} is a folder, where the video of agent {name} goes; rename one of them")

@@ -1,0 +1,73 @@
+"""A run's row in TensorBoard's HPARAMS tab: what was set, and how good the student is.
+
+The figures are points of ``<run>/best``, a TensorBoard run of its own: the kept checkpoint's, at its step, under the
+tags of the learning curves, so that they come to lie on these and make no charts of one point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from torch.utils.tensorboard import SummaryWriter
+
+BEST = "best"
+"""The folder in the run."""
+SCORE = "whole_games/mean_reward"
+METRICS = ("val/kl", "val/action_error", "val/jacobian_cosine", SCORE, "val/total_variation",
+           "val/merged_action_error", "val/jacobian_relative_error")  # fmt: skip
+FIELDS = {api_pb2.DATA_TYPE_BOOL: "bool_value", api_pb2.DATA_TYPE_FLOAT64: "number_value",
+          api_pb2.DATA_TYPE_STRING: "string_value"}  # fmt: skip
+# TensorBoard shows five columns of settings and five of figures, unless it is asked for more. It puts those
+# settings first that are said to differ.
+SHOWN = ("jacobian_weight", "jacobian_schedule", "states", "student", "seed")
+
+
+def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
+    """The row: settings by name, of a run that has ended; None is left out."""
+    known = {name: value for name, value in settings.items() if value is not None}
+    infos = [api_pb2.HParamInfo(name=name, type=_type(value), differs=name in SHOWN) for name, value in known.items()]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=BEST, tag=tag), display_name=tag) for tag in METRICS]
+    start = SessionStartInfo()
+    for name, value in known.items():
+        setattr(start.hparams[name], FIELDS[_type(value)], value)
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    end = SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
+    parts = {
+        metadata.EXPERIMENT_TAG: HParamsPluginData(experiment=experiment),
+        metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
+        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end),
+    }
+    events: Any = writer.file_writer
+    for tag, part in parts.items():
+        value = Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(part), tensor=metadata.NULL_TENSOR)
+        events.add_summary(Summary(value=[value]))
+
+
+def write_figures(run: Path, step: int, figures: Mapping[str, float | None]) -> None:
+    """Figures of the student by tag, in ``<run>/best``.
+
+    Args:
+        run: the run folder.
+        step: of the weights that became the student.
+        figures: by tag; None is left out.
+    """
+    with SummaryWriter(str(run / BEST)) as writer:
+        add_figures(writer, step, figures)
+
+
+def add_figures(writer: SummaryWriter, step: int, figures: Mapping[str, float | None]) -> None:
+    """One point of each figure that there is."""
+    for tag, value in figures.items():
+        if value is not None:
+            writer.add_scalar(tag, value, step)
+
+
+def _type(value: object) -> int:
+    if isinstance(value, bool):
+        return int(api_pb2.DATA_TYPE_BOOL)
+    return int(api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else api_pb2.DATA_TYPE_STRING)

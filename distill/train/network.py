@@ -1,0 +1,34 @@
+"""What the network in training is called, in a run's folder, papers and printed lines."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from distill.config import Config, StudentConfig
+from distill.students.nets import NETS, AtariCNN
+
+
+def named_after(config: Config, net: nn.Module) -> Config:
+    """The settings of a training of ``net``, whose name they then give: its class's, or a known network's."""
+    if not isinstance(net, AtariCNN):
+        return dataclasses.replace(config, student=StudentConfig(name=type(net).__name__))
+    spec = net.spec
+    known = [name for name, other in NETS.items() if (other.convs, other.hidden) == (spec.convs, spec.hidden)]
+    if known and type(net) is AtariCNN:
+        student = StudentConfig(name=known[0], activation=spec.activation)  # type: ignore[arg-type]
+    else:
+        convs, hidden = list(spec.convs), list(spec.hidden)
+        student = StudentConfig(type(net).__name__, convs, hidden, spec.activation)  # type: ignore[arg-type]
+    return dataclasses.replace(config, student=student)
+
+
+def network_text(student: StudentConfig) -> str:
+    """The network's name, with the layers that replace its own: ``mnih2013, convs 4x8/4, hidden 16, tanh``."""
+    parts = [student.name]
+    if student.convs is not None:
+        parts.append("convs " + " ".join(f"{channels}x{kernel}/{stride}" for channels, kernel, stride in student.convs))
+    if student.hidden is not None:
+        parts.append("hidden " + (" ".join(map(str, student.hidden)) or "none"))
+    return ", ".join(parts + ([student.activation] if student.activation != "relu" else []))
