@@ -12,6 +12,7 @@ import torch
 
 from distill.config import Config, fill
 from distill.dataset.reader import Dataset
+from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
 from distill.device import pick_device
 from distill.envs.ale_vec import Game
@@ -78,6 +79,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "protocol": protocol.name,
         "games": e.games,
         "seed": config.seed,
+        "data": _data_digest(config),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "versions": versions(),
@@ -105,6 +107,11 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
         )
+    if record.get("data") != _data_digest(config):
+        raise UserError(
+            f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
+            "choose another --evaluate.out"
+        )
     older = [agent for agent in agents if agent.student and record["agents"][agent.name].get("teacher") is None]
     for agent in older:  # an earlier version compared them with the first teacher, whoever that was
         assert agent.student is not None
@@ -114,6 +121,11 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     show(record)
     console.print(f"{path}: already complete; nothing to do")
     return record
+
+
+def _data_digest(config: Config) -> str | None:
+    """Of ``evaluate.data``, where figures are measured on that."""
+    return None if config.evaluate.data is None else folder_digest(fill(config.evaluate.data, env=config.env))
 
 
 def _teacher_names(agents: list[Agent]) -> dict[str, str]:

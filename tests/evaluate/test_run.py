@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distill.collect.pipeline import collect
 from distill.config import Config
+from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
@@ -27,6 +28,7 @@ from distill.evaluate.run import evaluate
 from distill.evaluate.shares import relate
 from distill.evaluate.tables import HEADER, show, table
 from distill.files import write_json
+from distill.seal import sealed
 from distill.train.loop import train
 from teachers.load import PRETRAINED, load_teacher
 
@@ -422,3 +424,24 @@ def test_a_run_with_commas_and_equals_signs_in_its_name(config: Config, student:
     run = shutil.copytree(student, tmp_path / "lr=0.001,seed=2")
     named = find_agents(with_evaluate(config, agents=[str(run), f"x={run}"]))
     assert [agent.name for agent in named] == ["lr=0.001,seed=2", "x"]
+
+
+def test_scores_measured_on_other_data_are_not_kept(
+    config: Config, student: Path, teacher: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Held-out states that have grown since, or that nobody asked for then."""
+    data = tmp_path / "data"
+    shutil.copytree(student.parent / "data", data)
+    # Another dataset than the student's own: all of its states are held out.
+    manifest = json.loads((data / "dataset.json").read_text())
+    del manifest["checksum"]
+    write_json(data / "dataset.json", sealed({**manifest, "created": "2026-01-01T00:00:00+00:00"}))
+    measured = with_evaluate(config, agents=[f"small={student}"], data=str(data), out=str(tmp_path / "s"), resume=True)
+    record = evaluate(measured)
+    assert record["data"] == Dataset(data).digest
+    assert evaluate(measured)["created"] == record["created"]
+    with pytest.raises(UserError, match="has figures on other held-out states"):
+        evaluate(with_evaluate(measured, data=None))
+    collect(make_config(env="breakout", teacher=teacher, collect={"out": str(data), "states": 240, "num_envs": 4}))
+    with pytest.raises(UserError, match="has figures on other held-out states"):
+        evaluate(measured)
