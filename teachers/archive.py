@@ -1,0 +1,176 @@
+"""The bytes of an SB3 agent: a zip, a zip of a folder, or an unpacked folder; read without running anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.errors import UserError
+
+MAX_BYTES = 2**28
+"""Weights that would take more memory are refused: NatureCNN has 7 MB."""
+MAX_DATA, MAX_PARTS = 2**26, 500_000
+"""``data`` with more bytes, or more values in it, is not parsed: SB3 writes kilobytes, and some 1,000 values."""
+COMPILED = "_orig_mod."
+State = dict[str, Tensor]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is read of an agent."""
+
+    path: Path
+    """The zip or folder."""
+    weights: State
+    """float32 tensors of ``policy.pth`` by name, on the CPU; torch.compile's prefixes are gone."""
+    fields: dict[str, Any]
+    """Plain part of ``data``; pickled values stay base64 text that nobody decodes. Empty where there is none."""
+
+
+def read_archive(path: Path) -> Archive:
+    """Read the weights and the plain fields of an agent.
+
+    Raises:
+        UserError: missing, truncated, foreign or hostile file, or one that would take too much memory.
+    """
+    policy, data = _from_folder(path) if path.is_dir() else _from_zip(path)
+    return Archive(path, _read_weights(path, policy), _plain_fields(path, data))
+
+
+def is_unpacked(folder: Path) -> bool:
+    """True for a folder with the content of an SB3 zip."""
+    return (folder / "policy.pth").is_file()
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The plain fields of an agent, without its weights; empty where the file cannot be read."""
+    try:
+        if path.is_dir():
+            return _plain_fields(path, _limited(path / "data"))
+        with zipfile.ZipFile(path) as archive:
+            return _plain_fields(path, _member(archive, _prefix(archive) + "data", MAX_DATA))
+    except Exception:  # whoever loads the agent says what is wrong with it
+        return {}
+
+
+def _from_folder(path: Path) -> tuple[bytes, bytes | None]:
+    if not is_unpacked(path):
+        raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
+    if (path / "policy.pth").stat().st_size > MAX_BYTES:
+        raise UserError(f"{path}: policy.pth has more than {_size(MAX_BYTES)}; refusing it")
+    try:
+        return (path / "policy.pth").read_bytes(), _limited(path / "data")
+    except OSError as error:
+        raise UserError(f"{path} is not readable ({error}); copy it again") from error
+
+
+def _limited(path: Path) -> bytes | None:
+    """A file's bytes; none where there is no file, None where it is too large."""
+    if not path.is_file():
+        return b""
+    return None if path.stat().st_size > MAX_DATA else path.read_bytes()
+
+
+def _from_zip(path: Path) -> tuple[bytes, bytes | None]:
+    if not path.is_file():
+        raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            prefix = _prefix(archive)
+            if f"{prefix}policy.pth" not in archive.namelist():
+                # A file cut short often passes for the last of the zips that SB3 nests inside it.
+                raise UserError(f"{path} has no policy.pth: it is not from stable-baselines3, or cut short in copying")
+            policy = _member(archive, f"{prefix}policy.pth", MAX_BYTES)
+            if policy is None:
+                raise UserError(f"{path}: policy.pth would unpack to more than {_size(MAX_BYTES)}; refusing it")
+            return policy, _member(archive, f"{prefix}data", MAX_DATA)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises many kinds for damaged, encrypted or unreadable files
+        raise UserError(f"{path} is not a readable zip file ({error}); download or copy it again") from error
+
+
+def _prefix(archive: zipfile.ZipFile) -> str:
+    """``x/`` for a zip of the folder ``x``, else nothing."""
+    names = archive.namelist()
+    if "policy.pth" in names:
+        return ""
+    inner = [name.removesuffix("policy.pth") for name in names if name.endswith("/policy.pth")]
+    inner = [prefix for prefix in inner if not prefix.startswith("__MACOSX/")]
+    return inner[0] if len(inner) == 1 else ""
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes | None:
+    """A member's bytes; none where there is no member, None where it would be too large."""
+    if name not in archive.namelist():
+        return b""
+    # zipfile never unpacks more than the directory promises, so the promise is enough.
+    return None if archive.getinfo(name).file_size > limit else archive.read(name)
+
+
+def _size(number: int) -> str:
+    return f"{number >> 20} MiB"
+
+
+def _plain_fields(path: Path, data: bytes | None) -> dict[str, Any]:
+    if data is None or sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
+        # A few kilobytes, squeezed, can become gigabytes of small objects.
+        log.warning("%s: its data is far larger than stable-baselines3 writes; it is not read, only the weights", path)
+        return {}
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _read_weights(path: Path, policy: bytes) -> State:
+    try:
+        if policy.startswith(b"PK"):  # torch.save's own zip, which torch unpacks however small it was squeezed
+            with zipfile.ZipFile(io.BytesIO(policy)) as records:
+                if sum(record.file_size for record in records.infolist()) > MAX_BYTES:
+                    raise UserError(f"{path}: its weights would unpack to more than {_size(MAX_BYTES)}; refusing them")
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
+            weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # torch raises many kinds for a hostile or damaged pickle
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        raise UserError(
+            f"{path}: policy.pth is damaged or holds more than plain weights, so it was not loaded ({reason})"
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f"{path}: policy.pth is not a dictionary of named tensors")
+    return _checked(path, weights)
+
+
+def _checked(path: Path, weights: dict[str, Any]) -> State:
+    """Ordinary float32 arrays of finite numbers, by the names that they have without torch.compile."""
+    arrays: State = {}
+    size = 0
+    for raw, value in weights.items():
+        name = raw.replace(COMPILED, "")
+        if name in arrays:
+            raise UserError(f"{path}: policy.pth has two parameters called {name}; the file is damaged")
+        if not (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"):
+            raise UserError(f"{path}: {name} in policy.pth is not an ordinary tensor")
+        if value.is_nested or not value.is_floating_point() or value.dim() == 0 or value.numel() == 0:
+            raise UserError(f"{path}: {name} in policy.pth is not an array of floats, as weights are")
+        size += 4 * value.numel()  # a view with stride 0 can be far larger than its file
+        if size > MAX_BYTES:
+            raise UserError(f"{path}: its weights would take more than {_size(MAX_BYTES)}; refusing them")
+        arrays[name] = value.detach().to(torch.float32).contiguous()
+        if not torch.isfinite(arrays[name]).all():
+            raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")
+    return arrays
