@@ -133,8 +133,16 @@ def parse(command: str, words: Sequence[str]) -> Config:
     """
     from distill.validate import validated
 
-    parser = stage_parser(command)
-    return validated(_instantiate(parser, _canonical(command, words)))
+    return validated(read(command, words))
+
+
+def read(command: str, words: Sequence[str]) -> Config:
+    """Command line and YAML to settings as they were given; the stage checks them.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    return _instantiate(stage_parser(command), _canonical(command, words))
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:
@@ -233,7 +241,7 @@ def _stage(command: str, words: list[str]) -> int:
     if "--print_config" in words:
         stage_parser(command).parse_args(words)
         return 0
-    config = parse(command, words)
+    config = read(command, words)
     if command == "collect":
         from distill.collect.pipeline import collect
 

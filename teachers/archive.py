@@ -20,6 +20,7 @@ MAX_BYTES = 2**28
 """Weights that would take more memory are refused: NatureCNN has 7 MB."""
 MAX_DATA, MAX_PARTS = 2**26, 500_000
 """``data`` with more bytes, or more values in it, is not parsed: SB3 writes kilobytes, and some 1,000 values."""
+MAX_LIST = 2**21
 COMPILED = "_orig_mod."
 State = dict[str, Tensor]
 
@@ -56,33 +57,29 @@ def is_unpacked(folder: Path) -> bool:
 def read_fields(path: Path) -> dict[str, Any]:
     """The plain fields of an agent, without its weights; empty where the file cannot be read."""
     try:
-        if path.is_dir():
-            return _plain_fields(path, _limited(path / "data"))
-        with zipfile.ZipFile(path) as archive:
-            return _plain_fields(path, _member(archive, _prefix(archive) + "data", MAX_DATA))
-    except Exception:  # whoever loads the agent says what is wrong with it
+        return _plain_fields(path, (_from_folder(path) if path.is_dir() else _from_zip(path))[1])
+    except UserError:  # whoever loads the agent says what is wrong with it
         return {}
 
 
-def _from_folder(path: Path) -> tuple[bytes, bytes | None]:
+def _from_folder(path: Path) -> tuple[bytes, bytes]:
     if not is_unpacked(path):
         raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
-    if (path / "policy.pth").stat().st_size > MAX_BYTES:
-        raise UserError(f"{path}: policy.pth has more than {_size(MAX_BYTES)}; refusing it")
     try:
-        return (path / "policy.pth").read_bytes(), _limited(path / "data")
+        sizes = {name: (path / name).stat().st_size for name in ("policy.pth", "data") if (path / name).is_file()}
+        _check_sizes(path, sizes)
+        return (path / "policy.pth").read_bytes(), (path / "data").read_bytes() if "data" in sizes else b""
     except OSError as error:
         raise UserError(f"{path} is not readable ({error}); copy it again") from error
 
 
-def _limited(path: Path) -> bytes | None:
-    """A file's bytes; none where there is no file, None where it is too large."""
-    if not path.is_file():
-        return b""
-    return None if path.stat().st_size > MAX_DATA else path.read_bytes()
+def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
+    for name, limit in (("policy.pth", MAX_BYTES), ("data", MAX_DATA)):
+        if sizes.get(name, 0) > limit:
+            raise UserError(f"{path}: {name} would unpack to {_more(sizes[name], limit)}; refusing it")
 
 
-def _from_zip(path: Path) -> tuple[bytes, bytes | None]:
+def _from_zip(path: Path) -> tuple[bytes, bytes]:
     if not path.is_file():
         raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
     try:
@@ -91,10 +88,10 @@ def _from_zip(path: Path) -> tuple[bytes, bytes | None]:
             if f"{prefix}policy.pth" not in archive.namelist():
                 # A file cut short often passes for the last of the zips that SB3 nests inside it.
                 raise UserError(f"{path} has no policy.pth: it is not from stable-baselines3, or cut short in copying")
-            policy = _member(archive, f"{prefix}policy.pth", MAX_BYTES)
-            if policy is None:
-                raise UserError(f"{path}: policy.pth would unpack to more than {_size(MAX_BYTES)}; refusing it")
-            return policy, _member(archive, f"{prefix}data", MAX_DATA)
+            there = [name for name in ("policy.pth", "data") if prefix + name in archive.namelist()]
+            # zipfile never unpacks more than the directory promises, so the promise is enough.
+            _check_sizes(path, {name: archive.getinfo(prefix + name).file_size for name in there})
+            return archive.read(f"{prefix}policy.pth"), archive.read(f"{prefix}data") if "data" in there else b""
     except UserError:
         raise
     except Exception as error:  # zipfile raises many kinds for damaged, encrypted or unreadable files
@@ -111,20 +108,12 @@ def _prefix(archive: zipfile.ZipFile) -> str:
     return inner[0] if len(inner) == 1 else ""
 
 
-def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes | None:
-    """A member's bytes; none where there is no member, None where it would be too large."""
-    if name not in archive.namelist():
-        return b""
-    # zipfile never unpacks more than the directory promises, so the promise is enough.
-    return None if archive.getinfo(name).file_size > limit else archive.read(name)
+def _more(size: int, limit: int) -> str:
+    return f"more than {'1 GiB' if size > 2**30 else f'{limit >> 20} MiB'}"
 
 
-def _size(number: int) -> str:
-    return f"{number >> 20} MiB"
-
-
-def _plain_fields(path: Path, data: bytes | None) -> dict[str, Any]:
-    if data is None or sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
+def _plain_fields(path: Path, data: bytes) -> dict[str, Any]:
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
         # A few kilobytes, squeezed, can become gigabytes of small objects.
         log.warning("%s: its data is far larger than stable-baselines3 writes; it is not read, only the weights", path)
         return {}
@@ -139,8 +128,10 @@ def _read_weights(path: Path, policy: bytes) -> State:
     try:
         if policy.startswith(b"PK"):  # torch.save's own zip, which torch unpacks however small it was squeezed
             with zipfile.ZipFile(io.BytesIO(policy)) as records:
-                if sum(record.file_size for record in records.infolist()) > MAX_BYTES:
-                    raise UserError(f"{path}: its weights would unpack to more than {_size(MAX_BYTES)}; refusing them")
+                size = sum(record.file_size for record in records.infolist())
+                if size > MAX_BYTES:
+                    raise UserError(f"{path}: its weights would unpack to {_more(size, MAX_BYTES)}; refusing them")
+                _check_pickle(path, records)
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
             weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
     except UserError:
@@ -153,6 +144,13 @@ def _read_weights(path: Path, policy: bytes) -> State:
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         raise UserError(f"{path}: policy.pth is not a dictionary of named tensors")
     return _checked(path, weights)
+
+
+def _check_pickle(path: Path, records: zipfile.ZipFile) -> None:
+    """The list of tensors is a pickle of kilobytes; a large one is gigabytes of small objects."""
+    for record in records.infolist():
+        if record.filename.endswith(".pkl") and record.file_size > MAX_LIST:
+            raise UserError(f"{path}: the list of its weights has {record.file_size >> 20} MiB; refusing it")
 
 
 def _checked(path: Path, weights: dict[str, Any]) -> State:
@@ -169,7 +167,7 @@ def _checked(path: Path, weights: dict[str, Any]) -> State:
             raise UserError(f"{path}: {name} in policy.pth is not an array of floats, as weights are")
         size += 4 * value.numel()  # a view with stride 0 can be far larger than its file
         if size > MAX_BYTES:
-            raise UserError(f"{path}: its weights would take more than {_size(MAX_BYTES)}; refusing them")
+            raise UserError(f"{path}: its weights would take {_more(size, MAX_BYTES)}; refusing them")
         arrays[name] = value.detach().to(torch.float32).contiguous()
         if not torch.isfinite(arrays[name]).all():
             raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")

@@ -25,6 +25,7 @@ from distill.envs.presets import get_preset
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
 from distill.runtime import torch_threads
+from distill.students.nets import AtariCNN
 from distill.validate import validated
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -58,7 +59,7 @@ def collect(config: Config) -> Summary:
     Raises:
         UserError: bad settings, or a folder that holds something else.
     """
-    config = validated(config)
+    config = validated(config, "collect")
     device = pick_device(config.device)
     teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
     identity = identify(config, teacher)
@@ -104,18 +105,27 @@ def _actors(config: Config, teacher: Teacher, device: torch.device) -> tuple[Cal
     c = config.collect
     if c.actor == "teacher":
         return lambda: Actor(Policy(teacher.net, device), c.behaviour, c.epsilon), "teacher"
-    from distill.students.folder import load_student
-
-    student = load_student(c.actor)
-    student.check_fits(config.env, teacher)
+    net, mark = _student(config, teacher)
 
     def make() -> Actor:
-        return Actor(
-            Policy(student.net, device), c.behaviour, c.epsilon, Policy(teacher.net, device) if c.beta else None, c.beta
-        )
+        return Actor(Policy(net, device), c.behaviour, c.epsilon, Policy(teacher.net, device) if c.beta else None, c.beta)
 
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
-    return make, f"{share}-{student.fingerprint[:8]}"
+    return make, f"{share}-{mark[:8]}"
+
+
+def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
+    """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
+    from distill.students.folder import is_student, load_student
+
+    actor = config.collect.actor
+    folder = Path(actor).expanduser()
+    if is_student(folder):
+        student = load_student(folder)
+        student.check_fits(config.env, teacher)
+        return student.net, student.fingerprint
+    agent = load_teacher(actor, game=config.env, preset=teacher.info.preset, tau=config.tau)
+    return agent.net, agent.info.fingerprint
 
 
 def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, make_actor: Callable[[], Actor]) -> Summary:

@@ -64,7 +64,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     Raises:
         UserError: an agent is unknown or of another game, or scores.json exists.
     """
-    config = validated(config)
+    config = validated(config, "evaluate")
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)
