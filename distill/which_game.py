@@ -53,12 +53,15 @@ def which_game(config: Config, stage: str | None = None) -> Verdict:
 
     Args:
         config: settings; ``env`` may be empty.
-        stage: only its evidence counts, and must be there; by default that of all stages, as far as it is there.
+        stage: its evidence counts, and must be there. By default that of all stages, as far as it is there, and only
+            where ``env`` is empty: the stage that runs will look again.
 
     Raises:
         UserError: the evidence disagrees, with ``env`` or among itself; or an agent is named whose game nothing tells.
     """
     asked = canonical_game(config.env) if config.env else None
+    if asked is not None and stage is None:
+        return Verdict(asked, "from --env")
     found: list[tuple[Clue, str, Told]] = []
     silent: UserError | None = None
     for clue in CLUES:
@@ -91,6 +94,15 @@ def _refuse_contradictions(asked: str | None, found: list[tuple[Clue, str, Told]
             raise UserError(
                 f"{other.subject} {other.game}, but {told.subject} {told.game}; change {first.flag} or {clue.flag}"
             )
+
+
+def _student(name: str) -> Told | None:
+    from distill.students.folder import load_student
+    from teachers.load import is_agent
+
+    if not is_agent(name):
+        load_student(name)  # says what is missing
+    return _agent(name)
 
 
 def _agent(name: str) -> Told | None:
@@ -149,8 +161,8 @@ def _in_grid(config: Config, name: str) -> list[str]:
 
 CLUES = (
     Clue("--teacher", ("collect", "train", "sweep", "evaluate", "report"), _teacher, _agent),
-    Clue("--collect.actor", ("collect",), _actor, _agent),
-    Clue("--student.init", ("train", "sweep"), _init, _agent),
+    Clue("--collect.actor", ("collect",), _actor, _student),
+    Clue("--student.init", ("train", "sweep"), _init, _student),
     Clue("--train.data", ("train", "sweep"), _data, _dataset),
     Clue("--sweep.data", ("sweep",), lambda config: _given(config.sweep.data), _dataset),
     Clue("--evaluate.agents", ("evaluate",), _agents, _agent),

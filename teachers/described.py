@@ -1,7 +1,7 @@
 """What an SB3 agent's ``data`` says of its network in plain text, and the refusal of what we cannot rebuild.
 
-SB3 pickles every value that JSON does not know, and writes the first level of what is in it beside the pickle as text:
-classes as ``<class 'module.Name'>``. That text is all that is read here; docs/decisions.md says how far it can be trusted.
+SB3 pickles every value that JSON does not know, and writes the first level of what is in it beside the pickle as text,
+classes as ``<class 'module.Name'>``. That text is all that is read here.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def plain_emulator(settings: Mapping[str, Any]) -> bool:
 
 
 def objections(settings: Mapping[str, Any]) -> list[str]:
-    """What rl-zoo's settings (args.yml, config.yml, a card) say that the presets do not do: ``field value``, readable."""
+    """What settings (args.yml, config.yml, a card) say that the presets do not do, as ``field value``."""
     found = []
     for key in ("env", "env_id", "game"):
         why = objection_to_id(str(settings.get(key) or ""))

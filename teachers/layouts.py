@@ -48,6 +48,14 @@ def locate(name: str) -> Path:
     )
 
 
+def is_agent(name: str) -> bool:
+    """True where ``name`` means an agent that is here, or on the hub."""
+    try:
+        return name.startswith("hf://") or bool(locate(name))
+    except UserError:
+        return False
+
+
 def short_names() -> dict[str, Path]:
     """Bundled agents by every name that means them."""
     names: dict[str, Path] = {}
@@ -74,4 +82,7 @@ def _in_folder(folder: Path) -> Path:
         raise UserError(f"{folder} has no zip called like its environment; give one of its zips by name: {shown}")
     if (folder / "config.yaml").is_file():
         raise UserError(f"no finished student at {folder}; train one with `distill train`, or resume its run")
-    raise UserError(f"{folder} is a folder without an agent (a zip, policy.pth or a student); give another path")
+    raise UserError(
+        f"{folder} is a folder but neither a dataset nor a finished student's run, and no agent's zip is in it; "
+        "give another path"
+    )

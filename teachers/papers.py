@@ -1,4 +1,4 @@
-"""What stands in writing about an agent's game and its environment: one table of evidence, read before anything is played."""
+"""What stands in writing about an agent's game and environment, read before anything is played."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class Papers:
             return None
         game, where = told[0]
         if asked is not None and game != asked:
-            raise UserError(f"teacher {name} plays {game}, not {asked}; choose another teacher or game ({where} says so)")
+            why = f"({where} says so)"
+            raise UserError(f"teacher {name} plays {game}, not {asked}; choose another teacher or game {why}")
         return game, where
 
     def check_preset(self, name: str) -> None:

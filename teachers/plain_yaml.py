@@ -56,7 +56,8 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is larger than 1 MiB, so it is not the settings of an agent; move it elsewhere")
         value = _mapping(yaml.load(path.read_bytes(), _Plain))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: the agent's settings are not YAML ({first_line(error)}); correct or remove it") from error
+        reason = first_line(error)
+        raise UserError(f"{path}: the agent's settings are not YAML ({reason}); correct or remove it") from error
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -103,9 +103,9 @@ def _actor_critic(weights: _Weights, described: Described) -> LoadedPolicy:
         spec = _spec(weights.path, state, described)
     else:
         state, spec = _student_features(weights, extractor), _student_spec(weights.path, described.spec)
-    for ours, theirs in (("policy", "action_net"), ("value", "value_net")):
+    for mine, theirs in (("policy", "action_net"), ("value", "value_net")):
         for part in ("weight", "bias"):
-            state[f"{ours}.{part}"] = weights.take(f"{theirs}.{part}")
+            state[f"{mine}.{part}"] = weights.take(f"{theirs}.{part}")
     ours = described.spec is not None or described.papers is not None
     no_opinion = ours and not any(state[f"value.{part}"].any() for part in ("weight", "bias"))
     if no_opinion or not _critic_shares_features(weights):

@@ -27,7 +27,7 @@ from distill.progress import Bar, console, print_table
 from distill.runtime import torch_threads
 from distill.students.nets import AtariCNN
 from distill.validate import validated
-from teachers.load import load_teacher
+from teachers.load import is_agent, load_teacher
 from teachers.protocol import Teacher
 
 
@@ -108,7 +108,8 @@ def _actors(config: Config, teacher: Teacher, device: torch.device) -> tuple[Cal
     net, mark = _student(config, teacher)
 
     def make() -> Actor:
-        return Actor(Policy(net, device), c.behaviour, c.epsilon, Policy(teacher.net, device) if c.beta else None, c.beta)
+        expert = Policy(teacher.net, device) if c.beta else None
+        return Actor(Policy(net, device), c.behaviour, c.epsilon, expert, c.beta)
 
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
     return make, f"{share}-{mark[:8]}"
@@ -120,7 +121,7 @@ def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
 
     actor = config.collect.actor
     folder = Path(actor).expanduser()
-    if is_student(folder):
+    if is_student(folder) or not is_agent(actor):
         student = load_student(folder)
         student.check_fits(config.env, teacher)
         return student.net, student.fingerprint

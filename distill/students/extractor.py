@@ -1,7 +1,7 @@
 """A student's layers below the policy head, for stable-baselines3 alone.
 
-``student.zip`` carries the text of this file, so it may import nothing but PyTorch, Gymnasium and stable-baselines3, and must
-run on every Python that these run on.
+``student.zip`` carries the text of this file, so it may import nothing but PyTorch, Gymnasium and stable-baselines3,
+and must run on every Python that these run on.
 """
 
 import gymnasium as gym

@@ -1,8 +1,8 @@
 """Students as stable-baselines3 citizens: ``PPO.load("student.zip")`` gives the same logits, without this toolkit.
 
-A network that SB3's own NatureCNN and ``net_arch`` can express is saved as one. Any other needs an extractor class of ours:
-the zip carries its source text, which the Python that loads it compiles. (cloudpickle would store bytecode, which only the
-same Python version runs, and a reference to our module, as earlier versions had it, needs our module.)
+A network that SB3's own NatureCNN and ``net_arch`` can express is saved as one. Any other needs an extractor class of
+ours: the zip carries its source text, which the Python that loads it compiles. (cloudpickle would store bytecode, which
+only the same Python version runs, and a reference to our module, as earlier versions had it, needs our module.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class _Carried:
 
     def __reduce__(self) -> tuple[Any, ...]:
         source = Path(extractor.__file__).read_text(encoding="utf-8")
-        return eval, (f"(lambda space: exec({source!r}, space) or space['StudentExtractor'])({{'__name__': {MODULE!r}}})",)
+        made = f"(lambda space: exec({source!r}, space) or space['StudentExtractor'])"
+        return eval, (f"{made}({{'__name__': {MODULE!r}}})",)
 
     def __repr__(self) -> str:
         return f"<class '{MODULE}.StudentExtractor'>"  # what SB3 writes beside the pickle in plain text

@@ -146,6 +146,8 @@ def test_wrong_number_of_actions(place: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
         load_teacher(str(place("ppo-BreakoutNoFrameskip-v4.zip")))
     with pytest.raises(UserError, match=message):
+        load_teacher(str(place("agent.zip")), game="breakout")
+    with pytest.raises(UserError, match=r"plays pong, not breakout; choose another .*its file name says so"):
         load_teacher(str(place("ppo-PongNoFrameskip-v4.zip")), game="breakout")
 
 
