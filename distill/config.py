@@ -194,9 +194,9 @@ class Config:
     """Everything, shared by every stage."""
 
     env: str = ""
-    """Game: pong, PongNoFrameskip-v4 and ALE/Pong-v5 are the same; default: the teacher's, data's or agents', or pong."""
+    """Game (pong, PongNoFrameskip-v4 and ALE/Pong-v5 are one); default: the teacher's, data's or agents', or pong."""
     teacher: str = ""
-    """Bundled name (pong), path to a stable-baselines3 zip or run folder, or hf://org/repo; default: env's bundled one."""
+    """Bundled name (pong), path to a stable-baselines3 zip or run folder, hf://org/repo; default: env's bundled."""
     preset: str | None = None
     """What the agent sees: sb3 (exact) or sb3-fast, whatever the teacher's papers say; default: the teacher's own."""
     tau: float = 0.01

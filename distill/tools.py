@@ -45,8 +45,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _info(what: str, env: str | None, preset: str | None) -> None:
     from distill.students.folder import is_student
+    from teachers.layouts import student_folder
 
-    path = Path(what).expanduser()
+    path = student_folder(what)
     if (path / "dataset.json").exists():
         _dataset_info(path)
     elif is_student(path):

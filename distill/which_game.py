@@ -98,7 +98,7 @@ def _refuse_contradictions(asked: str | None, found: list[tuple[Clue, str, Told]
 
 def _student(name: str) -> Told | None:
     from distill.students.folder import load_student
-    from teachers.load import is_agent
+    from teachers.layouts import is_agent
 
     if not is_agent(name):
         load_student(name)  # says what is missing
@@ -164,8 +164,6 @@ CLUES = (
     Clue("--collect.actor", ("collect",), _actor, _student),
     Clue("--student.init", ("train", "sweep"), _init, _student),
     Clue("--train.data", ("train", "sweep"), _data, _dataset),
-    Clue("--sweep.data", ("sweep",), lambda config: _given(config.sweep.data), _dataset),
     Clue("--evaluate.agents", ("evaluate",), _agents, _agent),
-    Clue("--evaluate.data", ("evaluate",), lambda config: _given(config.evaluate.data), _dataset),
     Clue("--report.scores", ("report",), lambda config: _given(config.report.scores), _scores),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -30,9 +29,7 @@ def locate(name: str) -> Path:
         UserError: nothing has that name, or a folder holds no agent.
     """
     short = short_names()
-    path = short.get(name) or Path(os.path.expanduser(name))
-    if path.name == STUDENT_ZIP and path.is_file() and is_student(path.parent):
-        return path.parent
+    path = short.get(name) or student_folder(name)
     if path.is_file() or is_student(path) or is_unpacked(path):
         return path
     zipped = path.with_name(f"{path.name}.zip") if path.name else path
@@ -46,6 +43,12 @@ def locate(name: str) -> Path:
         f"unknown teacher {name!r}{nearest(name, short)}; give a path to a stable-baselines3 zip, "
         f"hf://org/repo, or one of: {', '.join(bundled_teachers())}"
     )
+
+
+def student_folder(name: str) -> Path:
+    """The student folder around a ``student.zip`` that lies among its papers; any other path as it is."""
+    path = Path(name).expanduser()
+    return path.parent if path.name == STUDENT_ZIP and path.is_file() and is_student(path.parent) else path
 
 
 def is_agent(name: str) -> bool:

@@ -14,12 +14,12 @@ from distill.games import canonical_game, game_info
 from distill.students.folder import is_student, load_student
 from distill.students.nets import count_parameters
 from teachers.card import checked_card, read_card
-from teachers.layouts import PRETRAINED, bundled_teachers, is_agent, locate, short_names
+from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
 from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo, fingerprint
 from teachers.sb3 import load_sb3_zip
 
-__all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "is_agent", "load_teacher"]
+__all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "load_teacher"]
 
 
 @dataclass(frozen=True)

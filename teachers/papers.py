@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.games import canonical_game
 from teachers.archive import read_fields
 from teachers.envs import find_env_id, game_called, objection_to_id, objections, plain_emulator, run_env_id
 from teachers.plain_yaml import read_plain_yaml
@@ -79,12 +80,15 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     student = student if isinstance(student, dict) and student.get("game") else None
     if student:
         claims.append((str(student["game"]), "its data"))
-    settings = [(card, "its card"), *_settings(path)]
+    beside = path if path.is_dir() else path.parent
+    inside = sorted(f for f in beside.glob("*-v[0-9]*") if f.is_dir() and run_env_id(f.name))
+    settings = [(card, "its card"), *_settings([beside, *inside])]
     for content, where in settings:
         claims += [(game, where) for game in _games(content)]
         found += [f"{text} ({where})" for text in objections(content)]
     stem = path.name.removesuffix(".zip")
-    places = [(stem, "its file name"), *((folder.name, f"the folder {folder.name}") for folder in _above(path))]
+    around = [*list(path.absolute().parents)[:3], *inside]
+    places = [(stem, "its file name"), *((folder.name, f"the folder {folder.name}") for folder in around)]
     for text, where in places:
         env = find_env_id(text)
         if env is not None:
@@ -108,11 +112,9 @@ def game_in_name(stem: str) -> str | None:
     return None
 
 
-def _settings(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _settings(folders: list[Path]) -> Iterator[tuple[dict[str, Any], str]]:
     """rl-zoo's settings, beside the agent or in the folder there that is called like an environment."""
-    beside = path if path.is_dir() else path.absolute().parent
-    inside = sorted(folder for folder in beside.glob("*-v[0-9]*") if folder.is_dir() and run_env_id(folder.name))
-    for folder in (beside, *inside):
+    for folder in folders:
         for name in SETTINGS:
             if (folder / name).is_file():
                 yield read_plain_yaml(folder / name), str(folder / name)
@@ -120,8 +122,6 @@ def _settings(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _games(content: Mapping[str, Any]) -> Iterator[str]:
     """Games in settings or in a card's front matter, ours or the hub's."""
-    from distill.games import canonical_game
-
     if content.get("game"):
         yield canonical_game(str(content["game"]))
     named = [content.get(key) for key in ("env", "env_id")] + _hub_names(content)
@@ -141,11 +141,6 @@ def _hub_names(card: Mapping[str, Any]) -> list[Any]:
             dataset = result.get("dataset") if isinstance(result, dict) else None
             names += [dataset.get("name")] if isinstance(dataset, dict) else []
     return names
-
-
-def _above(path: Path) -> list[Path]:
-    """The three folders around an agent, nearest first."""
-    return list(path.absolute().parents)[:3]
 
 
 def _hint(given: str) -> tuple[str, str] | None:

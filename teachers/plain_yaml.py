@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import yaml
 from distill.errors import UserError, first_line
 
 MAX_BYTES = 2**20
+
+log = logging.getLogger(__name__)
 
 
 class _Plain(yaml.SafeLoader):
@@ -44,10 +47,10 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
     """Settings in a YAML file; nothing in it is ever run.
 
     Returns:
-        Its dictionary, also where it is written as a list of pairs; empty where there is no file.
+        Its dictionary, also where it is written as a list of pairs; empty where there is no file or no dictionary.
 
     Raises:
-        UserError: it cannot be read, or does not hold settings.
+        UserError: it cannot be read, or is not YAML.
     """
     if not path.is_file():
         return {}
@@ -58,8 +61,8 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = first_line(error)
         raise UserError(f"{path}: the agent's settings are not YAML ({reason}); correct or remove it") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path} does not hold an agent's settings; correct or remove it")
-    return value
+    if isinstance(value, dict):
+        return value
+    if value is not None:
+        log.warning("%s does not hold an agent's settings (lines such as `env: PongNoFrameskip-v4`); ignored", path)
+    return {}

@@ -22,12 +22,14 @@ from distill.dataset.writer import DatasetWriter
 from distill.device import pick_device
 from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
+from distill.errors import UserError
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
 from distill.runtime import torch_threads
 from distill.students.nets import AtariCNN
 from distill.validate import validated
-from teachers.load import is_agent, load_teacher
+from teachers.layouts import is_agent, student_folder
+from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
 
@@ -120,12 +122,14 @@ def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
     from distill.students.folder import is_student, load_student
 
     actor = config.collect.actor
-    folder = Path(actor).expanduser()
+    folder = student_folder(actor)
     if is_student(folder) or not is_agent(actor):
         student = load_student(folder)
         student.check_fits(config.env, teacher)
         return student.net, student.fingerprint
-    agent = load_teacher(actor, game=config.env, preset=teacher.info.preset, tau=config.tau)
+    agent = load_teacher(actor, game=config.env, preset=config.preset, tau=config.tau)
+    if agent.info.preset != teacher.info.preset:
+        raise UserError(f"--collect.actor={actor} has preset {agent.info.preset}, the teacher {teacher.info.preset}")
     return agent.net, agent.info.fingerprint
 
 

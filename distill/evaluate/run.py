@@ -29,6 +29,7 @@ from distill.provenance import command_line, versions
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN, count_parameters
 from distill.validate import validated
+from teachers.layouts import student_folder
 from teachers.load import load_teacher
 
 
@@ -118,7 +119,7 @@ def find_agents(config: Config) -> list[Agent]:
 
 
 def _load(config: Config, name: str, what: str) -> Agent:
-    folder = Path(what).expanduser()
+    folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         student = load_student(folder)
         preset = get_preset(student.facts["preset"])
