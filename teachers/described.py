@@ -133,7 +133,7 @@ def _check_policy(path: Path, policy: Any, kwargs: dict[str, Any]) -> str | None
     if chosen == anything and str(kwargs.get("features_extractor_class")) in (NATURE, *STUDENTS):
         return activation
     if chosen != images:
-        raise UserError(f"{path}: its policy_class is {name}; only CnnPolicy agents are supported")
+        raise UserError(f"{path}: its policy_class is {name}; only CnnPolicy agents are supported; train one")
     return activation
 
 
