@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import io
 import logging
@@ -137,13 +136,20 @@ def parse(command: str, words: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key (with the nearest known one) or a value of the wrong type.
     """
-    from distill.config import Config
     from distill.validate import validated
 
-    given = Config(**read(stage_parser(command), _canonical(command, words)))
-    config = validated(given)
-    # An evaluation without --teacher is about the students' own.
-    return dataclasses.replace(config, teacher=given.teacher) if command == "evaluate" else config
+    return validated(given(command, words))
+
+
+def given(command: str, words: Sequence[str]) -> Config:
+    """Command line and YAML to settings as they were given; the stage checks them.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    from distill.config import Config
+
+    return Config(**read(stage_parser(command), _canonical(command, words)))
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:
@@ -166,7 +172,7 @@ def _stage(command: str, words: list[str]) -> int:
         return 0
     if any(word.partition("=")[0] == "--print_config" for word in words):
         return _print_config(command, words)
-    config = parse(command, words)
+    config = given(command, words)
     if command == "collect":
         from distill.collect.pipeline import collect
 

@@ -24,7 +24,7 @@ class CollectConfig:
     num_envs: int = 8
     """Games played side by side."""
     actor: str = "teacher"
-    """Who acts: "teacher", or a student's run folder (on-policy, DAgger). The teacher always labels."""
+    """Who acts: "teacher", or a student's run folder or zip (on-policy, DAgger). The teacher always labels."""
     beta: float = 0.0
     """With a student actor: share of steps on which the teacher acts instead (a mixture)."""
     behaviour: Literal["sampled", "greedy", "epsilon"] = "sampled"
@@ -193,12 +193,12 @@ class ReportConfig:
 class Config:
     """Everything, shared by every stage."""
 
-    env: str = "pong"
-    """Game: pong, Pong, PongNoFrameskip-v4 and ALE/Pong-v5 are the same."""
+    env: str = ""
+    """Game (pong, PongNoFrameskip-v4 and ALE/Pong-v5 are one); default: the teacher's, data's or agents', or pong."""
     teacher: str = ""
-    """Bundled name (pong), path to a stable-baselines3 zip, or hf://org/repo; default: env's bundled one."""
+    """Bundled name (pong), path to a stable-baselines3 zip or run folder, hf://org/repo; default: env's bundled."""
     preset: str | None = None
-    """What the agent sees: sb3 (exact) or sb3-fast; default: the teacher's own."""
+    """What the agent sees: sb3 (exact) or sb3-fast, whatever the teacher's papers say; default: the teacher's own."""
     tau: float = 0.01
     """Q-value teachers: logits = Q / tau (Rusu et al. 2016)."""
     seed: int = 1

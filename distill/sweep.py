@@ -48,7 +48,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
             the folder holds another sweep.
         DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
     """
-    config = validated(config)
+    config = validated(config, "sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a sweep runs in one process; start it without torchrun")
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)

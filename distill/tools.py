@@ -14,10 +14,13 @@ def run(command: str, words: Sequence[str]) -> int:
     """Run ``info``, ``verify`` or ``export``; returns the exit status."""
     parser = _Parser(prog=f"distill {command}")
     if command == "info":
-        parser.add_argument("what", help="teacher (bundled name, zip, hf://org/repo), dataset folder or student run")
-        parser.add_argument("--env", default=None, help="game, for a zip whose name does not tell")
+        parser.add_argument(
+            "what", help="teacher (bundled name, zip, rl-zoo run folder, hf://org/repo), dataset folder or student run"
+        )
+        parser.add_argument("--env", default=None, help="game, for a zip whose papers do not tell")
+        parser.add_argument("--preset", default=None, help="preset to play on, whatever a teacher's papers say")
         args = parser.parse_args(words)
-        _info(args.what, args.env)
+        _info(args.what, args.env, args.preset)
     elif command == "verify":
         parser.add_argument("dataset", help="dataset folder")
         parser.add_argument("--teacher", default=None, help="default: the one named in the dataset")
@@ -48,28 +51,27 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def _info(what: str, env: str | None) -> None:
+def _info(what: str, env: str | None, preset: str | None) -> None:
     from distill.students.folder import is_student
+    from teachers.layouts import student_folder
 
-    path = Path(what).expanduser()
+    path = student_folder(what)
     if (path / "dataset.json").exists():
         _dataset_info(path)
     elif is_student(path):
         _student_info(path)
-    elif path.is_dir():
-        raise UserError(f"{what} is a folder but neither a dataset nor a finished student's run")
     else:
-        _teacher_info(what, env)
+        _teacher_info(what, env, preset)
 
 
-def _teacher_info(what: str, env: str | None) -> None:
+def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
     from distill.envs.presets import get_preset
     from distill.games import game_info
     from distill.progress import print_table
     from teachers.load import find_teacher, load_teacher
 
     source = find_teacher(what)
-    info = load_teacher(str(source.path), game=env).info
+    info = load_teacher(what, game=env, preset=asked).info
     preset = get_preset(info.preset)
     rows = [
         ("game", info.game),

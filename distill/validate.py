@@ -10,10 +10,10 @@ from distill.config import Config
 from distill.envs.ale_vec import MAX_LANES
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.games import canonical_game
 from distill.progress import console
 from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_ranges, check_types
 from distill.students.nets import net_spec
+from distill.which_game import which_game
 
 LANES, ROWS = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES), Range("between 1 and 64", 1, 64)
 RANGES = {
@@ -57,18 +57,19 @@ PLACES = (
 """Settings that name a file or folder."""
 
 
-def validated(config: Config) -> Config:
+def validated(config: Config, stage: str | None = None) -> Config:
     """Return ``config`` with canonical game and drawn seed, or say what is wrong.
+
+    Args:
+        config: settings.
+        stage: the stage that is about to run (``collect``, ...); it says first which game it is about.
 
     Raises:
         UserError: the first setting that cannot work, by its name on the command line.
     """
     check_types(config)
-    game = canonical_game(config.env)
-    seed = config.seed
-    if seed == -1:
-        seed = random.SystemRandom().randrange(2**30)
-        console.print(f"seed: {seed} (drawn)")
+    drawn = config.seed == -1
+    seed = random.SystemRandom().randrange(2**30) if drawn else config.seed
     _require(0 <= seed < 2**30, "--seed", seed, "between 0 and 2^30 - 1, or -1")
     check_ranges(config, RANGES)
     if config.preset is not None:
@@ -79,6 +80,11 @@ def validated(config: Config) -> Config:
     _evaluate(config)
     _sweep(config)
     _places(config)
+    game, why = which_game(config, stage)
+    if stage is not None:
+        console.print(f"game: {game} ({why})")
+    if drawn:
+        console.print(f"seed: {seed} (drawn)")
     return dataclasses.replace(config, env=game, seed=seed, teacher=config.teacher or game)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from distill.errors import UserError, nearest
 from distill.files import sha256
 from teachers.card import checked_card
+from teachers.papers import SETTINGS
 
 NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>.+\.zip))?/?")
 NOT_AGENTS = ("train_eval_metrics.zip",)  # rl-zoo puts its learning curves beside every agent
@@ -120,6 +121,9 @@ def _download(name: _Name, files: dict[str, str | None]) -> Path:
         if card in files:
             _download_file(name, card)
             break
+    for settings in (str(PurePosixPath(chosen).with_name(file)) for file in SETTINGS):
+        if settings in files:
+            _download_file(name, settings)
     return path
 
 

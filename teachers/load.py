@@ -1,59 +1,71 @@
-"""``load_teacher``: one way to name an agent, whether bundled, on disk or on the hub."""
+"""``load_teacher``: one way to name an agent, whether bundled, on disk, on the hub, or a student."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.envs.presets import get_preset
-from distill.errors import UserError, nearest
+from distill.errors import UserError
 from distill.games import canonical_game, game_info
+from distill.students.folder import is_student, load_student
 from distill.students.nets import count_parameters
 from teachers.card import checked_card, read_card
+from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
+from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo, fingerprint
-from teachers.sb3 import LoadedPolicy, load_sb3_zip
+from teachers.sb3 import load_sb3_zip
 
-PRETRAINED = Path(__file__).parent / "pretrained"
+__all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "load_teacher"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a teacher's file is and what its card says."""
+    """Where a teacher is and what is written about it."""
 
     path: Path
+    """Its zip, its unpacked folder, or a student's folder."""
     card: dict[str, Any]
-
-
-def bundled_teachers() -> dict[str, Path]:
-    """Bundled agents by file stem, such as ``pong-ppo``."""
-    return {path.stem: path for path in sorted(PRETRAINED.glob("*.zip"))}
+    """Front matter of its card."""
+    papers: Papers
+    """What card, names and settings say of its game."""
 
 
 def load_teacher(name: str, *, game: str | None = None, preset: str | None = None, tau: float = 0.01) -> Teacher:
     """Load a frozen teacher.
 
     Args:
-        name: a bundled name (``pong``, ``pong-ppo``), a path to an SB3 zip, or ``hf://org/repo``.
-        game: the game to play; by default the one on the card or in the file name.
-        preset: the preset to play on; by default the one on the card, else ``sb3``.
+        name: a bundled name (``pong``, ``pong-ppo``), a path to an SB3 zip, an rl-zoo run folder, a student's run
+            folder or zip, or ``hf://org/repo``.
+        game: the game to play; by default the one that its card, its names or its settings tell.
+        preset: the preset to play on, whatever its papers say; by default the one on the card, else ``sb3``.
         tau: temperature for Q-value agents, logits = Q / tau (Rusu et al. 2016).
 
     Raises:
         UserError: the teacher cannot be found, read, or does not fit the game.
     """
     source = find_teacher(name)
+    asked = None if game is None else canonical_game(game)
+    told = source.papers.game(name, asked)
+    if asked is None and told is None:
+        raise UserError(f"cannot tell which game {name} plays; name it with --env")
+    if is_student(source.path):
+        return _student(name, source.path, preset)
+    chosen = asked or told[0]  # type: ignore[index]  # one of them is there
     policy = load_sb3_zip(source.path, tau)
-    chosen = _choose_game(name, source, game)
-    _check_actions(name, policy, chosen)
+    _check_actions(name, policy.num_actions, chosen)
+    if preset is None:
+        source.papers.check_preset(name)
+    student = source.papers.student
+    own = _same_preset(name, student, preset) if student is not None else source.card.get("preset")
     info = TeacherInfo(
         name=name,
         game=chosen,
         algorithm=str(source.card.get("algorithm") or policy.algorithm),
-        preset=get_preset(preset or str(source.card.get("preset") or "sb3")).name,
+        preset=get_preset(preset or str(own or "sb3")).name,
         fingerprint=fingerprint(policy.state, *([] if policy.tau is None else [f"tau={policy.tau}"])),
         num_actions=policy.num_actions,
         parameters=count_parameters(policy.net),
@@ -63,7 +75,7 @@ def load_teacher(name: str, *, game: str | None = None, preset: str | None = Non
 
 
 def find_teacher(name: str) -> Source:
-    """Resolve a teacher's name to a file on disk and its card (empty where there is none).
+    """Resolve a teacher's name to a place on disk and what is written there (empty where there is nothing).
 
     Raises:
         UserError: nothing has that name, or the file is not the one its card describes.
@@ -72,52 +84,66 @@ def find_teacher(name: str) -> Source:
         from teachers.hub import card_beside, fetch
 
         path = fetch(name)
-        return Source(path, read_card(card_beside(path)))
-    short_names: dict[str, Path] = {}
-    for stem, path in bundled_teachers().items():
-        short = stem.rsplit("-", 1)[0]
-        for known in (stem, short, short.replace("-", "_")):
-            short_names.setdefault(known, path)
-    path = short_names.get(name, Path(os.path.expanduser(name)))
-    if path.suffix != ".zip" and not path.is_file():
+        card = read_card(card_beside(path))
+        return Source(path, card, read_papers(path, card, name))
+    path = locate(name)
+    if is_student(path):
+        game = canonical_game(str(load_student(path).facts.get("game")))
+        return Source(path, {}, Papers(((game, "its student.json"),)))
+    card = checked_card(path, path / "README.md" if path.is_dir() else path.with_suffix(".md"))
+    return Source(path, card, read_papers(path, card, name))
+
+
+def agent_game(name: str) -> tuple[str, str] | None:
+    """The game of an agent and who says so, without loading it; None where nothing tells.
+
+    Raises:
+        UserError: it cannot be found, or the evidence disagrees.
+    """
+    if name.startswith("hf://"):  # its card is read when it is loaded; no download only to know the game
+        for part in reversed(re.split("[/@]", name.removeprefix("hf://"))):
+            if game := game_in_name(part.removesuffix(".zip")):
+                return game, "its name"
+    source = find_teacher(name)
+    told = source.papers.game(name)
+    if told is None:
+        load_sb3_zip(source.path)  # a file that is no agent at all is the greater trouble
+    # A folder or a name without .zip may mean another file than the user thinks of.
+    chosen = source.path.name if source.path.name != Path(name).name and name not in short_names() else ""
+    return told and (told[0], f"{chosen}, {told[1]}" if chosen else told[1])
+
+
+def _student(name: str, folder: Path, preset: str | None) -> Teacher:
+    """A student that teaches."""
+    student = load_student(folder)
+    info = TeacherInfo(
+        name=name,
+        game=str(student.facts["game"]),
+        algorithm="student",
+        preset=_same_preset(name, student.facts, preset),
+        fingerprint=student.fingerprint,
+        num_actions=student.net.num_actions,
+        parameters=count_parameters(student.net),
+    )
+    return Teacher(student.net, info)
+
+
+def _same_preset(name: str, facts: Mapping[str, Any], asked: str | None) -> str:
+    """The preset of a student, which must still be what it was when the student learned."""
+    preset = get_preset(str(facts.get("preset")))
+    if facts.get("preset_hash") != preset.hash or asked not in (None, preset.name):
+        other = get_preset(asked or preset.name)
         raise UserError(
-            f"unknown teacher {name!r}{nearest(name, short_names)}; give a path to a stable-baselines3 zip, "
-            f"hf://org/repo, or one of: {', '.join(bundled_teachers())}"
+            f"student {name} was trained on preset {preset.name} ({facts.get('preset_hash')}), "
+            f"not on {other.name} ({other.hash})"
         )
-    return Source(path, checked_card(path, path.with_suffix(".md")))
+    return preset.name
 
 
-def _choose_game(name: str, source: Source, asked: str | None) -> str:
-    """The game asked for, else the card's, else the one in the file's name; a contradiction is refused."""
-    on_card = source.card.get("game")
-    stated = canonical_game(str(on_card)) if on_card else _game_in_name(source.path.stem)
-    if asked is None:
-        if stated is None:
-            raise UserError(f"cannot tell which game {name} plays; name it with --env")
-        return stated
-    game = canonical_game(asked)
-    if on_card and stated != game:
-        raise UserError(f"teacher {name} plays {stated}, not {game}; choose another teacher or game")
-    return game
-
-
-def _game_in_name(stem: str) -> str | None:
-    """The longest run of words that names one game: ``ppo-PongNoFrameskip-v4``, ``space-invaders-dagger``."""
-    words = re.findall(r"[A-Za-z0-9]+", stem)
-    for length in range(len(words), 0, -1):
-        found = set()
-        for start in range(len(words) - length + 1):
-            with contextlib.suppress(UserError):
-                found.add(canonical_game("_".join(words[start : start + length])))
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
-
-
-def _check_actions(name: str, policy: LoadedPolicy, game: str) -> None:
+def _check_actions(name: str, count: int, game: str) -> None:
     actions = game_info(game).actions
-    if policy.num_actions != len(actions):
+    if count != len(actions):
         raise UserError(
-            f"teacher {name} chooses among {policy.num_actions} actions but {game} has {len(actions)}; "
+            f"teacher {name} chooses among {count} actions but {game} has {len(actions)}; "
             "it was trained on another game or action set"
         )

@@ -1,32 +1,28 @@
-"""Read stable-baselines3 and rl-zoo zips without running anything inside them.
+"""The policy network of a stable-baselines3 or rl-zoo agent, rebuilt without running anything of it.
 
 An SB3 zip's ``data`` holds cloudpickled closures. Unpickling them runs code from whoever made the
 file, and fails across Python versions more often than anything else users report. We need none of
-it: the weights (``policy.pth``, read with ``weights_only=True``) name the network by themselves.
+it: the weights (``policy.pth``, read with ``weights_only=True``) name the network's layers, and what they do
+not tell stands in ``data`` in plain text beside the pickles.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.students.nets import AtariCNN, NetSpec
+from teachers.archive import State, read_archive
+from teachers.described import Described, describe, extra_activation
 
-MAX_BYTES = 2**30
 NATURE_STRIDES = {8: 4, 4: 2, 3: 1}
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class LoadedPolicy:
     net: AtariCNN
     """Float pixels in [0, 1], (B, 4, 84, 84), to logits (B, A)."""
     algorithm: str
-    """``PPO/A2C`` (the weights do not tell which), ``DQN`` or ``QR-DQN``."""
+    """``PPO/A2C`` (the weights do not tell which), ``TRPO``, ``DQN``, ``QR-DQN`` or ``student``."""
     num_actions: int
     """Width of the policy head."""
     tau: float | None
@@ -46,29 +42,28 @@ class LoadedPolicy:
 
 
 def load_sb3_zip(path: Path, tau: float = 0.01) -> LoadedPolicy:
-    """Rebuild the policy network of an SB3 PPO, A2C, DQN or sb3-contrib QR-DQN ``CnnPolicy``.
+    """Rebuild the policy network of an SB3 PPO, A2C, DQN, or sb3-contrib TRPO or QR-DQN ``CnnPolicy``.
 
     Args:
-        path: the zip.
-        tau: temperature that turns Q-values into logits (ignored for PPO and A2C).
+        path: the zip, a zip of a folder, or an unpacked folder; also a student's ``student.zip``.
+        tau: temperature that turns Q-values into logits (ignored for the others).
 
     Raises:
         UserError: missing, truncated, foreign or hostile file, or a network we do not know.
     """
     if not (math.isfinite(tau) and tau > 0):
         raise UserError(f"tau must be a positive number, got {tau}")
-    policy, data = _read_archive(path)
-    weights = _Weights(path, _read_weights(path, policy))
-    fields = _plain_fields(data)
-    _check_policy_kwargs(path, fields)
+    archive = read_archive(path)
+    described = describe(path, archive.fields)
+    weights = _Weights(path, archive.weights)
     if weights.under("q_net."):
-        return _q_network(weights, "DQN", "q_net", tau, fields)
+        return _q_network(weights, "DQN", "q_net", tau, described)
     if weights.under("quantile_net."):
-        return _q_network(weights, "QR-DQN", "quantile_net", tau, fields)
+        return _q_network(weights, "QR-DQN", "quantile_net", tau, described)
     if weights.under("action_net."):
-        return _actor_critic(weights)
+        return _actor_critic(weights, described)
     raise UserError(
-        f"{path} holds no policy this toolkit knows (PPO, A2C, DQN or QR-DQN with CnnPolicy); "
+        f"{path} holds no policy this toolkit knows (PPO, A2C, TRPO, DQN or QR-DQN with CnnPolicy); "
         f"its parameters are {', '.join(sorted(weights.left)[:3]) or 'none'}"
     )
 
@@ -99,112 +94,56 @@ class _Weights:
             raise UserError(f"{self.path}: parameters {', '.join(left[:3])} fit no network this toolkit knows")
 
 
-def _read_archive(path: Path) -> tuple[bytes, bytes]:
-    """The bytes of ``policy.pth`` and ``data`` (empty where there is none)."""
-    if not path.is_file():
-        raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = {member.filename: member.file_size for member in archive.infolist()}
-            for name in ("policy.pth", "data"):
-                # zipfile never unpacks more than the directory promises, so the promise is enough.
-                if sizes.get(name, 0) > MAX_BYTES:
-                    raise UserError(f"{path}: {name} would unpack to more than 1 GiB; refusing it")
-            if "policy.pth" not in sizes:
-                # A file cut short often passes for the last of the zips that SB3 nests inside it.
-                raise UserError(f"{path} has no policy.pth: it is not from stable-baselines3, or cut short in copying")
-            return archive.read("policy.pth"), archive.read("data") if "data" in sizes else b""
-    except UserError:
-        raise
-    except Exception as error:  # zipfile raises many kinds for damaged, encrypted or unreadable files
-        raise UserError(f"{path} is not a readable zip file ({error}); download or copy it again") from error
-
-
-def _read_weights(path: Path, policy: bytes) -> State:
-    try:
-        if policy.startswith(b"PK"):  # torch.save's own zip, which torch unpacks however small it was squeezed
-            with zipfile.ZipFile(io.BytesIO(policy)) as records:
-                if sum(record.file_size for record in records.infolist()) > MAX_BYTES:
-                    raise UserError(f"{path}: its weights would unpack to more than 1 GiB; refusing them")
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
-            weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # torch raises many kinds for a hostile or damaged pickle
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise UserError(
-            f"{path}: policy.pth is damaged or holds more than plain weights, so it was not loaded ({reason})"
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        raise UserError(f"{path}: policy.pth is not a dictionary of named tensors")
-    arrays: State = {}
-    size = 0
-    for name, value in weights.items():
-        if not (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"):
-            raise UserError(f"{path}: {name} in policy.pth is not an ordinary tensor")
-        if value.is_nested or not value.is_floating_point() or value.dim() == 0 or value.numel() == 0:
-            raise UserError(f"{path}: {name} in policy.pth is not an array of floats, as weights are")
-        size += 4 * value.numel()  # a view with stride 0 can be far larger than its file
-        if size > MAX_BYTES:
-            raise UserError(f"{path}: its weights would take more than 1 GiB; refusing them")
-        arrays[name] = value.detach().to(torch.float32).contiguous()
-        if not torch.isfinite(arrays[name]).all():
-            raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")
-    return arrays
-
-
-def _plain_fields(data: bytes) -> dict[str, Any]:
-    """The JSON part of ``data``; pickled values stay base64 text that nobody decodes."""
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _check_policy_kwargs(path: Path, fields: dict[str, Any]) -> None:
-    """Refuse options that change what the same weights compute, where the plain text shows them."""
-    kwargs = fields.get("policy_kwargs")
-    if not isinstance(kwargs, dict):
-        return
-    extractor = str(kwargs.get("features_extractor_class", "NatureCNN"))
-    if "NatureCNN" not in extractor:
-        raise UserError(f"{path}: its features extractor is {extractor}; only SB3's NatureCNN is supported")
-    if str(kwargs.get("normalize_images", True)) == "False":
-        raise UserError(f"{path}: it was made with normalize_images=False, so it expects pixels we do not feed it")
-
-
-def _actor_critic(weights: _Weights) -> LoadedPolicy:
+def _actor_critic(weights: _Weights, described: Described) -> LoadedPolicy:
     separate = bool(weights.under("pi_features_extractor."))
     extractor = "pi_features_extractor" if separate else "features_extractor"
-    state = _features(weights, extractor, weights.layers("mlp_extractor.policy_net"))
-    spec = _spec(weights.path, state)
-    for ours, theirs in (("policy", "action_net"), ("value", "value_net")):
+    extra = weights.layers("mlp_extractor.shared_net") + weights.layers("mlp_extractor.policy_net")
+    if described.spec is None:
+        state = _features(weights, extractor, extra)
+        spec = _spec(weights.path, state, described)
+    else:
+        state, spec = _student_features(weights, extractor), _student_spec(weights.path, described.spec)
+    for mine, theirs in (("policy", "action_net"), ("value", "value_net")):
         for part in ("weight", "bias"):
-            state[f"{ours}.{part}"] = weights.take(f"{theirs}.{part}")
-    if not _critic_shares_features(weights):
+            state[f"{mine}.{part}"] = weights.take(f"{theirs}.{part}")
+    ours = described.spec is not None or described.papers is not None
+    no_opinion = ours and not any(state[f"value.{part}"].any() for part in ("weight", "bias"))
+    if no_opinion or not _critic_shares_features(weights):
         del state["value.weight"], state["value.bias"]
     # SB3 saves a shared extractor under three names; the layers of a separate critic are not needed.
     copies = ["vf_features_extractor.", "mlp_extractor.value_net."] + ["features_extractor."] * separate
     weights.check_all_taken(*copies)
     net = _build(weights.path, spec, state)
-    return LoadedPolicy(net, "PPO/A2C", net.num_actions, None, state)
+    algorithm = "student" if ours else "TRPO" if described.trpo else "PPO/A2C"
+    return LoadedPolicy(net, algorithm, net.num_actions, None, state)
 
 
 def _critic_shares_features(weights: _Weights) -> bool:
-    """False where the critic has layers of its own; such agents are loaded without a value."""
-    if weights.under("mlp_extractor.value_net."):
+    """False where critic or actor have layers of their own; such agents are loaded without a value."""
+    if weights.under("mlp_extractor.value_net.") or weights.under("mlp_extractor.policy_net."):
         return False
     twins = ((weights.tensors[name], weights.tensors.get("pi" + name[2:])) for name in weights.under("vf_"))
     return all(pi is not None and torch.equal(vf, pi) for vf, pi in twins)
 
 
-def _q_network(weights: _Weights, algorithm: str, root: str, tau: float, fields: dict[str, Any]) -> LoadedPolicy:
+def _student_features(weights: _Weights, extractor: str) -> State:
+    prefix = f"{extractor}.body."
+    return {f"features.{name.removeprefix(prefix)}": weights.take(name) for name in weights.under(prefix)}
+
+
+def _student_spec(path: Path, fields: dict[str, object]) -> NetSpec:
+    try:
+        return NetSpec.from_dict(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its description of a student's network is damaged ({first_line(error)})") from error
+
+
+def _q_network(weights: _Weights, algorithm: str, root: str, tau: float, described: Described) -> LoadedPolicy:
     *hidden, head = weights.layers(f"{root}.{root}") or [f"{root}.{root}.0"]
     state = _features(weights, f"{root}.features_extractor", hidden)
-    spec = _spec(weights.path, state)
+    spec = _spec(weights.path, state, described)
     outputs = len(weights.take(f"{head}.weight"))
-    actions = outputs if algorithm == "DQN" else _actions_of(weights.path, fields, outputs)
+    actions = outputs if algorithm == "DQN" else _actions_of(weights.path, described, outputs)
     for part in ("weight", "bias"):
         tensor = weights.take(f"{head}.{part}")
         if len(tensor) != outputs:
@@ -216,13 +155,10 @@ def _q_network(weights: _Weights, algorithm: str, root: str, tau: float, fields:
     return LoadedPolicy(net, algorithm, actions, tau, state)
 
 
-def _actions_of(path: Path, fields: dict[str, Any], outputs: int) -> int:
+def _actions_of(path: Path, described: Described, outputs: int) -> int:
     """Number of actions in the plain text SB3 keeps beside the pickled action space."""
-    space = fields.get("action_space")
-    text = str(space.get("n")) if isinstance(space, dict) else ""
-    actions = int(text) if re.fullmatch("[0-9]{1,4}", text) else 0
-    quantiles = fields.get("n_quantiles")
-    if actions < 1 or outputs % actions or (isinstance(quantiles, int) and outputs != actions * quantiles):
+    actions, quantiles = described.actions or 0, described.quantiles
+    if actions < 1 or outputs % actions or (quantiles is not None and outputs != actions * quantiles):
         raise UserError(f"{path}: cannot tell how many actions its {outputs} quantile outputs stand for")
     return actions
 
@@ -242,10 +178,10 @@ def _features(weights: _Weights, extractor: str, extra: list[str]) -> State:
     return state
 
 
-def _spec(path: Path, state: State) -> NetSpec:
+def _spec(path: Path, state: State, described: Described) -> NetSpec:
     shapes = [tuple(tensor.shape) for name, tensor in state.items() if name.endswith("weight")]
     convs = [shape for shape in shapes if len(shape) == 4]
-    hidden = [shape[0] for shape in shapes if len(shape) == 2]
+    hidden = tuple(shape[0] for shape in shapes if len(shape) == 2)
     if not convs:
         raise UserError(f"{path}: its network has no convolutions; only CnnPolicy agents are supported")
     for shape in convs:
@@ -253,10 +189,10 @@ def _spec(path: Path, state: State) -> NetSpec:
             raise UserError(f"{path}: a convolution of shape {shape} is not one of NatureCNN's")
     if not hidden:
         raise UserError(f"{path}: the dense layer after its convolutions is missing; the file is damaged")
-    if len(hidden) > 1:
-        # SB3 hides the activation of extra dense layers in a pickle, so it cannot be known.
-        raise UserError(f"{path}: its policy has extra dense layers (net_arch), which are not supported")
-    return NetSpec(tuple((shape[0], shape[2], NATURE_STRIDES[shape[2]]) for shape in convs), tuple(hidden))
+    # NatureCNN's own activations are ReLU, whatever those of net_arch are.
+    extra = extra_activation(path, described, hidden[1:]) if len(hidden) > 1 else None
+    convolutions = tuple((shape[0], shape[2], NATURE_STRIDES[shape[2]]) for shape in convs)
+    return NetSpec(convolutions, hidden, "relu", None if extra == "relu" else extra)
 
 
 def _build(path: Path, spec: NetSpec, state: State) -> AtariCNN:

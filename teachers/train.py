@@ -46,8 +46,8 @@ RANGES = (
 class TeacherConfig:
     """Settings; the defaults are RL Baselines3 Zoo's for PPO on Atari, but for ``num_envs`` (there 8)."""
 
-    env: str = "pong"
-    """Game: pong, Pong, PongNoFrameskip-v4 and ALE/Pong-v5 are the same."""
+    env: str = ""
+    """Game: pong, Pong, PongNoFrameskip-v4 and ALE/Pong-v5 are the same; default: that of init, else pong."""
     init: str | None = None
     """Start from this agent's weights: a bundled name, a path to a stable-baselines3 zip, or hf://org/repo."""
     total_timesteps: int = 10_000_000
@@ -102,7 +102,9 @@ def train_teacher(config: TeacherConfig) -> Path:
     from distill.progress import Bar, console
     from teachers.keeper import Keeper, Origin, TrainingState
 
-    folder, config = _open_folder(_validated(config))
+    config, why = _validated(config)
+    console.print(f"game: {config.env} ({why})")
+    folder, config = _open_folder(config)
     state = TrainingState.read(folder)
     final = folder / "final.zip"
     if state.timesteps >= config.total_timesteps and final.is_file():
@@ -135,10 +137,10 @@ def train_teacher(config: TeacherConfig) -> Path:
     return final
 
 
-def _validated(config: TeacherConfig) -> TeacherConfig:
+def _validated(config: TeacherConfig) -> tuple[TeacherConfig, str]:
+    """The settings with their game, and why it is that."""
     from distill.device import pick_device
     from distill.envs.presets import get_preset
-    from distill.games import canonical_game
 
     check_types(config)
     check_ranges(config, RANGES)
@@ -149,7 +151,22 @@ def _validated(config: TeacherConfig) -> TeacherConfig:
     _require(holds, "seed", config.seed, "between 0 and 2^30 - 1")
     get_preset(config.preset)
     pick_device(config.device)
-    return dataclasses.replace(config, env=canonical_game(config.env))
+    game, why = _game(config)
+    return dataclasses.replace(config, env=game), why
+
+
+def _game(config: TeacherConfig) -> tuple[str, str]:
+    from distill.games import canonical_game
+    from teachers.load import agent_game
+
+    if config.env:  # weights of another game are refused when they are loaded
+        return canonical_game(config.env), "from --env"
+    if config.init is None:
+        return "pong", "by default"
+    told = agent_game(config.init)
+    if told is None:
+        raise UserError(f"cannot tell which game {config.init} plays; name it with --env")
+    return told[0], f"from --init {config.init}: {told[1]}"
 
 
 def _require(holds: bool, name: str, value: object, want: str) -> None:

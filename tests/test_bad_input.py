@@ -122,7 +122,7 @@ def breakouts(path: Path) -> None:
 def test_bad_teacher(refused: Refused, tmp_path: Path, command: str, make: Callable[[Path], None], says: str) -> None:
     path = tmp_path / "agent.zip"
     make(path)
-    words = ["collect", "--teacher", path] if command == "collect" else ["info", path, "--env", "pong"]
+    words = ["collect", "--teacher", path, "--env", "pong"] if command == "collect" else ["info", path, "--env", "pong"]
     refused(*words, says=says)
     assert not list(Path().iterdir()), "nothing was made, by us or by the zip"
 
@@ -140,7 +140,7 @@ def test_unknown_teacher(refused: Refused) -> None:
 
 
 def test_teacher_of_another_game(refused: Refused) -> None:
-    refused("collect", "--teacher", "breakout", says="teacher breakout plays breakout, not pong")
+    refused("collect", "--env", "pong", "--teacher", "breakout", says="teacher breakout plays breakout, not pong")
 
 
 def test_game_without_a_bundled_teacher(refused: Refused) -> None:

@@ -100,7 +100,7 @@ def test_flags_of_other_projects() -> None:
 
 def test_no_words_give_the_defaults() -> None:
     config = parse("train", [])
-    assert config == Config(teacher="pong")
+    assert config == Config(env="pong", teacher="pong")
 
 
 def test_later_settings_win(yaml_file: Callable[..., Path]) -> None:

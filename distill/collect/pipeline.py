@@ -22,10 +22,13 @@ from distill.dataset.writer import DatasetWriter
 from distill.device import pick_device
 from distill.envs.ale_vec import Game
 from distill.envs.presets import get_preset
+from distill.errors import UserError
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
 from distill.runtime import torch_threads
+from distill.students.nets import AtariCNN
 from distill.validate import validated
+from teachers.layouts import is_agent, student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -58,7 +61,7 @@ def collect(config: Config) -> Summary:
     Raises:
         UserError: bad settings, or a folder that holds something else.
     """
-    config = validated(config)
+    config = validated(config, "collect")
     device = pick_device(config.device)
     teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
     identity = identify(config, teacher)
@@ -104,18 +107,30 @@ def _actors(config: Config, teacher: Teacher, device: torch.device) -> tuple[Cal
     c = config.collect
     if c.actor == "teacher":
         return lambda: Actor(Policy(teacher.net, device), c.behaviour, c.epsilon), "teacher"
-    from distill.students.folder import load_student
-
-    student = load_student(c.actor)
-    student.check_fits(config.env, teacher)
+    net, mark = _student(config, teacher)
 
     def make() -> Actor:
-        return Actor(
-            Policy(student.net, device), c.behaviour, c.epsilon, Policy(teacher.net, device) if c.beta else None, c.beta
-        )
+        expert = Policy(teacher.net, device) if c.beta else None
+        return Actor(Policy(net, device), c.behaviour, c.epsilon, expert, c.beta)
 
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
-    return make, f"{share}-{student.fingerprint[:8]}"
+    return make, f"{share}-{mark[:8]}"
+
+
+def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
+    """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
+    from distill.students.folder import is_student, load_student
+
+    actor = config.collect.actor
+    folder = student_folder(actor)
+    if is_student(folder) or not is_agent(actor):
+        student = load_student(folder)
+        student.check_fits(config.env, teacher)
+        return student.net, student.fingerprint
+    agent = load_teacher(actor, game=config.env, preset=config.preset, tau=config.tau)
+    if agent.info.preset != teacher.info.preset:
+        raise UserError(f"--collect.actor={actor} has preset {agent.info.preset}, the teacher {teacher.info.preset}")
+    return agent.net, agent.info.fingerprint
 
 
 def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, make_actor: Callable[[], Actor]) -> Summary:

@@ -14,6 +14,7 @@ from distill.evaluate.names import check_commas, check_name, default_name, split
 from distill.progress import console
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN
+from teachers.layouts import student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -70,7 +71,7 @@ def find_agents(config: Config) -> list[Agent]:
 
 
 def _load(config: Config, name: str, what: str) -> Agent:
-    folder = Path(what).expanduser()
+    folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
     teacher = load_teacher(what, game=config.env, preset=config.preset, tau=config.tau)
@@ -86,7 +87,7 @@ def _student(config: Config, name: str, what: str, student: Student) -> Agent:
             f"student {what} was trained on preset {preset.name} ({student.facts['preset_hash']}), "
             f"not on {config.preset or preset.name} ({get_preset(config.preset or preset.name).hash})"
         )
-    name = name or default_name(Path(what).expanduser().resolve().name)
+    name = name or default_name(student_folder(what).resolve().name)
     return Agent(name, what, student.net, student.fingerprint, preset.name, student)
 
 

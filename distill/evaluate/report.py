@@ -23,6 +23,7 @@ from distill.files import read_json, write_bytes
 from distill.progress import console
 from distill.students.folder import Student
 from distill.train.source import Index
+from distill.validate import validated
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -43,6 +44,7 @@ def report(config: Config) -> Path:
     Raises:
         UserError: no scores.json, a damaged one, or a folder with other files in it.
     """
+    config = validated(config, "report")
     path = fill(config.report.scores, env=config.env)
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)

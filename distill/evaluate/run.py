@@ -44,7 +44,8 @@ def evaluate(config: Config) -> dict[str, Any]:
     Raises:
         UserError: an agent is unknown or of another game, or scores.json exists.
     """
-    config = dataclasses.replace(validated(config), teacher=config.teacher)  # "" where no one was asked for
+    # A config that was checked before the stage names a teacher; "" where no one was asked for.
+    config = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)

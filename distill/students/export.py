@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from distill.errors import UserError, nearest
-from distill.files import replacing
+from distill.files import replacing, sha256
 from distill.students.folder import Student
 from distill.students.nets import OBS_SHAPE
+from teachers.protocol import fingerprint
 
 FORMATS = ("onnx", "safetensors", "sb3")
+FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
 
 
 def export(student: Student, form: str, out: Path) -> None:
@@ -22,6 +24,9 @@ def export(student: Student, form: str, out: Path) -> None:
         student: a loaded student.
         form: ``onnx`` (float pixels in [0, 1], (batch, 4, 84, 84), to logits), ``safetensors`` or ``sb3``.
         out: file to create; an existing one is refused.
+
+    Raises:
+        UserError: an unknown format, an existing file, or a student whose files are not those that training wrote.
     """
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}{nearest(form, FORMATS)}; known: {', '.join(FORMATS)}")
@@ -31,9 +36,30 @@ def export(student: Student, form: str, out: Path) -> None:
         if form == "onnx":
             _onnx(student, temporary)
         else:
-            shutil.copyfile(
-                student.folder / {"safetensors": "model.safetensors", "sb3": "student.zip"}[form], temporary
-            )
+            shutil.copyfile(student.folder / FILES[form], temporary)
+            _check(student, FILES[form], temporary)
+
+
+def _check(student: Student, name: str, copy: Path) -> None:
+    """Refuse a copy that is not the file that training wrote.
+
+    Students of earlier versions have no checksums: their zip must load and hold the student's weights.
+    """
+    damaged = f"{student.folder / name} is damaged; restore it from a copy, or train the student again"
+    sums = student.facts.get("sha256")
+    expected = sums.get(name) if isinstance(sums, dict) else None
+    if expected is not None:
+        if sha256(copy) != expected:
+            raise UserError(damaged)
+    elif name == FILES["sb3"]:
+        from teachers.sb3 import load_sb3_zip
+
+        try:
+            found = load_sb3_zip(copy).state
+        except UserError as error:
+            raise UserError(f"{damaged} ({error})") from error
+        if fingerprint(dict(found)) != student.fingerprint:
+            raise UserError(damaged)
 
 
 def _onnx(student: Student, path: Path) -> None:

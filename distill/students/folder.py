@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
-from distill.files import read_json, write_bytes, write_json
+from distill.files import read_json, sha256, write_bytes, write_json
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
 
@@ -63,8 +63,13 @@ def save_student(folder: Path, net: AtariCNN, facts: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
-    save_sb3_zip(net, folder / "student.zip")
-    described = {"net": net.spec.to_dict(), "num_actions": net.num_actions, "fingerprint": fingerprint(state)}
+    save_sb3_zip(net, folder / "student.zip", {name: facts.get(name) for name in ("game", "preset", "preset_hash")})
+    described = {
+        "net": net.spec.to_dict(),
+        "num_actions": net.num_actions,
+        "fingerprint": fingerprint(state),
+        "sha256": {name: sha256(folder / name) for name in ("model.safetensors", "student.zip")},
+    }
     write_json(folder / "student.json", {**described, **facts})
 
 

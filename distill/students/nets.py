@@ -29,6 +29,8 @@ class NetSpec:
     """Width of each dense layer between the convolutions and the head."""
     activation: str = "relu"
     """Activation after every layer but the head: relu, tanh, softplus or recu."""
+    extra_activation: str | None = None
+    """Activation after every dense layer but the first, where it is another one (SB3's ``net_arch``)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; ``NetSpec.from_dict`` reads it back."""
@@ -38,7 +40,8 @@ class NetSpec:
     def from_dict(fields: dict[str, Any]) -> NetSpec:
         """Rebuild a spec from ``to_dict`` (JSON turns tuples into lists)."""
         convs = tuple((int(c), int(k), int(s)) for c, k, s in fields["convs"])
-        return NetSpec(convs, tuple(int(h) for h in fields["hidden"]), str(fields["activation"]))
+        hidden, extra = tuple(int(h) for h in fields["hidden"]), fields.get("extra_activation")
+        return NetSpec(convs, hidden, str(fields["activation"]), None if extra is None else str(extra))
 
 
 NETS: dict[str, NetSpec] = {
@@ -70,10 +73,12 @@ class AtariCNN(nn.Module):
 
     def __init__(self, spec: NetSpec, num_actions: int, *, value: bool = False) -> None:
         super().__init__()
-        if spec.activation not in ACTIVATIONS:
-            raise UserError(f"unknown activation {spec.activation!r}{nearest(spec.activation, ACTIVATIONS)}")
+        names = (spec.activation, spec.extra_activation or spec.activation)
+        for name in names:
+            if name not in ACTIVATIONS:
+                raise UserError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
         self.spec, self.num_actions = spec, num_actions
-        activation = ACTIVATIONS[spec.activation]
+        activation, extra = (ACTIVATIONS[name] for name in names)
         layers: list[nn.Module] = []
         channels, size = OBS_SHAPE[0], OBS_SHAPE[1]
         numbers = [number for conv in spec.convs for number in conv]
@@ -89,8 +94,8 @@ class AtariCNN(nn.Module):
             channels, size = out, (size - kernel) // stride + 1
         layers.append(nn.Flatten())
         width = channels * size * size
-        for out in spec.hidden:
-            layers += [nn.Linear(width, out), activation()]
+        for index, out in enumerate(spec.hidden):
+            layers += [nn.Linear(width, out), extra() if index else activation()]
             width = out
         self.features = nn.Sequential(*layers)
         self.policy = nn.Linear(width, num_actions)

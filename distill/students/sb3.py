@@ -1,7 +1,13 @@
-"""Students as stable-baselines3 citizens: ``PPO.load("student.zip")`` gives the same logits."""
+"""Students as stable-baselines3 citizens: ``PPO.load("student.zip")`` gives the same logits, without this toolkit.
+
+A network that SB3's own NatureCNN and ``net_arch`` can express is saved as one. Any other needs an extractor class of
+ours: the zip carries its source text, which the Python that loads it compiles. (cloudpickle would store bytecode, which
+only the same Python version runs, and a reference to our module, as earlier versions had it, needs our module.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +15,81 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from distill.files import replacing
-from distill.students.nets import OBS_SHAPE, AtariCNN, NetSpec
+from distill.students import extractor
+from distill.students.extractor import StudentExtractor
+from distill.students.nets import NETS, OBS_SHAPE, AtariCNN, NetSpec
+
+__all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look for the class here
+
+TORCH_OWN = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+MODULE = "student_extractor"  # nowhere to be imported, so SB3 carries the class on when it saves the agent again
 
 
-class StudentExtractor(BaseFeaturesExtractor):
-    """The student's layers below the policy head, as SB3's features extractor.
+class _Carried:
+    """Pickles as an expression that makes ``StudentExtractor`` from its source."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        source = Path(extractor.__file__).read_text(encoding="utf-8")
+        made = f"(lambda space: exec({source!r}, space) or space['StudentExtractor'])"
+        return eval, (f"{made}({{'__name__': {MODULE!r}}})",)
+
+    def __repr__(self) -> str:
+        return f"<class '{MODULE}.StudentExtractor'>"  # what SB3 writes beside the pickle in plain text
+
+    def __call__(self, *args: Any, **kwargs: Any) -> StudentExtractor:
+        return StudentExtractor(*args, **kwargs)
+
+
+def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = None) -> None:
+    """Write ``net`` as an SB3 PPO zip; its value head is zero, since a student learns no value.
 
     Args:
-        observation_space: uint8 images, channels first.
-        spec: ``NetSpec.to_dict()`` of the student.
+        net: the student.
+        path: file to write or replace.
+        papers: plain values that tell what it is (game, preset); they stand under ``distilled`` in the zip's ``data``.
     """
-
-    def __init__(self, observation_space: gym.spaces.Box, spec: dict[str, Any]) -> None:
-        net = AtariCNN(NetSpec.from_dict(spec), num_actions=1)
-        super().__init__(observation_space, features_dim=net.policy.in_features)
-        self.body = net.features
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Features of observations that SB3 has already divided by 255."""
-        return self.body(observations)  # type: ignore[no-any-return]
-
-
-def save_sb3_zip(net: AtariCNN, path: Path) -> None:
-    """Write ``net`` as an SB3 PPO zip; its value head is zero, since a student learns no value."""
     model = PPO("CnnPolicy", None, device="cpu", n_steps=2, batch_size=2, _init_setup_model=False)  # type: ignore[arg-type]
     model.observation_space = gym.spaces.Box(0, 255, OBS_SHAPE, np.uint8)
     model.action_space = gym.spaces.Discrete(net.num_actions)
     model.n_envs = 1
-    model.policy_kwargs = {
-        "features_extractor_class": StudentExtractor,
-        "features_extractor_kwargs": {"spec": net.spec.to_dict()},
-        "net_arch": [],
-    }
+    model.policy_kwargs = _policy_kwargs(net.spec)
     model._setup_model()
-    source = {name: tensor.detach().cpu() for name, tensor in net.state_dict().items()}
-    state = model.policy.state_dict()
-    for name in state:
-        if ".body." in name:
-            state[name] = source["features." + name.split(".body.")[1]]
-        elif name.startswith("action_net."):
-            state[name] = source["policy." + name.removeprefix("action_net.")]
-        else:
-            state[name] = torch.zeros_like(state[name])
-    model.policy.load_state_dict(state)
+    _copy(net, model.policy)
+    model.distilled = dict(papers or {})  # type: ignore[attr-defined]  # SB3 saves every attribute
     with replacing(path) as temporary, temporary.open("wb") as file:
         model.save(file)
+
+
+def _policy_kwargs(spec: NetSpec) -> dict[str, Any]:
+    """How SB3 is to build the network."""
+    extra = TORCH_OWN.get(spec.extra_activation or spec.activation)
+    if spec.convs != NETS["nature"].convs or spec.activation != "relu" or not spec.hidden or extra is None:
+        return {
+            "features_extractor_class": _Carried(),
+            "features_extractor_kwargs": {"spec": spec.to_dict()},
+            "net_arch": [],
+        }
+    width, *more = spec.hidden
+    return {
+        "features_extractor_kwargs": {"features_dim": width},
+        "net_arch": {"pi": more, "vf": []},
+        "activation_fn": extra,
+    }
+
+
+def _copy(net: AtariCNN, policy: Any) -> None:
+    """Put the student's weights into SB3's policy, and zeros where it has none."""
+    theirs = [*_affine(policy.features_extractor), *_affine(policy.mlp_extractor.policy_net), policy.action_net]
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+    for mine, layer in zip(_affine(net.path()), theirs, strict=True):
+        layer.load_state_dict(mine.state_dict())
+
+
+def _affine(module: nn.Module) -> list[nn.Module]:
+    """Convolutions and dense layers, from pixels up."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

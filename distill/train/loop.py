@@ -61,7 +61,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         DivergedError: the loss became NaN or infinite; it is a UserError too.
     """
     team = Team.join()
-    config = team.agree(validated(config) if team.main else config)
+    config = team.agree(validated(config, "train") if team.main else config)
     config = config if net is None else named_after(config, net)
     device = team.device(pick_device(config.device))
     dtype = arithmetic(device, config.train.precision)

@@ -249,7 +249,7 @@ def test_mixture_takes_the_teachers_action_on_its_share_of_steps(
 
 
 def test_students_that_do_not_fit_are_refused(run: Callable[..., Summary], student: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has game pong, but breakout was asked for"):
+    with pytest.raises(UserError, match=r"plays pong, not breakout; set --env or --collect\.actor"):
         run(actor=str(student), env="breakout")
     with pytest.raises(UserError, match=r"has preset sb3 \(\w+\), but sb3-fast \(\w+\) was asked for"):
         run(actor=str(student), preset="sb3-fast")

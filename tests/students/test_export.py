@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from distill.errors import UserError
+from distill.files import sha256
 from distill.students import export as module
 from distill.students.export import FORMATS, export
 from distill.students.folder import Student, load_student, save_student
 from distill.students.nets import AtariCNN, NetSpec, to_unit
+from distill.students.sb3 import save_sb3_zip
 
 
 def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
@@ -79,3 +83,58 @@ def test_a_failed_export_leaves_nothing(saved: Student, tmp_path: Path, monkeypa
     with pytest.raises(OSError, match="no space left"):
         export(saved, "onnx", tmp_path / "student.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- files that are not those that training wrote -------------------------------------------------
+
+
+@pytest.fixture
+def copy(saved: Student, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved.folder, tmp_path / "student"))
+
+
+def forget_checksums(folder: Path) -> None:
+    """As in students of earlier versions."""
+    facts = json.loads((folder / "student.json").read_text())
+    del facts["sha256"]
+    (folder / "student.json").write_text(json.dumps(facts))
+
+
+def flip_a_bit(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["checksums", "none"])
+def test_a_rotten_zip_is_not_exported(copy: Path, tmp_path: Path, old: bool) -> None:
+    if old:
+        forget_checksums(copy)
+    export(load_student(copy), "sb3", tmp_path / "good.zip")
+    flip_a_bit(copy / "student.zip")
+    with pytest.raises(UserError, match=r"student\.zip is damaged; restore it from a copy, or train the student again"):
+        export(load_student(copy), "sb3", tmp_path / "bad.zip")
+    assert not (tmp_path / "bad.zip").exists()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["checksums", "none"])
+def test_another_students_zip_is_not_exported(copy: Path, tmp_path: Path, net: AtariCNN, old: bool) -> None:
+    if old:
+        forget_checksums(copy)
+    save_sb3_zip(AtariCNN(net.spec, net.num_actions), copy / "student.zip")
+    with pytest.raises(UserError, match=r"student\.zip is damaged"):
+        export(load_student(copy), "sb3", tmp_path / "bad.zip")
+
+
+def test_weights_written_anew_are_not_what_training_wrote(copy: Path, tmp_path: Path) -> None:
+    """The same values in another order of bytes: harmless, but not the file that was signed."""
+    weights = load_file(copy / "model.safetensors")
+    save_file(weights, copy / "model.safetensors", metadata={"by": "someone else"})
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        export(load_student(copy), "safetensors", tmp_path / "bad")
+    forget_checksums(copy)
+    export(load_student(copy), "safetensors", tmp_path / "good")
+
+
+def test_checksums_are_those_of_the_files(saved: Student) -> None:
+    assert saved.facts["sha256"] == {name: sha256(saved.folder / name) for name in ("model.safetensors", "student.zip")}

@@ -1,4 +1,4 @@
-"""Students in stable-baselines3: loaded by a process that knows nothing of this toolkit but that it is installed."""
+"""Students in stable-baselines3: loaded by a process in which this toolkit cannot be imported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,37 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from distill.students import extractor
 from distill.students.folder import Student
-from distill.students.nets import AtariCNN, NetSpec, to_unit
-from distill.students.sb3 import save_sb3_zip
+from distill.students.nets import NETS, AtariCNN, NetSpec, to_unit
+from distill.students.sb3 import StudentExtractor, save_sb3_zip
+from teachers.sb3 import load_sb3_zip
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = """
+BLOCKED = """
 import json, sys
 import numpy as np
 from stable_baselines3 import PPO
 
-assert not any(name.split(".")[0] in ("distill", "teachers") for name in sys.modules)
+for name in ("distill", "teachers"):
+    sys.modules[name] = None
+    try:
+        __import__(name)
+        raise SystemExit(f"{name} can be imported")
+    except ImportError:
+        pass
+"""
+SCRIPT = f"""{BLOCKED}
 model = PPO.load(sys.argv[1], device="cpu")
 obs = np.load(sys.argv[2])
 distribution = model.policy.get_distribution(model.policy.obs_to_tensor(obs)[0])
-result = {
+result = {{
     "log_probs": distribution.distribution.logits.tolist(),
     "greedy": model.predict(obs, deterministic=True)[0].tolist(),
     "channels_last": model.predict(obs.transpose(0, 2, 3, 1), deterministic=True)[0].tolist(),
     "one": int(model.predict(obs[0], deterministic=True)[0]),
     "sampled": [int(model.predict(obs[0])[0]) for _ in range(200)],
     "values": model.policy.predict_values(model.policy.obs_to_tensor(obs)[0]).flatten().tolist(),
-}
+}}
 
 import ale_py
 import gymnasium
@@ -52,21 +62,26 @@ print(json.dumps(result))
 """
 
 
-@pytest.fixture(scope="module")
-def elsewhere(saved: Student, obs: npt.NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What another process makes of the zip."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    np.save(folder / "obs.npy", obs)
+def alone(script: str, folder: Path, *words: str) -> Any:
+    """What a script prints as JSON, in a process with stable-baselines3 alone."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(saved.folder / "student.zip"), str(folder / "obs.npy")],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-I", "-W", "ignore", "-c", script, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def elsewhere(saved: Student, obs: npt.NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What another process makes of the zip."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.save(folder / "obs.npy", obs)
+    result: dict[str, Any] = alone(SCRIPT, folder, str(saved.folder / "student.zip"), str(folder / "obs.npy"))
     return result
 
 
@@ -120,17 +135,74 @@ def test_training_on_goes_on_from_the_student(saved: Student) -> None:
     assert not torch.equal(model.policy.action_net.weight, before)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "softplus", "recu"])
-def test_other_networks(activation: str, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
-    from stable_baselines3 import PPO
+OTHERS = {
+    "nature": NETS["nature"],
+    "nature-half": NETS["nature-half"],
+    "nature, two dense layers": NetSpec(NETS["nature"].convs, (32, 16), "relu", "tanh"),
+    "nature, tanh": NetSpec(NETS["nature"].convs, (32,), "tanh"),
+    "no dense layer": NetSpec(((4, 8, 4),), ()),
+    "tanh": NetSpec(((4, 10, 5), (4, 3, 2)), (9, 7), "tanh"),
+    "softplus": NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), "softplus"),
+    "recu": NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), "recu"),
+    "recu after relu": NetSpec(NETS["nature"].convs, (16, 8), "relu", "recu"),
+}
+EVERY = f"""{BLOCKED}
+obs, found = np.load("obs.npy"), []
+for path in sys.argv[1:]:
+    model = PPO.load(path, device="cpu")
+    model.save("again.zip")
+    again = PPO.load("again.zip", device="cpu")
+    policies = [model.policy, again.policy]
+    both = [p.get_distribution(p.obs_to_tensor(obs)[0]).distribution.logits.tolist() for p in policies]
+    assert both[0] == both[1]
+    found.append([both[0], type(model.policy.features_extractor).__name__, model.distilled])
+print(json.dumps(found))
+"""
 
+
+def test_every_kind_of_network_stands_alone(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    """Also when SB3 has saved it again; and what stands in such a zip in plain text is enough to teach with."""
     torch.manual_seed(0)
-    net = AtariCNN(NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), activation), 18)
-    with torch.no_grad():
-        net.policy.weight.mul_(100)
-    save_sb3_zip(net, tmp_path / "student.zip")
-    policy = PPO.load(tmp_path / "student.zip", device="cpu").policy
-    distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0]).distribution
-    with torch.no_grad():
-        want = net(to_unit(torch.from_numpy(obs))).log_softmax(-1)
-    torch.testing.assert_close(distribution.logits.detach(), want, atol=1e-5, rtol=0)
+    np.save(tmp_path / "obs.npy", obs)
+    nets = {name: AtariCNN(spec, 18) for name, spec in OTHERS.items()}
+    for name, net in nets.items():
+        with torch.no_grad():
+            net.policy.weight.mul_(100)
+        save_sb3_zip(net, tmp_path / f"{name}.zip", {"game": "pong"})
+    found = alone(EVERY, tmp_path, *(f"{name}.zip" for name in nets))
+    x = to_unit(torch.from_numpy(obs))
+    for (name, net), (log_probs, kind, papers) in zip(nets.items(), found, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(torch.tensor(log_probs), net(x).log_softmax(-1), atol=2e-5, rtol=1e-4)
+        own = net.spec.convs == NETS["nature"].convs and net.spec.activation == "relu" and name != "recu after relu"
+        assert kind == ("NatureCNN" if own else "StudentExtractor")
+        assert papers == {"game": "pong"}
+        for path in (tmp_path / f"{name}.zip", *([tmp_path / "again.zip"] if name == "recu after relu" else [])):
+            policy = load_sb3_zip(path)
+            assert policy.net.spec == net.spec
+            assert torch.equal(policy.net(x), net(x))
+
+
+def test_the_extractor_that_zips_carry_needs_nothing_of_ours() -> None:
+    imports = [line for line in Path(extractor.__file__).read_text().splitlines() if "import" in line.split()[:3]]
+    assert imports == [
+        "import gymnasium as gym",
+        "import torch",
+        "from stable_baselines3.common.torch_layers import BaseFeaturesExtractor",
+    ]
+
+
+def test_zips_of_earlier_versions_teach(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    """They name the class where it was, and their spec has one activation."""
+    net = AtariCNN(NETS["mnih2013"], 6)
+    save_sb3_zip(net, tmp_path / "new.zip")
+    with zipfile.ZipFile(tmp_path / "new.zip") as new, zipfile.ZipFile(tmp_path / "old.zip", "w") as old:
+        for name in set(new.namelist()) - {"data"}:
+            old.writestr(name, new.read(name))
+        data = json.loads(new.read("data"))
+        del data["distilled"], data["policy_kwargs"]["features_extractor_kwargs"]["spec"]["extra_activation"]
+        data["policy_kwargs"]["features_extractor_class"] = "<class 'distill.students.sb3.StudentExtractor'>"
+        old.writestr("data", json.dumps(data))
+    x = to_unit(torch.from_numpy(obs))
+    assert torch.equal(load_sb3_zip(tmp_path / "old.zip").net(x), net(x))
+    assert StudentExtractor.__module__ == "distill.students.extractor"

@@ -18,7 +18,7 @@ from distill.errors import UserError
 from distill.files import sha256
 from distill.games import canonical_game
 from distill.students.nets import NETS
-from teachers import load
+from teachers import layouts
 from teachers.card import read_card
 from teachers.load import bundled_teachers, find_teacher, load_teacher
 
@@ -92,7 +92,7 @@ def test_bundled_agent_changed_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
     path = bundled_teachers()["pong-ppo"]
     (tmp_path / "pong-ppo.zip").write_bytes(path.read_bytes() + b" ")
     shutil.copy(path.with_suffix(".md"), tmp_path)
-    monkeypatch.setattr(load, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(layouts, "PRETRAINED", tmp_path)
     with pytest.raises(UserError, match=r"pong-ppo\.zip does not match the sha256 on its card .*reinstall"):
         load_teacher("pong")
 
@@ -146,6 +146,8 @@ def test_wrong_number_of_actions(place: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
         load_teacher(str(place("ppo-BreakoutNoFrameskip-v4.zip")))
     with pytest.raises(UserError, match=message):
+        load_teacher(str(place("agent.zip")), game="breakout")
+    with pytest.raises(UserError, match=r"plays pong, not breakout; choose another .*its file name says so"):
         load_teacher(str(place("ppo-PongNoFrameskip-v4.zip")), game="breakout")
 
 

@@ -1,0 +1,48 @@
+"""A student's layers below the policy head, for stable-baselines3 alone.
+
+``student.zip`` carries the text of this file, so it may import nothing but PyTorch, Gymnasium and stable-baselines3,
+and must run on every Python that these run on.
+"""
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+
+
+class ReCU(torch.nn.Module):
+    """Rectified cubic unit max(0, x)^3."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Element by element."""
+        h = x.relu()
+        return h * h * h
+
+
+class StudentExtractor(BaseFeaturesExtractor):
+    """Convolutions, a flatten, and dense layers, each with its activation.
+
+    Args:
+        observation_space: uint8 images, channels first.
+        spec: ``NetSpec.to_dict()`` of the student.
+    """
+
+    def __init__(self, observation_space: gym.spaces.Box, spec: dict) -> None:  # type: ignore[type-arg]
+        known = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "softplus": torch.nn.Softplus, "recu": ReCU}
+        activation = known[spec["activation"]]
+        extra = known[spec.get("extra_activation") or spec["activation"]]
+        channels, size, _ = observation_space.shape
+        layers: list = []  # type: ignore[type-arg]
+        for out, kernel, stride in spec["convs"]:
+            layers += [torch.nn.Conv2d(channels, out, kernel, stride), activation()]
+            channels, size = out, (size - kernel) // stride + 1
+        layers.append(torch.nn.Flatten())
+        width = channels * size * size
+        for index, out in enumerate(spec["hidden"]):
+            layers += [torch.nn.Linear(width, out), extra() if index else activation()]
+            width = out
+        super().__init__(observation_space, features_dim=width)
+        self.body = torch.nn.Sequential(*layers)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """Features of observations that stable-baselines3 has already divided by 255."""
+        return self.body(observations)  # type: ignore[no-any-return]

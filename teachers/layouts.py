@@ -1,0 +1,91 @@
+"""From what a user calls an agent to where it lies: zips, unpacked zips, the folders that rl-zoo leaves, students."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from distill.errors import UserError, nearest
+from distill.students.folder import is_student
+from teachers.archive import is_unpacked
+from teachers.envs import run_env_id
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+STUDENT_ZIP = "student.zip"
+
+
+def bundled_teachers() -> dict[str, Path]:
+    """Bundled agents by file stem, such as ``pong-ppo``."""
+    return {path.stem: path for path in sorted(PRETRAINED.glob("*.zip"))}
+
+
+def locate(name: str) -> Path:
+    """The zip, unpacked zip or student's folder that ``name`` means (not for ``hf://`` names).
+
+    A folder of rl-zoo means the zip called like its environment, as in rl-zoo's own ``enjoy``; ``best_model`` and
+    checkpoints are taken only by name. A ``student.zip`` among a student's papers means that student.
+
+    Raises:
+        UserError: nothing has that name, or a folder holds no agent.
+    """
+    short = short_names()
+    path = short.get(name) or student_folder(name)
+    if path.is_file() or is_student(path) or is_unpacked(path):
+        return path
+    zipped = path.with_name(f"{path.name}.zip") if path.name else path
+    if zipped.is_file():
+        return zipped
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix == ".zip":
+        raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
+    raise UserError(
+        f"unknown teacher {name!r}{nearest(name, short)}; give a path to a stable-baselines3 zip, "
+        f"hf://org/repo, or one of: {', '.join(bundled_teachers())}"
+    )
+
+
+def student_folder(name: str) -> Path:
+    """The student folder around a ``student.zip`` that lies among its papers; any other path as it is."""
+    path = Path(name).expanduser()
+    return path.parent if path.name == STUDENT_ZIP and path.is_file() and is_student(path.parent) else path
+
+
+def is_agent(name: str) -> bool:
+    """True where ``name`` means an agent that is here, or on the hub."""
+    try:
+        return name.startswith("hf://") or bool(locate(name))
+    except UserError:
+        return False
+
+
+def short_names() -> dict[str, Path]:
+    """Bundled agents by every name that means them."""
+    names: dict[str, Path] = {}
+    for stem, path in bundled_teachers().items():
+        short = stem.rsplit("-", 1)[0]
+        for known in (stem, short, short.replace("-", "_")):
+            names.setdefault(known, path)
+    return names
+
+
+def _in_folder(folder: Path) -> Path:
+    """The zip called like the environment that the folder is named after."""
+    if (folder / "dataset.json").is_file():
+        raise UserError(f"{folder} is a dataset, not an agent; give a zip, a student's run folder or a bundled name")
+    env = run_env_id(folder.resolve().name)
+    if env is not None and (folder / f"{env}.zip").is_file():
+        return folder / f"{env}.zip"
+    zips = sorted(path.name for path in folder.glob("*.zip"))
+    named = [name for name in zips if re.fullmatch(r".*-v\d+\.zip", name) and run_env_id(name.removesuffix(".zip"))]
+    if len(named) == 1:
+        return folder / named[0]
+    if zips:
+        shown = f"{', '.join(zips[:5])}{' and more' if len(zips) > 5 else ''}"
+        raise UserError(f"{folder} has no zip called like its environment; give one of its zips by name: {shown}")
+    if (folder / "config.yaml").is_file():
+        raise UserError(f"no finished student at {folder}; train one with `distill train`, or resume its run")
+    raise UserError(
+        f"{folder} is a folder but neither a dataset nor a finished student's run, and no agent's zip is in it; "
+        "give another path"
+    )

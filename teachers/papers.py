@@ -1,0 +1,152 @@
+"""What stands in writing about an agent's game and environment, read before anything is played."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+from distill.games import canonical_game
+from teachers.archive import read_fields
+from teachers.envs import find_env_id, game_called, objection_to_id, objections, plain_emulator, run_env_id
+from teachers.plain_yaml import read_plain_yaml
+
+SETTINGS = ("args.yml", "config.yml")
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What an agent's card, names and settings say."""
+
+    claims: tuple[tuple[str, str], ...] = ()
+    """(game, who says so), surest first."""
+    hint: tuple[str, str] | None = None
+    """The same, of a folder that is called like a game and counts only where nothing else tells."""
+    objections: tuple[str, ...] = ()
+    """What its environment did that the presets do not do, each with who says so."""
+    student: Mapping[str, Any] | None = None
+    """Game and preset in the ``data`` of a student's zip."""
+
+    def game(self, name: str, asked: str | None = None) -> tuple[str, str] | None:
+        """The game that an agent plays and who says so; None where nothing tells.
+
+        Args:
+            name: what the user calls the agent, for messages.
+            asked: canonical game that the user names.
+
+        Raises:
+            UserError: the evidence disagrees, among itself or with ``asked``.
+        """
+        told = self.claims or ((self.hint,) if self.hint else ())
+        for game, where in told[1:]:
+            if game != told[0][0]:
+                raise UserError(
+                    f"teacher {name}: {told[0][1]} says {told[0][0]}, but {where} says {game}; correct or rename one"
+                )
+        if not told:
+            return None
+        game, where = told[0]
+        if asked is not None and game != asked:
+            why = f"({where} says so)"
+            raise UserError(f"teacher {name} plays {game}, not {asked}; choose another teacher or game {why}")
+        return game, where
+
+    def check_preset(self, name: str) -> None:
+        """Refuse an agent that was trained in an environment that no preset plays."""
+        if self.objections:
+            raise UserError(
+                f"teacher {name} was trained in another environment than the presets play: {self.objections[0]}; "
+                "--preset=sb3 plays it on that preset all the same"
+            )
+
+
+def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
+    """Everything in writing about the agent at ``path``.
+
+    Args:
+        path: its zip or unpacked folder.
+        card: front matter of its card.
+        given: the path as the user wrote it, whose folders may be called like a game.
+
+    Raises:
+        UserError: a settings file beside it that cannot be read, or a card that names no game we know.
+    """
+    claims: list[tuple[str, str]] = []
+    found: list[str] = []
+    student = read_fields(path).get("distilled")
+    student = student if isinstance(student, dict) and student.get("game") else None
+    if student:
+        claims.append((str(student["game"]), "its data"))
+    beside = path if path.is_dir() else path.parent
+    inside = sorted(f for f in beside.glob("*-v[0-9]*") if f.is_dir() and run_env_id(f.name))
+    settings = [(card, "its card"), *_settings([beside, *inside])]
+    for content, where in settings:
+        claims += [(game, where) for game in _games(content)]
+        found += [f"{text} ({where})" for text in objections(content)]
+    stem = path.name.removesuffix(".zip")
+    around = [*list(path.absolute().parents)[:3], *inside]
+    places = [(stem, "its file name"), *((folder.name, f"the folder {folder.name}") for folder in around)]
+    for text, where in places:
+        env = find_env_id(text)
+        if env is not None:
+            claims.append((env[1], where))
+            why = objection_to_id(env[0])
+            if why and not any(plain_emulator(content) for content, _ in settings):
+                found.append(f"{env[0]} {why} ({where})")
+        elif where == "its file name" and (named := game_in_name(stem)):
+            claims.append((named, where))
+    return Papers(tuple(claims), _hint(given), tuple(found), student)
+
+
+def game_in_name(stem: str) -> str | None:
+    """The longest run of words that names one game: ``ppo-PongNoFrameskip-v4``, ``space-invaders-dagger``."""
+    words = re.findall(r"[A-Za-z0-9]+", stem)
+    for length in range(len(words), 0, -1):
+        runs = ("_".join(words[start : start + length]) for start in range(len(words) - length + 1))
+        found = {game for game in map(game_called, runs) if game}
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
+
+
+def _settings(folders: list[Path]) -> Iterator[tuple[dict[str, Any], str]]:
+    """rl-zoo's settings, beside the agent or in the folder there that is called like an environment."""
+    for folder in folders:
+        for name in SETTINGS:
+            if (folder / name).is_file():
+                yield read_plain_yaml(folder / name), str(folder / name)
+
+
+def _games(content: Mapping[str, Any]) -> Iterator[str]:
+    """Games in settings or in a card's front matter, ours or the hub's."""
+    if content.get("game"):
+        yield canonical_game(str(content["game"]))
+    named = [content.get(key) for key in ("env", "env_id")] + _hub_names(content)
+    for text in named:
+        env = find_env_id(str(text or ""))
+        if env is not None:
+            yield env[1]
+
+
+def _hub_names(card: Mapping[str, Any]) -> list[Any]:
+    """Environments in the hub's own fields: ``tags`` and ``model-index``."""
+    tags, index = card.get("tags"), card.get("model-index")
+    names: list[Any] = list(tags) if isinstance(tags, list) else []
+    for model in index if isinstance(index, list) else []:
+        results = model.get("results") if isinstance(model, dict) else None
+        for result in results if isinstance(results, list) else []:
+            dataset = result.get("dataset") if isinstance(result, dict) else None
+            names += [dataset.get("name")] if isinstance(dataset, dict) else []
+    return names
+
+
+def _hint(given: str) -> tuple[str, str] | None:
+    """A game that one of the two folders around an agent is called after, in the path as it was given."""
+    for folder in list(Path(given).parents)[:2]:
+        game = game_called(folder.name) if folder.name else None
+        if game is not None:
+            return game, f"the folder {folder.name}"
+    return None
