@@ -198,7 +198,7 @@ class Config:
     teacher: str = ""
     """Bundled name (pong), path to a stable-baselines3 zip, or hf://org/repo; default: env's bundled one."""
     preset: str | None = None
-    """What the agent sees: sb3 (exact) or sb3-fast; default: the teacher's own."""
+    """What the agent sees: sb3, sb3-fast or async-rl (docs/presets.md); default: the teacher's own."""
     tau: float = 0.01
     """Q-value teachers: logits = Q / tau (Rusu et al. 2016)."""
     seed: int = 1

@@ -50,7 +50,7 @@ class TeacherConfig:
     out: str = "runs/teacher-{env}"
     """Folder of checkpoints, TensorBoard events and the agents; the same command continues there."""
     preset: str = "sb3"
-    """What the agent sees: sb3 (exact) or sb3-fast."""
+    """What the agent sees: sb3, sb3-fast or async-rl (docs/presets.md)."""
     n_steps: int = 128
     """Steps of each lane between two updates."""
     batch_size: int = 256

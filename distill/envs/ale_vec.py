@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from distill.envs.emulators import Emulators
 from distill.envs.emulators import UInt8Array as UInt8Array
+from distill.envs.frames import converter
 from distill.envs.presets import Preset
 from distill.errors import UserError
 from distill.games import game_info
@@ -93,7 +93,7 @@ class AtariVec:
         if self.info.actions[0] != "NOOP":
             raise UserError(f"{game} has no NOOP action, so it cannot be preprocessed like other games; choose another")
         self.num_actions = len(self.info.actions)
-        self._exact = preset.gray == "max-then-gray"
+        self._exact, self._convert = preset.gray == "max-then-gray", converter(preset)
         height, width = self.info.screen
         # Quiet is set by game_info; the seed makes every draw of no-ops reproducible.
         self._ale: Any = Emulators(
@@ -242,7 +242,7 @@ class AtariVec:
         self, frames: Sequence[UInt8Array], info: dict[str, Any], over: npt.NDArray[np.bool_]
     ) -> tuple[Sequence[UInt8Array], dict[str, Any]]:
         """ALE draws 0..noop_max no-ops for a new game and SB3 1..noop_max: where it drew none, draw again."""
-        if self.preset.noop_max == 0:
+        if min(self.preset.noop_min, self.preset.noop_max) == 0:
             return frames, info
         while (again := over & (info["episode_frame_number"] == self.info.start_frames)).any():
             frames, info = self._ale.reset(options={"reset_mask": again})
@@ -282,5 +282,4 @@ class AtariVec:
             self._gray[first : first + len(frames)] = frames[:, 0]
             return
         for lane, frame in enumerate(frames[:, 0], first):
-            gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-            cv2.resize(gray, self._gray.shape[1:], dst=self._gray[lane], interpolation=cv2.INTER_AREA)
+            self._convert(frame, self._gray[lane])

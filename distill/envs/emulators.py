@@ -15,8 +15,8 @@ Bools = npt.NDArray[np.bool_]
 Info = dict[str, npt.NDArray[np.int64]]
 Prepare = Callable[[int, UInt8Array], None]
 """Called with the first of some lanes and their new frames, uint8 (n, 1, H, W[, 3])."""
-GROUPS = 4
-"""Environments side by side: more of them wait less and cost more calls (docs/performance.md)."""
+GROUPS, SMALLEST = 8, 2
+"""Environments side by side, and lanes of each: more of them wait less and cost more calls (docs/performance.md)."""
 
 
 class Emulators:
@@ -33,7 +33,7 @@ class Emulators:
     def __init__(self, game: str, num_envs: int, prepare: Prepare, *, num_threads: int = 0, **settings: Any) -> None:
         from ale_py.vector_env import AtariVectorEnv
 
-        count = min(GROUPS, num_envs, num_threads or GROUPS)
+        count = max(1, min(GROUPS, num_envs // SMALLEST, num_threads or GROUPS))
         bounds = [num_envs * index // count for index in range(count + 1)]
         self._rows = [slice(first, last) for first, last in itertools.pairwise(bounds)]
         self._groups: list[Any] = [
