@@ -87,10 +87,11 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-# imitation, which one benchmark compares with, asks for older versions: it gets an environment of its own.
-$(VENV)/.peer: benchmarks/requirements-imitation.txt | $(VENV)/bin/python
-	$(BIN)/python -m venv $(VENV)/imitation
-	$(VENV)/imitation/bin/python -m pip install --disable-pip-version-check -q -r $<
+# What a benchmark compares with and nothing else needs gets an environment of its own; imitation asks for older versions.
+PEERS := imitation envpool
+$(VENV)/.peer: $(PEERS:%=benchmarks/requirements-%.txt) | $(VENV)/bin/python
+	for peer in $(PEERS); do $(BIN)/python -m venv $(VENV)/$$peer && \
+	$(VENV)/$$peer/bin/python -m pip install --disable-pip-version-check -q -r benchmarks/requirements-$$peer.txt || exit 1; done
 	@touch $@
 
 bench-peer: $(VENV)/.peer

@@ -19,7 +19,8 @@ from typing import Any
 
 from measure import table
 
-PROGRAMS = ("startup", "step", "loader", "collection", "jacobian", "evaluation", "memory", "whole_job")
+PROGRAMS = ("startup", "step", "loader", "environment", "collection", "jacobian", "evaluation", "teacher",
+            "memory", "whole_job")  # fmt: skip
 MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 
 

@@ -56,11 +56,13 @@ class Elsewhere:
     """A program of ``peer.py`` in a process of its own.
 
     Args:
+        script: another file of programs that keeps to its protocol.
+        python: the Python that runs it.
         setup: ``program`` and its arguments; ``tuned=True`` gives the process the settings that ``distill`` sets.
     """
 
-    def __init__(self, **setup: Any) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("peer.py")), json.dumps(setup)]
+    def __init__(self, *, script: str = "peer.py", python: str = sys.executable, **setup: Any) -> None:
+        command = [python, str(Path(__file__).with_name(script)), json.dumps(setup)]
         self.result: Any = None
         """What the last call returned."""
         self._process = subprocess.Popen(

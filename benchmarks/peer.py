@@ -27,6 +27,9 @@ from torch import nn
 from distill.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.device import arithmetic, pick_device
+from distill.envs.ale_vec import AtariVec
+from distill.envs.presets import get_preset
+from distill.games import env_id
 from distill.losses.sobolev import Objective, sobolev_loss
 from distill.runtime import tune_process
 from distill.students.nets import AtariCNN, net_spec, to_unit
@@ -41,6 +44,7 @@ gymnasium.register_envs(ale_py)
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 ENV, FRAME_SKIP = "PongNoFrameskip-v4", 4
+PPO_LANES, PPO_STEPS = 8, 128
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -121,13 +125,9 @@ def collection(env: str, games: int, teacher: str, states: int, out: str, device
 
     States, logits, v and J^T v (fp16) are saved with ``np.savez``, unlike ours without checksums or fsync.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
-
     from teachers.load import load_teacher
 
-    cls = {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}[env]
-    multiprocessing.set_forkserver_preload(["stable_baselines3", "ale_py"])  # or every process imports PyTorch anew
-    venv, net = _sb3_env(games, 1, cls), load_teacher(teacher).net.to(device)
+    venv, net = _sb3_env(games, 1, _sb3_class(env)), load_teacher(teacher).net.to(device)
     obs = venv.reset()
 
     def record() -> None:
@@ -178,11 +178,72 @@ def evaluation(teacher: str, lanes: int, games: int, device: torch.device) -> Ca
     return play
 
 
-def _sb3_env(lanes: int, seed: int, cls: type[VecEnv] | None) -> VecEnv:
+def environment(env: str, game: str, lanes: int, steps: int, device: torch.device) -> Callable[[], object]:
+    """So many steps of all lanes with random actions. ``env``: SubprocVecEnv, or a preset of ours."""
+    rng = np.random.default_rng(0)
+    if env == "SubprocVecEnv":
+        venv = _sb3_env(lanes, 1, _sb3_class(env), env_id(game))
+        venv.reset()
+        step, count = venv.step, venv.action_space.n  # type: ignore[attr-defined]
+    else:
+        ours = AtariVec(game, lanes, get_preset(env))
+        ours.reset(1)
+        step, count = ours.step, ours.num_actions
+
+    def play() -> None:
+        for actions in rng.integers(count, size=(steps, lanes)):
+            step(actions)
+
+    return play
+
+
+def ppo(env: str, game: str, iterations: int, device: torch.device) -> Callable[[], object]:
+    """PPO learns for so many iterations of a rollout and an update, with RL Baselines3 Zoo's settings.
+
+    ``env`` is SB3's DummyVecEnv or SubprocVecEnv, or ``ours``: what ``python -m teachers.train`` learns with.
+    """
+    from stable_baselines3 import PPO
+
+    from teachers.policy import fuse_optimizer, make_ppo
+    from teachers.sb3_vec import AtariVecSB3
+
+    settings: dict[str, Any] = {"learning_rate": 2.5e-4, "clip_range": 0.1, "ent_coef": 0.01, "vf_coef": 0.5}
+    settings |= {"n_steps": PPO_STEPS, "batch_size": 256, "n_epochs": 4, "seed": 1, "device": device}
+    if env == "ours":
+        model = make_ppo(AtariVecSB3(game, PPO_LANES, get_preset("sb3"), seed=1), **settings)
+        fuse_optimizer(model)
+    else:
+        model = PPO("CnnPolicy", _sb3_env(PPO_LANES, 1, _sb3_class(env), env_id(game)), **settings)
+
+    def learn() -> dict[str, float]:
+        """Seconds of the updates; the rest went into rollouts."""
+        updates, train = [], model.train
+
+        def timed() -> None:
+            started = time.perf_counter()
+            train()
+            updates.append(time.perf_counter() - started)
+
+        model.train = timed  # type: ignore[method-assign]
+        model.learn(iterations * PPO_LANES * PPO_STEPS, reset_num_timesteps=False)
+        model.train = train  # type: ignore[method-assign]
+        return {"updates": sum(updates)}
+
+    return learn
+
+
+def _sb3_class(name: str) -> type[VecEnv]:
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    multiprocessing.set_forkserver_preload(["stable_baselines3", "ale_py"])  # or every process imports PyTorch anew
+    return {"DummyVecEnv": DummyVecEnv, "SubprocVecEnv": SubprocVecEnv}[name]
+
+
+def _sb3_env(lanes: int, seed: int, cls: type[VecEnv] | None, env: str = ENV) -> VecEnv:
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    return VecFrameStack(make_atari_env(ENV, lanes, seed=seed, vec_env_cls=cls), 4)
+    return VecFrameStack(make_atari_env(env, lanes, seed=seed, vec_env_cls=cls), 4)
 
 
 PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {
@@ -192,6 +253,8 @@ PROGRAMS: dict[str, Callable[..., Callable[[], object]]] = {
     "ours": ours,
     "collection": collection,
     "evaluation": evaluation,
+    "environment": environment,
+    "ppo": ppo,
 }
 
 

@@ -198,7 +198,7 @@ class Config:
     teacher: str = ""
     """Bundled name (pong), path to a stable-baselines3 zip or run folder, hf://org/repo; default: env's bundled."""
     preset: str | None = None
-    """What the agent sees: sb3 (exact) or sb3-fast, whatever the teacher's papers say; default: the teacher's own."""
+    """What the agent sees (docs/presets.md), whatever the teacher's papers say; default: the teacher's own."""
     tau: float = 0.01
     """Q-value teachers: logits = Q / tau (Rusu et al. 2016)."""
     seed: int = 1

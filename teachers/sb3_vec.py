@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -14,12 +13,14 @@ import numpy.typing as npt
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from distill.envs.ale_vec import MAX_LANES, AtariVec, Game, UInt8Array
+from distill.envs.ale_vec import MAX_LANES, AtariVec, Game, Step, UInt8Array
 from distill.envs.presets import Preset
 from distill.errors import UserError
 
 Indices = int | Iterable[int] | None
-LaneStep = tuple[UInt8Array, float, bool, dict[str, Any]]
+Result = tuple[UInt8Array, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[str, Any]]]
+NOTHING = np.zeros(1, np.int64)
+"""For a lane whose script plays."""
 
 
 class AtariVecSB3(VecEnv):
@@ -34,7 +35,7 @@ class AtariVecSB3(VecEnv):
     Every lane is an ``AtariVec`` of its own: after a lost life a lane must play a few scripted actions before the
     learner may act again, and in one lock-step environment the other lanes would have to make up actions meanwhile.
     Here a lane plays its script alone, inside ``step``, so that every transition the learner sees is one it chose.
-    The price is about half the speed of a lock-step ``AtariVec``; learning takes longer than playing.
+    All emulators run at once, in threads of their own; frames of the lanes that are done are prepared meanwhile.
 
     Args:
         game: canonical game name.
@@ -61,9 +62,7 @@ class AtariVecSB3(VecEnv):
         if not 1 <= num_envs <= MAX_LANES:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
         self._lanes = [AtariVec(game, 1, preset, sticky=sticky, num_threads=1) for _ in range(num_envs)]
-        self._pool = ThreadPoolExecutor(min(num_envs, os.cpu_count() or 1))
         self._clip, self._frame_skip, self._start = clip_reward, preset.frame_skip, time.monotonic()
-        self._actions = np.zeros(num_envs, np.int64)
         shape = (preset.frame_stack, preset.frame_size, preset.frame_size)
         self._obs = np.zeros((num_envs, *shape), np.uint8)
         actions = gym.spaces.Discrete(self._lanes[0].num_actions)
@@ -79,39 +78,47 @@ class AtariVecSB3(VecEnv):
         return self._obs
 
     def step_async(self, actions: npt.NDArray[np.integer[Any]]) -> None:
-        """Keep the actions for ``step_wait``."""
-        self._actions = np.asarray(actions).reshape(self.num_envs)
+        """Start every lane's emulator."""
+        actions = np.asarray(actions).reshape(self.num_envs, 1)
+        for lane, action in zip(self._lanes, actions, strict=True):
+            lane.send(action)
 
-    def step_wait(self) -> tuple[UInt8Array, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[str, Any]]]:
-        """Play the actions; lanes run in parallel."""
-        steps = list(self._pool.map(self._play, range(self.num_envs)))
-        obs, rewards, dones, infos = zip(*steps, strict=True)
-        self._obs = np.concatenate(obs)
-        return self._obs, np.array(rewards, np.float32), np.array(dones, np.bool_), list(infos)
+    def step_wait(self) -> Result:
+        """Wait for the lanes in turn; one that has a script to play goes to the end of the queue."""
+        before, self._obs = self._obs, np.empty_like(self._obs)
+        rewards, dones = np.zeros(self.num_envs, np.float32), np.zeros(self.num_envs, np.bool_)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        running = deque(range(self.num_envs))
+        while running:
+            index = running.popleft()
+            step = self._lanes[index].recv()
+            if not infos[index]:  # what the learner's own action gave, not the script
+                rewards[index] = np.sign(step.reward[0]) if self._clip else step.reward[0]
+                infos[index], dones[index] = self._outcome(step, before[index])
+            if step.games:
+                infos[index]["episode"] = self._episode(step.games[-1])
+            if step.acting[0]:
+                self._obs[index] = step.obs[0]
+            else:
+                self._lanes[index].send(NOTHING)
+                running.append(index)
+        return self._obs, rewards, dones, infos
 
-    def _play(self, index: int) -> LaneStep:
-        lane = self._lanes[index]
-        step = lane.step(self._actions[index : index + 1])
-        reward = float(np.sign(step.reward[0]) if self._clip else step.reward[0])
+    @staticmethod
+    def _outcome(step: Step, before: UInt8Array) -> tuple[dict[str, Any], bool]:
+        """The info of a transition, and whether it ends a return."""
         game_over = bool(step.terminated[0] or step.truncated[0])
         done = game_over or bool(step.life_lost[0])
         info: dict[str, Any] = {"TimeLimit.truncated": bool(step.truncated[0])}
         if done:
-            info["terminal_observation"] = self._obs[index] if game_over else step.obs[0].copy()
-        games = step.games
-        while not step.acting[0]:
-            step = lane.step(self._actions[index : index + 1])  # the script plays, not this action
-            games = games + step.games
-        if games:
-            info["episode"] = self._episode(games[-1])
-        return step.obs.copy(), reward, done, info
+            info["terminal_observation"] = before if game_over else step.obs[0].copy()
+        return info, done
 
     def _episode(self, game: Game) -> dict[str, float]:
         return {"r": game.score, "l": game.length * self._frame_skip, "t": round(time.monotonic() - self._start, 6)}
 
     def close(self) -> None:
-        """Free the emulators and threads."""
-        self._pool.shutdown()
+        """Free the emulators."""
         for lane in self._lanes:
             lane.close()
 

@@ -61,7 +61,7 @@ class TeacherConfig:
     out: str = "runs/teacher-{env}"
     """Folder of checkpoints, TensorBoard events and the agents; the same command continues there."""
     preset: str = "sb3"
-    """What the agent sees: sb3 (exact) or sb3-fast."""
+    """What the agent sees: sb3, sb3-fast or async-rl (docs/presets.md)."""
     n_steps: int = 128
     """Steps of each lane between two updates."""
     batch_size: int = 256
@@ -212,11 +212,11 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
 def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tuple[PPO, AtariVecSB3]:
     """A PPO model where training stands, and the games it plays."""
     import numpy as np
-    from stable_baselines3 import PPO
     from stable_baselines3.common.logger import configure
 
     from distill.device import pick_device
     from distill.envs.presets import get_preset
+    from teachers.policy import fuse_optimizer, make_ppo
     from teachers.sb3_vec import AtariVecSB3
 
     assert config.seed is not None
@@ -225,8 +225,7 @@ def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tu
     start = None if config.init is None or state.checkpoint else _initial_weights(config)
     env = AtariVecSB3(config.env, config.num_envs, get_preset(config.preset), seed=seed)
     settings = ("n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "gamma", "gae_lambda", "max_grad_norm")
-    model = PPO(
-        "CnnPolicy",
+    model = make_ppo(
         env,
         learning_rate=_linear(config.learning_rate),
         clip_range=_linear(config.clip_range),
@@ -246,6 +245,7 @@ def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tu
         model.ep_success_buffer = deque(maxlen=100)  # SB3 makes both or none
     elif start is not None:
         copy_weights(start, model)
+    fuse_optimizer(model)
     return model, env
 
 

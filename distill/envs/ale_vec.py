@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from distill.envs.emulators import Emulators
+from distill.envs.emulators import UInt8Array as UInt8Array
+from distill.envs.frames import converter
 from distill.envs.presets import Preset
 from distill.errors import UserError
 from distill.games import game_info
@@ -24,8 +26,6 @@ from distill.games import game_info
 NOOP, FIRE, SECOND = 0, 1, 2
 MAX_LANES = 1024
 MAX_SEED = 2**31 - 1
-
-UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Game:
 
 @dataclass
 class Step:
-    """What one step of all lanes gave. ``obs`` is a live buffer: copy what you keep."""
+    """What one step of all lanes gave. ``obs`` is a live buffer, written anew two steps later: copy what you keep."""
 
     obs: UInt8Array
     """uint8 (N, frame_stack, 84, 84): the stack each lane sees now, oldest frame first."""
@@ -106,15 +106,14 @@ class AtariVec:
         self.info = game_info(game)
         if self.info.actions[0] != "NOOP":
             raise UserError(f"{game} has no NOOP action, so it cannot be preprocessed like other games; choose another")
-        from ale_py.vector_env import AtariVectorEnv
-
         self.num_actions = len(self.info.actions)
-        self._exact = preset.gray == "max-then-gray"
+        self._exact, self._convert = preset.gray == "max-then-gray", converter(preset)
         height, width = self.info.screen
         # Quiet is set by game_info; the seed makes every draw of no-ops reproducible.
-        self._ale: Any = AtariVectorEnv(
+        self._ale: Any = Emulators(
             game,
             num_envs,
+            self._prepare,
             num_threads=num_threads,
             max_num_frames_per_episode=preset.max_frames,
             repeat_action_probability=sticky,
@@ -134,7 +133,9 @@ class AtariVec:
         self._script: list[deque[int]] = [deque() for _ in range(num_envs)]
         size = preset.frame_size
         self._stack = np.zeros((num_envs, preset.frame_stack, size, size), np.uint8)
-        self._screens: UInt8Array = np.empty((num_envs, 0, 0), np.uint8)
+        self._next = np.zeros_like(self._stack)
+        self._gray = np.zeros((num_envs, size, size), np.uint8)
+        self._screens: Sequence[UInt8Array] = []
         self._lives = np.zeros(num_envs, np.int64)
         self._score = np.zeros(num_envs, np.float64)
         self._length = np.zeros(num_envs, np.int64)
@@ -167,8 +168,8 @@ class AtariVec:
         self._score[:] = 0
         self._length[:] = 0
         self._stack[:] = 0
-        self._screens = frames[:, 0]
-        self._stack[:, -1] = self._to_gray(frames)
+        self._screens = frames
+        self._stack[:, -1] = self._gray
         for queue in self._script:
             queue.clear()
             queue.extend(self._after_game)
@@ -197,6 +198,7 @@ class AtariVec:
             actions[lane] = self._script[lane].popleft()
         self._sent = (actions, scripted)
         self._ale.send(actions)
+        self._next[:, :-1] = self._stack[:, 1:]  # while the emulators play
 
     def recv(self) -> Step:
         """The second half of ``step``: wait for the emulators."""
@@ -215,13 +217,13 @@ class AtariVec:
         self._length += 1
         self._queue_scripts(actions, scripted, over, life_lost)
         games = self._finish_games(over, truncated)
-        self._stack[:, :-1] = self._stack[:, 1:]
+        self._stack, self._next = self._next, self._stack
         acting = np.array([not queue for queue in self._script])
         # SB3 zeroes the stack and shows the frame after the last scripted action.
         fresh = acting & (scripted | over | (life_lost if self.preset.life_loss_reset else False))
         self._stack[fresh] = 0
-        self._screens = frames[:, 0]
-        self._stack[:, -1] = self._to_gray(frames)
+        self._screens = frames
+        self._stack[:, -1] = self._gray
         self._acting = acting
         return Step(self._stack, reward, terminated, truncated, life_lost, acting, fresh, games)
 
@@ -237,7 +239,7 @@ class AtariVec:
         uint8 (N, H, W, 3) in colour and the console's size where the preset turns it gray by itself
         (``sb3``), else gray (N, 84, 84). After a game's end it is the next game's first screen.
         """
-        return self._screens
+        return np.stack(self._screens)
 
     def close(self) -> None:
         """Free the emulators."""
@@ -264,8 +266,8 @@ class AtariVec:
         return checked
 
     def _reseeded(
-        self, frames: UInt8Array, info: dict[str, Any], over: npt.NDArray[np.bool_]
-    ) -> tuple[UInt8Array, dict[str, Any]]:
+        self, frames: Sequence[UInt8Array], info: dict[str, Any], over: npt.NDArray[np.bool_]
+    ) -> tuple[Sequence[UInt8Array], dict[str, Any]]:
         """Start the next game of these lanes from seeds of its own, where there are any."""
         if self._next_seed is None or not over.any():
             return frames, info
@@ -274,10 +276,10 @@ class AtariVec:
         return frames, info
 
     def _draw_noops(
-        self, frames: UInt8Array, info: dict[str, Any], over: npt.NDArray[np.bool_]
-    ) -> tuple[UInt8Array, dict[str, Any]]:
+        self, frames: Sequence[UInt8Array], info: dict[str, Any], over: npt.NDArray[np.bool_]
+    ) -> tuple[Sequence[UInt8Array], dict[str, Any]]:
         """ALE draws 0..noop_max no-ops for a new game and SB3 1..noop_max: where it drew none, draw again."""
-        if self.preset.noop_max == 0:
+        if min(self.preset.noop_min, self.preset.noop_max) == 0:
             return frames, info
         while (again := over & (info["episode_frame_number"] == self.info.start_frames)).any():
             frames, info = self._ale.reset(options={"reset_mask": again})
@@ -311,14 +313,10 @@ class AtariVec:
         self._length[over] = 0
         return games
 
-    def _to_gray(self, frames: UInt8Array) -> UInt8Array:
-        """uint8 (N,1,H,W[,3]) from the emulator to uint8 (N,84,84)."""
+    def _prepare(self, first: int, frames: UInt8Array) -> None:
+        """New frames, uint8 (n, 1, H, W[, 3]), of the lanes from ``first`` on: make of them what the agent sees."""
         if not self._exact:
-            return frames[:, 0]
-        size = (self.preset.frame_size, self.preset.frame_size)
-        gray = np.empty((self.num_envs, *size), np.uint8)
-        for lane in range(self.num_envs):
-            cv2.resize(
-                cv2.cvtColor(frames[lane, 0], cv2.COLOR_RGB2GRAY), size, dst=gray[lane], interpolation=cv2.INTER_AREA
-            )
-        return gray
+            self._gray[first : first + len(frames)] = frames[:, 0]
+            return
+        for lane, frame in enumerate(frames[:, 0], first):
+            self._convert(frame, self._gray[lane])

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
-from distill.errors import lookup
+from distill.errors import UserError, lookup
+
+FIRST = ("gray", "frame_skip", "frame_size", "frame_stack", "noop_max", "fire_reset", "life_loss_reset", "max_frames")
+"""Fields that are always hashed. A later one is only where it is not at its default, so that older data and students
+fit: its default must be what they had, and never change."""
+SIZE, STACK = 84, 4
+Resize = Literal["area", "linear"]
+Luma = Literal["bt601", "bt709", "async-rl"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One preprocessing. Equal hashes mean equal pixels."""
+    """One preprocessing. Equal hashes mean equal pixels.
+
+    Raises:
+        UserError: values that nothing here supports.
+    """
 
     name: str
     """Name used in configs; not part of the hash."""
@@ -24,24 +35,55 @@ class Preset:
     """Order of the two-frame maximum and the gray conversion; they differ where colours overlap."""
     frame_skip: int = 4
     """Emulator frames per agent step; the last two are max-pooled."""
-    frame_size: int = 84
-    """Height and width of a frame in pixels."""
-    frame_stack: int = 4
-    """Frames in one observation, oldest first."""
+    frame_size: int = SIZE
+    """Height and width of a frame in pixels: 84, which every network here takes."""
+    frame_stack: int = STACK
+    """Frames in one observation, oldest first: 4."""
     noop_max: int = 30
-    """A game starts with 1..noop_max no-op frames, drawn uniformly."""
+    """A game starts with noop_min..noop_max no-op frames, drawn uniformly."""
     fire_reset: bool = True
     """Play FIRE and action 2 after a reset or a life loss where the game has FIRE."""
     life_loss_reset: bool = True
     """Zero the stack and play one no-op after a life loss, as SB3's EpisodicLifeEnv does."""
     max_frames: int = 108_000
     """A game is truncated after this many emulator frames."""
+    resize: Resize = "area"
+    """OpenCV's INTER_AREA or INTER_LINEAR."""
+    luma: Luma = "bt601"
+    """Weights of red, green and blue: ``bt601``, OpenCV's RGB2GRAY; ``bt709``, 0.2126, 0.7152, 0.0722, the sum cut
+    off to whole numbers; ``async-rl``, the same with green's and blue's exchanged."""
+    noop_min: int = 1
+    """1, or 0."""
+
+    def __post_init__(self) -> None:
+        for field, allowed in (
+            ("gray", ("max-then-gray", "gray-then-max")),
+            ("frame_size", (SIZE,)),
+            ("frame_stack", (STACK,)),
+            ("resize", get_args(Resize)),
+            ("luma", get_args(Luma)),
+            ("noop_min", (0, 1)),
+        ):
+            value = getattr(self, field)
+            if value not in allowed:
+                known = " or ".join(repr(one) for one in allowed)
+                raise UserError(f"preset {self.name!r}: {field} must be {known}, got {value!r}")
+        for field, least in (("frame_skip", 1), ("noop_max", 0), ("max_frames", 1)):
+            if not getattr(self, field) >= least:
+                raise UserError(f"preset {self.name!r}: {field} must be {least} or more, got {getattr(self, field)!r}")
+        if self.gray == "gray-then-max" and (self.resize, self.luma) != ("area", "bt601"):
+            raise UserError(
+                f"preset {self.name!r}: with gray-then-max the emulator itself turns frames gray, by resize 'area' and "
+                f"luma 'bt601', got {self.resize!r} and {self.luma!r}; use max-then-gray"
+            )
 
     @property
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 over every field but the name."""
-        fields = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+        """First 12 hex digits of the SHA-256 over the fields; the name is none of them, nor a later one's default."""
+        hashed = {f.name: getattr(self, f.name) for f in fields(self) if f.name in FIRST}
+        later = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*FIRST, "name")}
+        hashed |= {name: value for name, value in later.items() if value != getattr(type(self), name)}
+        return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
 
 PRESETS: dict[str, Preset] = {
@@ -49,8 +91,12 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(name="sb3", gray="max-then-gray"),
         Preset(name="sb3-fast", gray="gray-then-max"),
+        Preset(
+            name="async-rl", gray="max-then-gray", resize="linear", luma="async-rl",
+            noop_min=0, fire_reset=False, life_loss_reset=False,
+        ),
     )
-}
+}  # fmt: skip
 
 
 def get_preset(name: str) -> Preset:

@@ -142,6 +142,12 @@ class Engine:
             self._backward(tape, seed, gradients, curvature)
         return Losses(loss if jacobian is None else loss + weight * jacobian, loss, jacobian, tape.logits)
 
+    def backward(self, tape: Tape, seed: Tensor) -> None:
+        """Backward pass of ``seed``, (B, A): adds the gradient of <seed, logits> to every parameter's ``.grad``."""
+        with torch.no_grad():
+            none: list[Tensor | None] = [None] * len(self.stages)
+            self._backward(tape, seed, none, none)
+
     def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, A) and J^T v for K vectors a state: v (B, K, A) to (B, K, *x.shape[1:])."""
         with torch.no_grad():

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from distill.envs.presets import PRESETS, Preset, get_preset
+from distill.envs.presets import PRESETS, Luma, Preset, get_preset
 from distill.errors import UserError
 
 # Datasets and students carry these: a change here means that none of them fits any more.
-PINNED = {"sb3": "739e34ec987e", "sb3-fast": "3ea844f302c7"}
+PINNED = {"sb3": "739e34ec987e", "sb3-fast": "3ea844f302c7", "async-rl": "d5f0dd1ae3e5"}
 
 
 def test_hashes_never_change() -> None:
@@ -20,12 +23,52 @@ def test_hash_ignores_the_name() -> None:
     assert replace(get_preset("sb3"), name="another").hash == PINNED["sb3"]
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Preset) if field.name != "name"])
+ONLY = ("frame_size", "frame_stack")
+"""Fields with one value that is supported."""
+OTHER: dict[str, Any] = {"gray": "gray-then-max", "resize": "linear", "luma": "bt709", "noop_min": 0}
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Preset) if field.name not in ("name", *ONLY)])
 def test_hash_changes_with_every_field(field: str) -> None:
     preset = get_preset("sb3")
     value: Any = getattr(preset, field)
-    other: Any = "gray-then-max" if field == "gray" else not value if isinstance(value, bool) else value + 1
+    other: Any = OTHER[field] if field in OTHER else not value if isinstance(value, bool) else value + 1
     assert replace(preset, **{field: other}).hash != preset.hash
+
+
+def test_later_fields_are_hashed_only_where_they_are_not_at_their_default() -> None:
+    spelled_out = Preset(name="x", gray="max-then-gray", resize="area", luma="bt601", noop_min=1)
+    assert spelled_out.hash == PINNED["sb3"]
+    lumas = {replace(spelled_out, luma=luma).hash for luma in get_args(Luma)}
+    assert len(lumas) == 3
+    # The hash that this preset had before it could be asked for: what any future field must leave alone.
+    body = {"fire_reset": False, "frame_size": 84, "frame_skip": 4, "frame_stack": 4, "gray": "max-then-gray",
+            "life_loss_reset": False, "luma": "async-rl", "max_frames": 108000, "noop_max": 30, "noop_min": 0,
+            "resize": "linear"}  # fmt: skip
+    assert hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12] == PINNED["async-rl"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frame_size": 64}, "preset 'sb3': frame_size must be 84, got 64"),
+        ({"frame_stack": 1}, "preset 'sb3': frame_stack must be 4, got 1"),
+        ({"frame_size": float("nan")}, "frame_size must be 84, got nan"),
+        ({"gray": "max"}, "gray must be 'max-then-gray' or 'gray-then-max', got 'max'"),
+        ({"resize": "cubic"}, "resize must be 'area' or 'linear', got 'cubic'"),
+        ({"luma": "rgb"}, "luma must be 'bt601' or 'bt709' or 'async-rl', got 'rgb'"),
+        ({"noop_min": 2}, "noop_min must be 0 or 1, got 2"),
+        ({"frame_skip": 0}, "frame_skip must be 1 or more, got 0"),
+        ({"noop_max": -1}, "noop_max must be 0 or more, got -1"),
+        ({"max_frames": float("nan")}, "max_frames must be 1 or more, got nan"),
+        ({"gray": "gray-then-max", "resize": "linear"}, "with gray-then-max the emulator itself turns frames gray"),
+        ({"gray": "gray-then-max", "luma": "bt709"}, "got 'area' and 'bt709'; use max-then-gray"),
+    ],
+)
+def test_what_nothing_supports_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        replace(get_preset("sb3"), **change)
+    assert "\n" not in str(error.value)
 
 
 def test_unknown_preset_suggests_the_nearest() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
 from distill.files import read_json, sha256
-from teachers import keeper
+from teachers import keeper, policy
 from teachers.card import read_card
 from teachers.load import load_teacher
 from teachers.sb3_vec import AtariVecSB3
@@ -164,6 +165,37 @@ def test_resume_goes_on_with_weights_optimizer_schedule_and_count(
     rates = {event.step: event.value for event in _scalars(tmp_path / "run", "train/learning_rate")}
     # SB3 logs an update with the rollout after it, so that of the second one went with the first process.
     assert rates == pytest.approx({64: 2.5e-4 * 0.75, 128: 2.5e-4 * 0.25}, rel=1e-5)
+
+
+def test_a_run_begun_with_sb3s_own_policy_goes_on_and_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(env: Any, **settings: Any) -> PPO:
+        return PPO("CnnPolicy", env, **settings)
+
+    config = replace(TINY, total_timesteps=96)
+    weights = {}
+    for second_half in ("old", "new"):
+        out = tmp_path / second_half
+        with monkeypatch.context() as patch:
+            patch.setattr(policy, "make_ppo", plain)
+            patch.setattr(policy, "fuse_optimizer", lambda model: None)
+            patch.setattr(keeper.Keeper, "_on_step", _interrupt_at(80))
+            with pytest.raises(KeyboardInterrupt):
+                train_teacher(replace(config, out=str(out)))
+        assert read_json(out / "progress.json", "training state")["timesteps"] == 64
+        with monkeypatch.context() as patch:
+            if second_half == "old":
+                patch.setattr(policy, "make_ppo", plain)
+                patch.setattr(policy, "fuse_optimizer", lambda model: None)
+            train_teacher(replace(config, out=str(out)))
+        with zipfile.ZipFile(out / keeper_name(out)) as checkpoint:
+            weights[second_half] = torch.load(io.BytesIO(checkpoint.read("policy.pth")), weights_only=True)
+            adam = torch.load(io.BytesIO(checkpoint.read("policy.optimizer.pth")), weights_only=True)
+        assert {state["step"].item() for state in adam["state"].values()} == {6}
+        assert bool(adam["param_groups"][0]["fused"]) == (second_half == "new")
+    for name, expected in weights["old"].items():
+        torch.testing.assert_close(weights["new"][name], expected, rtol=0, atol=1e-5, msg=name)
 
 
 def _interrupt_at(timesteps: int) -> Any:
