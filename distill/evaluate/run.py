@@ -49,11 +49,13 @@ class Agent:
     """What it sees."""
     student: Student | None = None
     """Its papers, for students."""
+    distilled: bool = False
+    """A student without its papers: an exported zip."""
 
     @property
     def kind(self) -> str:
         """``teacher`` or ``student``."""
-        return "teacher" if self.student is None else "student"
+        return "teacher" if self.student is None and not self.distilled else "student"
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -135,7 +137,8 @@ def _load(config: Config, name: str, what: str) -> Agent:
     teacher = load_teacher(wanted, game=config.env, preset=config.preset, tau=config.tau)
     # Names become files and TensorBoard runs, so a path or a hub id gives only its last part.
     short = name or Path(what).name.removesuffix(".zip")
-    return Agent(short, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
+    distilled = teacher.info.algorithm == "student" and what != "teacher"
+    return Agent(short, what, teacher.net, teacher.info.fingerprint, teacher.info.preset, distilled=distilled)
 
 
 def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]:

@@ -343,3 +343,13 @@ def test_a_student_of_an_earlier_version_lacks_the_newer_figures(config: Config,
     agent = evaluate(with_evaluate(config, agents=[str(copied)], games=1, out=str(tmp_path)))["agents"]["copied"]
     assert [agent[name] for name in newer] == [None, None]
     assert agent["val_kl"] == metrics["val_kl"]
+
+
+def test_an_exported_student_is_no_teacher(student: Path, config: Config, tmp_path: Path) -> None:
+    """Shares are of the first teacher's score, which a zip without papers must not pass for."""
+    shutil.copy(student / "student" / "student.zip", tmp_path / "mine.zip")
+    names = [f"zip={tmp_path / 'mine.zip'}", f"papers={student}", f"inside={student / 'student' / 'student.zip'}"]
+    agents = find_agents(replace(config, evaluate=replace(config.evaluate, agents=names)))
+    assert {agent.kind for agent in agents} == {"student"}
+    assert len({agent.fingerprint for agent in agents}) == 1
+    assert agents[2].student is not None
