@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import pickletools
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ def _read_weights(path: Path, policy: bytes) -> State:
                 if size > MAX_BYTES:
                     raise UserError(f"{path}: its weights would unpack to {_more(size, MAX_BYTES)}; refusing them")
                 _check_pickle(path, records)
+        else:
+            _check_old_format(path, policy)
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
             weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
     except UserError:
@@ -151,6 +154,16 @@ def _check_pickle(path: Path, records: zipfile.ZipFile) -> None:
     for record in records.infolist():
         if record.filename.endswith(".pkl") and record.file_size > MAX_LIST:
             raise UserError(f"{path}: the list of its weights has {record.file_size >> 20} MiB; refusing it")
+
+
+def _check_old_format(path: Path, policy: bytes) -> None:
+    """The same for the format before PyTorch 1.6: five pickles, then the numbers."""
+    stream, steps = io.BytesIO(policy), 0
+    for _ in range(5):
+        for _ in pickletools.genops(stream):
+            steps += 1
+            if steps > MAX_PARTS:
+                raise UserError(f"{path}: the list of its weights has more than {MAX_PARTS:,} parts; refusing it")
 
 
 def _checked(path: Path, weights: dict[str, Any]) -> State:

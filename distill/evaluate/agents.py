@@ -35,11 +35,13 @@ class Agent:
     """What it sees."""
     student: Student | None = None
     """Its papers, for students."""
+    exported: bool = False
+    """A student without its papers: a zip that stands alone."""
 
     @property
     def kind(self) -> str:
         """``teacher`` or ``student``."""
-        return "teacher" if self.student is None else "student"
+        return "student" if self.student is not None or self.exported else "teacher"
 
 
 def find_agents(config: Config) -> list[Agent]:
@@ -75,7 +77,9 @@ def _load(config: Config, name: str, what: str) -> Agent:
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
     teacher = load_teacher(what, game=config.env, preset=config.preset, tau=config.tau)
-    return _agent(name or default_name(Path(what).name.removesuffix(".zip")), what, teacher)
+    agent = _agent(name or default_name(Path(what).name.removesuffix(".zip")), what, teacher)
+    agent.exported = teacher.info.algorithm == "student"
+    return agent
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:

@@ -172,7 +172,7 @@ def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Play
         "human_normalized": human_normalized(config.env, summary.mean),
         "teacher": agent.student.facts["teacher"] if agent.student else None,
         "share_of_teacher": None,
-        "share_note": None,
+        "share_note": f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
         **{f"val_{field.name}": getattr(faithful, field.name, None) for field in dataclasses.fields(Fidelity)},
     }
 

@@ -445,3 +445,13 @@ def test_scores_measured_on_other_data_are_not_kept(
     collect(make_config(env="breakout", teacher=teacher, collect={"out": str(data), "states": 240, "num_envs": 4}))
     with pytest.raises(UserError, match="has figures on other held-out states"):
         evaluate(measured)
+
+
+def test_an_exported_student_is_no_teacher(student: Path, config: Config, tmp_path: Path) -> None:
+    """Shares are of the first teacher's score, which a zip without papers must not pass for."""
+    shutil.copy(student / "student" / "student.zip", tmp_path / "mine.zip")
+    names = [f"zip={tmp_path / 'mine.zip'}", f"papers={student}", f"inside={student / 'student' / 'student.zip'}"]
+    agents = find_agents(with_evaluate(config, agents=names))
+    assert {agent.kind for agent in agents} == {"student"}
+    assert len({agent.fingerprint for agent in agents}) == 1
+    assert agents[2].student is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -334,3 +335,14 @@ def test_list_of_weights_that_is_a_bomb(ppo: Agent, rezip: Rezip, tmp_path: Path
         records.writestr("archive/data.pkl", b"}" * 2**22)
     with pytest.raises(UserError, match="the list of its weights has 4 MiB; refusing it"):
         load_sb3_zip(rezip(ppo[1], {"policy.pth": (tmp_path / "policy").read_bytes()}))
+
+
+def test_weights_in_the_old_format(ppo: Agent, rezip: Rezip) -> None:
+    with zipfile.ZipFile(ppo[1]) as archive:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    buffer = io.BytesIO()
+    torch.save(weights, buffer, _use_new_zipfile_serialization=False)
+    assert load_sb3_zip(rezip(ppo[1], {"policy.pth": buffer.getvalue()})).num_actions == 6
+    bomb = b"\x80\x02(" + b"}" * 600_000 + b"l."
+    with pytest.raises(UserError, match="list of its weights has more than 500,000 parts"):
+        load_sb3_zip(rezip(ppo[1], {"policy.pth": bomb}))

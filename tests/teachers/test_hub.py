@@ -245,6 +245,17 @@ def test_load_teacher_from_the_hub(hub: Hub, client: Client, zoo: dict[str, byte
     ]
 
 
+def test_settings_come_along(hub: Hub, client: Client, zoo: dict[str, bytes]) -> None:
+    """rl-zoo's args.yml and config.yml lie beside the agent on the hub, too, and say what it saw."""
+    tag = b"!!python/object/apply:collections.OrderedDict\n- - - frame_stack\n    - 1\n"
+    hub.add(REPO, {**zoo, "args.yml": b"env: PongNoFrameskip-v4\n", "config.yml": tag})
+    program = "import sys\nfrom teachers.load import load_teacher\nload_teacher(sys.argv[1])\n"
+    command = [sys.executable, "-c", program, f"hf://{REPO}"]
+    done = subprocess.run(command, env=client.env, capture_output=True, text=True, timeout=60)
+    assert "frame_stack 1, not 4" in done.stderr.splitlines()[-1]
+    assert "config.yml" in done.stderr.splitlines()[-1]
+
+
 def test_revisions(hub: Hub, client: Client, small_zip: bytes) -> None:
     other = small_zip + b"\0"
     hub.add("us/pong", {"pong.zip": small_zip})

@@ -351,3 +351,16 @@ def test_a_missing_seed_is_drawn_printed_and_kept(tmp_path: Path, capsys: pytest
     assert f"seed: {seed} (drawn)" in capsys.readouterr().out
     train_teacher(replace(config, total_timesteps=64))
     assert "(drawn)" not in capsys.readouterr().out
+
+
+def test_the_game_is_that_of_the_agent_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final = train_teacher(replace(TINY, env="", init="breakout", total_timesteps=32, out=str(tmp_path / "{env}")))
+    assert final == tmp_path / "breakout" / "final.zip"
+    assert read_card(final.with_suffix(".md"))["game"] == "breakout"
+    assert capsys.readouterr().out.startswith("game: breakout (from --init breakout: its card)")
+
+
+def test_an_agent_to_start_from_that_tells_no_game(tmp_path: Path, trained: Path) -> None:
+    (tmp_path / "x.zip").write_bytes((trained / "final.zip").read_bytes())
+    with pytest.raises(UserError, match=r"cannot tell which game .*x\.zip plays; name it with --env"):
+        train_teacher(replace(TINY, env="", init=str(tmp_path / "x.zip"), out=str(tmp_path / "run")))
