@@ -90,8 +90,8 @@ def _check_ranges(dataset: Dataset, teacher: Teacher) -> None:
     wrong = np.flatnonzero((dataset.action < 0) | (dataset.action >= count))
     if len(wrong):
         raise UserError(
-            f"{dataset.folder}: state {wrong[0]} has action {dataset.action[wrong[0]]}, not one of 0..{count - 1}; it is "
-            "damaged, so restore it from a copy or collect again"
+            f"{dataset.folder}: state {wrong[0]} has action {dataset.action[wrong[0]]}, not one of 0..{count - 1}; it "
+            "is damaged, so restore it from a copy"
         )
 
 

@@ -64,8 +64,19 @@ def find_agents(config: Config) -> list[Agent]:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
+    if config.preset is None and config.teacher_preset is None:
+        _see_as_they_taught(agents)
     _check_presets(agents)
     return agents
+
+
+def _see_as_they_taught(agents: Sequence[Agent]) -> None:
+    """A teacher of these students, known by its weights, sees what their papers say that it saw."""
+    papers = [_facts(agent) for agent in agents if agent.student]
+    saw = {facts["teacher"]: facts.get("teacher_preset", facts["preset"]) for facts in papers}
+    for agent in agents:
+        if agent.student is None and agent.fingerprint in saw:
+            agent.preset = get_preset(str(saw[agent.fingerprint])).name
 
 
 def _check_presets(agents: Sequence[Agent]) -> None:
@@ -84,7 +95,8 @@ def _load(config: Config, name: str, what: str) -> Agent:
     folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
-    teacher = load_teacher(what, game=config.env, preset=config.preset, tau=config.tau)
+    sees = config.teacher_preset or config.preset
+    teacher = load_teacher(what, game=config.env, preset=sees, tau=config.tau)
     return _agent(name or default_name(_stem(what)), what, teacher)
 
 
