@@ -114,7 +114,7 @@ class Dataset:
         return total / len(self)
 
     def stacks(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """Observations uint8 (B, 4, 84, 84), exactly as the teacher saw them."""
+        """Observations uint8 (B, 4, 84, 84), as recorded: exactly what the teacher saw, if ``identity.same_eyes``."""
         rows = (self.pos[index][:, None] + np.arange(1 - STACK, 1)).ravel()
         # torch's index_select works with all threads, and lets Python's other threads run.
         return torch.index_select(self._rows, 0, torch.from_numpy(rows)).view(-1, STACK, *FRAME).numpy()

@@ -48,7 +48,7 @@ def find_agents(config: Config) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
     ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students in the list, else the
-    game's bundled agent.
+    game's bundled agent. It sees ``teacher_preset``, else ``preset``, else what the students' papers or its own tell.
 
     Raises:
         UserError: an agent is unknown or of another game or preset, two have one name, or a name cannot be a file.
@@ -66,20 +66,46 @@ def find_agents(config: Config) -> list[Agent]:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
-    presets = {agent.preset for agent in agents}
-    if len(presets) > 1:
-        raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
+    if config.preset is None and config.teacher_preset is None:
+        _see_as_they_taught(agents)
+    _check_presets(agents)
     return agents
+
+
+def _see_as_they_taught(agents: Sequence[Agent]) -> None:
+    """A teacher of these students, known by its weights, sees what their papers say that it saw."""
+    papers = [_facts(agent) for agent in agents if agent.student]
+    saw = {facts["teacher"]: facts.get("teacher_preset", facts["preset"]) for facts in papers}
+    for agent in agents:
+        if agent.student is None and agent.fingerprint in saw:
+            agent.preset = get_preset(str(saw[agent.fingerprint])).name
+
+
+def _check_presets(agents: Sequence[Agent]) -> None:
+    """Refuse agents that see different presets, but for students of one and the teachers that their papers tell of."""
+    presets = {agent.preset for agent in agents}
+    told = {agent.preset for agent in agents if agent.student}
+    if len(told) == 1:
+        recorded = get_preset(next(iter(told)))
+        taught = {str(_facts(agent).get("teacher_preset", recorded.name)) for agent in agents if agent.student}
+        told |= {name for name in taught if get_preset(name).gray == recorded.gray}  # others cannot have been recorded
+    if len(presets) > 1 and not presets <= told:
+        raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
 
 
 def _load(config: Config, name: str, what: str) -> Agent:
     folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
-    teacher = load_teacher(what, game=config.env, preset=config.preset, tau=config.tau)
-    agent = _agent(name or default_name(Path(what).name.removesuffix(".zip")), what, teacher)
+    sees = config.teacher_preset or config.preset
+    teacher = load_teacher(what, game=config.env, preset=sees, tau=config.tau)
+    agent = _agent(name or default_name(_stem(what)), what, teacher)
     agent.exported = teacher.info.algorithm == "student"
     return agent
+
+
+def _stem(what: str) -> str:
+    return Path(what).name.removesuffix(".zip").removesuffix(".safetensors")
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:
@@ -103,7 +129,8 @@ def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agen
     """Whom ``teacher`` means: several agents where the students learned from several."""
     if config.teacher or not students:
         wanted = config.teacher or config.env
-        teacher = load_teacher(wanted, game=config.env, preset=config.preset, tau=config.tau)
+        sees = config.teacher_preset or config.preset
+        teacher = load_teacher(wanted, game=config.env, preset=sees, tau=config.tau)
         return [_agent(name or "teacher", "teacher", teacher)]
     first_of: dict[str, Agent] = {}
     for student in students:
@@ -118,7 +145,7 @@ def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agen
             f"--evaluate.agents: {name}=teacher, but these students learned from {len(found)} teachers "
             f"({', '.join(what for what, _ in found)}); name each of them"
         )
-    return [_agent(default_name(Path(what).name.removesuffix(".zip")), what, teacher) for what, teacher in found]
+    return [_agent(default_name(_stem(what)), what, teacher) for what, teacher in found]
 
 
 def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
@@ -145,9 +172,10 @@ def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
 
 def _candidates(config: Config, facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Teacher | UserError]]:
     tau = facts.get("teacher_tau") or config.tau
+    sees = config.teacher_preset or config.preset or facts.get("teacher_preset")
     for what in dict.fromkeys((name, config.env)):
         try:
-            yield what, load_teacher(what, game=config.env, preset=config.preset, tau=tau)
+            yield what, load_teacher(what, game=config.env, preset=sees, tau=tau)
         except UserError as error:
             if what == name:
                 yield what, error

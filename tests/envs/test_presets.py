@@ -74,3 +74,20 @@ def test_what_nothing_supports_is_refused_in_one_sentence(change: dict[str, Any]
 def test_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown preset 'sb3_fast' \(did you mean 'sb3-fast'\?\); known: sb3, sb3-fa"):
         get_preset("sb3_fast")
+
+
+def test_presets_that_make_the_same_stacks_see_as_each_other() -> None:
+    sb3 = get_preset("sb3")
+    for same in (sb3, replace(sb3, name="x"), replace(sb3, noop_min=0, noop_max=3, max_frames=9, frame_skip=2)):
+        assert sb3.sees_as(same)
+        assert same.sees_as(sb3)
+    others: tuple[dict[str, Any], ...] = (
+        {"gray": "gray-then-max"},
+        {"resize": "linear"},
+        {"luma": "bt709"},
+        {"fire_reset": False},
+        {"life_loss_reset": False},
+    )
+    for other in others:
+        assert not sb3.sees_as(replace(sb3, **other))
+        assert not replace(sb3, **other).sees_as(sb3)
