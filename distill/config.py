@@ -244,7 +244,9 @@ class Config:
     teacher: str = ""
     """Bundled name (pong), path to a stable-baselines3 zip or run folder, hf://org/repo; default: env's bundled."""
     preset: str | None = None
-    """What the agent sees (docs/presets.md), whatever the teacher's papers say; default: the teacher's own."""
+    """What is recorded and students see (docs/presets.md); default: what the teacher sees."""
+    teacher_preset: str | None = None
+    """What the teacher sees, whatever its papers say; default: what they say, else what is recorded."""
     tau: float = 0.01
     """Q-value teachers: logits = Q / tau (Rusu et al. 2016)."""
     seed: int = 1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.dataset.verify import Verdict
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -108,6 +111,7 @@ def _dataset_info(path: Path) -> None:
         ("game", identity.game),
         ("teacher", f"{dataset.manifest['teacher']['name']} ({identity.teacher[:12]})"),
         ("preset", f"{identity.preset} ({identity.preset_hash})"),
+        *_other_eyes(identity.to_dict()),
         ("states", f"{len(dataset):,} in {len(np.unique(dataset.episode)):,} games, {len(dataset.shards)} shards"),
         (
             "derivatives",
@@ -123,6 +127,13 @@ def _dataset_info(path: Path) -> None:
     print_table(f"dataset {path}", ("", ""), rows)
 
 
+def _other_eyes(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the teacher saw, where that is not what is recorded."""
+    sees = (facts.get("teacher_preset"), facts.get("teacher_preset_hash"))
+    same = sees[0] is None or sees == (facts["preset"], facts["preset_hash"])
+    return [] if same else [("teacher's preset", "{} ({})".format(*sees))]
+
+
 def _student_info(path: Path) -> None:
     from distill.progress import print_table
     from distill.students.folder import load_student
@@ -134,6 +145,7 @@ def _student_info(path: Path) -> None:
         ("game", facts["game"]),
         ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
         ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
+        *_other_eyes(facts),
         ("teacher", f"{facts['teacher_name']} ({facts['teacher'][:12]})"),
         ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
         ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
@@ -156,23 +168,32 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
     identity, manifest = read_identity(Path(folder))
     described = manifest["teacher"]
     teacher = load_teacher(
-        teacher_name or described["name"], game=identity.game, preset=identity.preset, tau=described["tau"] or 0.01
+        teacher_name or described["name"],
+        game=identity.game,
+        preset=identity.teacher_preset,
+        tau=described["tau"] or 0.01,
     )
     verdict = verify(folder, teacher, sample=sample)
     copies = check_copies(Path(folder))
     rows = [
         ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
-        ("labelled again", f"{verdict.sampled} states"),
-        ("logits", f"within {verdict.logit_error:.1e}"),
-        ("values", "not stored" if verdict.value_error is None else f"within {verdict.value_error:.1e}"),
-        (
-            "derivatives",
-            "not stored" if verdict.jacobian_error is None else f"{verdict.jacobian_error:.2%} relative error",
-        ),
+        *_labels(verdict),
     ]
     if copies:
         rows.append(("copies for hold_data=disk", f"{copies}: all equal to their checksums"))
     print_table(f"{folder}: clean", ("", ""), rows)
+
+
+def _labels(verdict: Verdict) -> list[tuple[str, str]]:
+    if verdict.logit_error is None:
+        return [("labels", f"finite, actions in range; {verdict.note}")]
+    value, jacobian = verdict.value_error, verdict.jacobian_error
+    return [
+        ("labelled again", f"{verdict.sampled} states"),
+        ("logits", f"within {verdict.logit_error:.1e}"),
+        ("values", "not stored" if value is None else f"within {value:.1e}"),
+        ("derivatives", "not stored" if jacobian is None else f"{jacobian:.2%} relative error"),
+    ]
 
 
 def _export(path: str, form: str, out: str) -> None:

@@ -95,8 +95,9 @@ def validated(config: Config, stage: str | None = None) -> Config:
     seed = random.SystemRandom().randrange(2**30) if drawn else config.seed
     _require(0 <= seed < 2**30, "--seed", seed, "between 0 and 2^30 - 1, or -1")
     check_ranges(config, RANGES)
-    if config.preset is not None:
-        get_preset(config.preset)
+    for preset in (config.preset, config.teacher_preset):
+        if preset is not None:
+            get_preset(preset)
     _student(config)
     _collect(config)
     _train(config)

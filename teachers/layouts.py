@@ -11,7 +11,7 @@ from teachers.archive import is_unpacked
 from teachers.envs import run_env_id
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-STUDENT_ZIP = "student.zip"
+STUDENT_FILES = ("student.zip", "model.safetensors")
 
 
 def bundled_teachers() -> dict[str, Path]:
@@ -23,7 +23,7 @@ def locate(name: str) -> Path:
     """The zip, unpacked zip or student's folder that ``name`` means (not for ``hf://`` names).
 
     A folder of rl-zoo means the zip called like its environment, as in rl-zoo's own ``enjoy``; ``best_model`` and
-    checkpoints are taken only by name. A ``student.zip`` among a student's papers means that student.
+    checkpoints are taken only by name. A file of weights among a student's papers means that student.
 
     Raises:
         UserError: nothing has that name, or a folder holds no agent.
@@ -46,9 +46,9 @@ def locate(name: str) -> Path:
 
 
 def student_folder(name: str) -> Path:
-    """The student folder around a ``student.zip`` that lies among its papers; any other path as it is."""
+    """The student folder around weights that lie among its papers; any other path as it is."""
     path = Path(name).expanduser()
-    return path.parent if path.name == STUDENT_ZIP and path.is_file() and is_student(path.parent) else path
+    return path.parent if path.name in STUDENT_FILES and path.is_file() and is_student(path.parent) else path
 
 
 def is_agent(name: str) -> bool:

@@ -17,7 +17,8 @@ from teachers.card import checked_card, read_card
 from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
 from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo, fingerprint
-from teachers.sb3 import load_sb3_zip
+from teachers.safetensors_agent import load_safetensors
+from teachers.sb3 import LoadedPolicy, load_sb3_zip
 
 __all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "load_teacher"]
 
@@ -34,15 +35,24 @@ class Source:
     """What card, names and settings say of its game."""
 
 
-def load_teacher(name: str, *, game: str | None = None, preset: str | None = None, tau: float = 0.01) -> Teacher:
+def load_teacher(
+    name: str,
+    *,
+    game: str | None = None,
+    preset: str | None = None,
+    tau: float = 0.01,
+    recorded: str | None = None,
+) -> Teacher:
     """Load a frozen teacher.
 
     Args:
         name: a bundled name (``pong``, ``pong-ppo``), a path to an SB3 zip, an rl-zoo run folder, a student's run
-            folder or zip, or ``hf://org/repo``.
+            folder or zip, a ``.safetensors`` file, or ``hf://org/repo``.
         game: the game to play; by default the one that its card, its names or its settings tell.
-        preset: the preset to play on, whatever its papers say; by default the one on the card, else ``sb3``.
+        preset: what it sees, whatever its papers say; by default the one on the card, else ``recorded``.
         tau: temperature for Q-value agents, logits = Q / tau (Rusu et al. 2016).
+        recorded: what is recorded beside it and the user asked for, by default ``sb3``. A teacher whose papers tell of
+            no preset, or of an environment that none plays, sees that.
 
     Raises:
         UserError: the teacher cannot be found, read, or does not fit the game.
@@ -55,9 +65,9 @@ def load_teacher(name: str, *, game: str | None = None, preset: str | None = Non
     if is_student(source.path):
         return _student(name, source.path, preset)
     chosen = asked or told[0]  # type: ignore[index]  # one of them is there
-    policy = load_sb3_zip(source.path, tau)
+    policy = _read(source, tau)
     _check_actions(name, policy.num_actions, chosen)
-    if preset is None:
+    if preset is None and recorded is None:
         source.papers.check_preset(name)
     student = source.papers.student
     own = _same_preset(name, student, preset) if student is not None else source.card.get("preset")
@@ -65,7 +75,7 @@ def load_teacher(name: str, *, game: str | None = None, preset: str | None = Non
         name=name,
         game=chosen,
         algorithm=str(source.card.get("algorithm") or policy.algorithm),
-        preset=get_preset(preset or str(own or "sb3")).name,
+        preset=get_preset(preset or str(own or recorded or "sb3")).name,
         fingerprint=fingerprint(policy.state, *([] if policy.tau is None else [f"tau={policy.tau}"])),
         num_actions=policy.num_actions,
         parameters=count_parameters(policy.net),
@@ -107,10 +117,17 @@ def agent_game(name: str) -> tuple[str, str] | None:
     source = find_teacher(name)
     told = source.papers.game(name)
     if told is None:
-        load_sb3_zip(source.path)  # a file that is no agent at all is the greater trouble
+        _read(source)  # a file that is no agent at all is the greater trouble
     # A folder or a name without .zip may mean another file than the user thinks of.
     chosen = source.path.name if source.path.name != Path(name).name and name not in short_names() else ""
     return told and (told[0], f"{chosen}, {told[1]}" if chosen else told[1])
+
+
+def _read(source: Source, tau: float = 0.01) -> LoadedPolicy:
+    """The network of an agent that is no student's folder."""
+    if source.path.suffix == ".safetensors":
+        return load_safetensors(source.path, source.card)
+    return load_sb3_zip(source.path, tau)
 
 
 def _student(name: str, folder: Path, preset: str | None) -> Teacher:

@@ -86,7 +86,7 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     for content, where in settings:
         claims += [(game, where) for game in _games(content)]
         found += [f"{text} ({where})" for text in objections(content)]
-    stem = path.name.removesuffix(".zip")
+    stem = path.name.removesuffix(".zip").removesuffix(".safetensors")
     around = [*list(path.absolute().parents)[:3], *inside]
     places = [(stem, "its file name"), *((folder.name, f"the folder {folder.name}") for folder in around)]
     for text, where in places:

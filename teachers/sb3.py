@@ -113,7 +113,7 @@ def _actor_critic(weights: _Weights, described: Described) -> LoadedPolicy:
     # SB3 saves a shared extractor under three names; the layers of a separate critic are not needed.
     copies = ["vf_features_extractor.", "mlp_extractor.value_net."] + ["features_extractor."] * separate
     weights.check_all_taken(*copies)
-    net = _build(weights.path, spec, state)
+    net = build(weights.path, spec, state)
     algorithm = "student" if ours else "TRPO" if described.trpo else "PPO/A2C"
     return LoadedPolicy(net, algorithm, net.num_actions, None, state)
 
@@ -151,7 +151,7 @@ def _q_network(weights: _Weights, algorithm: str, root: str, tau: float, describ
         # QR-DQN's rows are (n_quantiles, A): Q is the mean over quantiles, a linear map of the head.
         state[f"policy.{part}"] = tensor.reshape(-1, actions, *tensor.shape[1:]).mean(0) / tau
     weights.check_all_taken(f"{root}_target.")
-    net = _build(weights.path, spec, state)
+    net = build(weights.path, spec, state)
     return LoadedPolicy(net, algorithm, actions, tau, state)
 
 
@@ -195,7 +195,8 @@ def _spec(path: Path, state: State, described: Described) -> NetSpec:
     return NetSpec(convolutions, hidden, "relu", None if extra == "relu" else extra)
 
 
-def _build(path: Path, spec: NetSpec, state: State) -> AtariCNN:
+def build(path: Path, spec: NetSpec, state: State) -> AtariCNN:
+    """A network of these parameters; UserError where they do not fit 4 stacked 84x84 frames."""
     # On the meta device nothing is allocated or drawn: shapes are checked first, then tensors assigned.
     with torch.device("meta"):
         net = AtariCNN(spec, len(state["policy.bias"]), value="value.weight" in state)

@@ -14,6 +14,7 @@ from distill.losses.engine import Engine, Tape
 from distill.students.nets import AtariCNN
 
 Actions = npt.NDArray[np.int64]
+Obs = npt.NDArray[np.uint8]
 
 
 class Chance(Protocol):
@@ -32,10 +33,13 @@ class Policy:
     Args:
         net: the agent's network.
         device: where it runs.
+        second_sight: it sees the environment's second stacks, not those that are recorded.
     """
 
-    def __init__(self, net: AtariCNN, device: torch.device) -> None:
-        self.net, self.device = net.to(device), device
+    second_sight = False
+
+    def __init__(self, net: AtariCNN, device: torch.device, *, second_sight: bool = False) -> None:
+        self.net, self.device, self.second_sight = net.to(device), device, second_sight
         self.engine = Engine(net.path(), frozen=True)
         self.tape: Tape | None = None
         """What the last forward pass left."""
@@ -62,13 +66,25 @@ class Actor:
     beta: float = 0.0
     """... on this share of steps (Ross et al. 2011, DAgger)."""
 
-    def act(self, obs: npt.NDArray[np.uint8], chance: Chance) -> Actions:
-        """Actions int64 (N,) for uint8 (N, 4, 84, 84)."""
-        actions = self._choose(self.policy.logits(obs).numpy(), chance)
+    def act(self, obs: Obs, chance: Chance, second_obs: Obs | None = None) -> Actions:
+        """Actions int64 (N,).
+
+        Args:
+            obs: what is recorded, uint8 (N, 4, 84, 84).
+            chance: where draws come from.
+            second_obs: the same states as those with second sight see them, where there is any.
+        """
+
+        def logits(policy: Policy) -> npt.NDArray[np.float32]:
+            sees = second_obs if policy.second_sight else obs
+            assert sees is not None
+            return policy.logits(sees).numpy()
+
+        actions = self._choose(logits(self.policy), chance)
         if self.expert is not None and self.beta > 0:
             takes_over = chance.random(len(obs)) < self.beta
             # Asked of all lanes, so that what a lane draws does not depend on the others.
-            actions = np.where(takes_over, self._choose(self.expert.logits(obs).numpy(), chance), actions)
+            actions = np.where(takes_over, self._choose(logits(self.expert), chance), actions)
         return actions
 
     def _choose(self, logits: npt.NDArray[np.float32], chance: Chance) -> Actions:

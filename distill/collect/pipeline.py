@@ -21,7 +21,8 @@ from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
 from distill.device import pick_device
 from distill.envs.ale_vec import Game
-from distill.envs.presets import get_preset
+from distill.envs.presets import Preset, get_preset
+from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.games import game_info
 from distill.progress import Bar, console, print_table
@@ -63,10 +64,13 @@ def collect(config: Config) -> Summary:
     """
     config = validated(config, "collect")
     device = pick_device(config.device)
-    teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+    eyes = {"preset": config.teacher_preset, "recorded": config.preset}
+    teacher = load_teacher(config.teacher, game=config.env, tau=config.tau, **eyes)
     identity = identify(config, teacher)
-    make_actor, writer_name = _actors(config, teacher, device)
+    make_actor, writer_name = _actors(config, teacher, identity, device)
     folder = fill(config.collect.out, env=config.env)
+    if not (folder / "dataset.json").is_file():  # else the first to tell is what differs from that
+        _check_eyes(config, identity)
     behaviour = {
         "actor": writer_name,
         "behaviour": config.collect.behaviour,
@@ -86,7 +90,8 @@ def collect(config: Config) -> Summary:
 def identify(config: Config, teacher: Teacher) -> Identity:
     """What every state of this collection has in common."""
     c, info = config.collect, game_info(config.env)
-    preset = get_preset(teacher.info.preset)
+    sees = get_preset(teacher.info.preset)
+    preset = get_preset(config.preset or sees.name)
     rows = {"projected": c.k, "full": teacher.info.num_actions, "none": 0}[c.jacobian]
     return Identity(
         game=config.env,
@@ -99,25 +104,46 @@ def identify(config: Config, teacher: Teacher) -> Identity:
         law=c.law,
         space=c.space,
         codec=c.codec,
+        teacher_preset=sees.name,
+        teacher_preset_hash=sees.hash,
     )
 
 
-def _actors(config: Config, teacher: Teacher, device: torch.device) -> tuple[Callable[[], Actor], str]:
+def _check_eyes(config: Config, identity: Identity) -> None:
+    """Refuse to record what the teacher's eyes, where they are other ones, cannot be told from."""
+    if identity.same_eyes:
+        return
+    refuse_other_screens(get_preset(identity.teacher_preset), get_preset(identity.preset))
+    if identity.jacobian != "none":
+        raise UserError(
+            f"teacher {config.teacher} sees preset {identity.teacher_preset} and {identity.preset} is recorded, so its "
+            "derivatives are by pixels that no student sees; use --collect.jacobian=none, or one preset for both"
+        )
+    console.print(f"teacher: it sees preset {identity.teacher_preset}; recorded is {identity.preset}")
+
+
+def _actors(
+    config: Config, teacher: Teacher, identity: Identity, device: torch.device
+) -> tuple[Callable[[], Actor], str]:
     """Who acts, made anew for every thread, and the name that its stream of shards gets."""
     c = config.collect
+
+    def labels() -> Policy:
+        return Policy(teacher.net, device, second_sight=not identity.same_eyes)
+
     if c.actor == "teacher":
-        return lambda: Actor(Policy(teacher.net, device), c.behaviour, c.epsilon), "teacher"
-    net, mark = _student(config, teacher)
+        return lambda: Actor(labels(), c.behaviour, c.epsilon), "teacher"
+    net, mark = _student(config, teacher, get_preset(identity.preset))
 
     def make() -> Actor:
-        expert = Policy(teacher.net, device) if c.beta else None
+        expert = labels() if c.beta else None
         return Actor(Policy(net, device), c.behaviour, c.epsilon, expert, c.beta)
 
     share = f"mix{round(100 * c.beta):02d}" if c.beta else "student"
     return make, f"{share}-{mark[:8]}"
 
 
-def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
+def _student(config: Config, teacher: Teacher, recorded: Preset) -> tuple[AtariCNN, str]:
     """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
     from distill.students.folder import is_student, load_student
 
@@ -125,11 +151,11 @@ def _student(config: Config, teacher: Teacher) -> tuple[AtariCNN, str]:
     folder = student_folder(actor)
     if is_student(folder) or not is_agent(actor):
         student = load_student(folder)
-        student.check_fits(config.env, teacher)
+        student.check_fits(config.env, teacher, recorded.name)
         return student.net, student.fingerprint
     agent = load_teacher(actor, game=config.env, preset=config.preset, tau=config.tau)
-    if agent.info.preset != teacher.info.preset:
-        raise UserError(f"--collect.actor={actor} has preset {agent.info.preset}, the teacher {teacher.info.preset}")
+    if agent.info.preset != recorded.name:
+        raise UserError(f"--collect.actor={actor} has preset {agent.info.preset}, but {recorded.name} is recorded")
     return agent.net, agent.info.fingerprint
 
 

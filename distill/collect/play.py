@@ -36,13 +36,14 @@ class Play:
         parts, identity = halves(c.num_envs), writer.identity
         self._crew, self._stack = crew, contextlib.ExitStack()
         preset, actions = get_preset(identity.preset), len(game_info(config.env).actions)
+        second = None if identity.same_eyes else get_preset(identity.teacher_preset)
         drawn = identity.k * normals(identity.law, actions, zero_sum=identity.space == "logits")
 
         def start(half: int) -> Rollout:
             size, first = len(parts[half]), writer.next_episode + half
             needed = drawn if identity.jacobian == "projected" else 0
             games = Games(config.seed, writer.writer, size, first, len(parts), needed)
-            env = AtariVec(config.env, size, preset, sticky=c.sticky, next_seed=games.begin)
+            env = AtariVec(config.env, size, preset, sticky=c.sticky, next_seed=games.begin, second=second)
             return Rollout(self._stack.enter_context(env), make_actor(), games, crew.check)
 
         self._halves = crew.map(start, range(len(parts)))

@@ -18,8 +18,9 @@ from distill.envs.ale_vec import AtariVec, Game
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 See = Callable[[Obs, Mask, Float32], None]
-"""Called at every step, once the actor has chosen, with what it saw, uint8 (N, 4, 84, 84), a live buffer, which of
-these states are recorded, bool (N,), and normal numbers for their projections, float32 (N, ...)."""
+"""Called at every step, once the actor has chosen, with what the teacher sees, uint8 (N, 4, 84, 84), a live buffer (the
+environment's second stacks where it has any), which of these states are recorded, bool (N,), and normal numbers for
+their projections, float32 (N, ...)."""
 COLUMNS = ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
 
 
@@ -44,7 +45,9 @@ class _Rest:
     """A step that has been played, but not recorded for all lanes: the shard was full."""
 
     obs: Obs
-    """What the actor saw."""
+    """What is recorded."""
+    shown: Obs
+    """What the teacher sees."""
     normal: Float32
     row: _Row
     """Its ``keep`` names the lanes that are left."""
@@ -77,6 +80,12 @@ class Rollout:
         self._fresh = np.ones(env.num_envs, bool)
         self._rest: _Rest | None = None
         self.seconds = {"env": 0.0, "actor": 0.0}
+
+    @property
+    def _shown(self) -> Obs:
+        """What the teacher sees: the very array that is recorded where its eyes are the same."""
+        second = self.env.second_obs
+        return self._obs if second is None else second
 
     def record(self, states: int, see: See = lambda obs, keep, normal: None) -> Recording:
         """Play until exactly ``states`` states are recorded; the next call goes on with the state after the last.
@@ -112,25 +121,27 @@ class Rollout:
         fresh, episode, t = self._fresh, self.games.number.copy(), self.env.played.copy()
         self.games.acting = self._acting
         started = time.perf_counter()
-        action = self.actor.act(self._obs, self.games)
+        shown = self._shown
+        action = self.actor.act(self._obs, self.games, *(() if shown is self._obs else (shown,)))
         acted = time.perf_counter()
         normal, later = self.games.normal(), self._acting & ~keep
         before = self._obs.copy() if later.any() else None
-        see(self._obs, keep, normal)
+        before_shown = shown.copy() if before is not None and shown is not self._obs else before
+        see(shown, keep, normal)
         seen = time.perf_counter()
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
         self.seconds["env"] += time.perf_counter() - seen
         row = _Row(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
-        if before is not None:
-            self._rest = _Rest(before, normal, replace(row, keep=later))
+        if before is not None and before_shown is not None:
+            self._rest = _Rest(before, before_shown, normal, replace(row, keep=later))
         self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
         return row, step.games
 
     def _catch_up(self, rest: _Rest, keep: Mask, see: See) -> _Row:
         """Record more lanes of a step that has been played; the actor has not acted since."""
-        see(rest.obs, keep, rest.normal)
+        see(rest.shown, keep, rest.normal)
         later = rest.row.keep & ~keep
         if later.any():
             self._rest = replace(rest, row=replace(rest.row, keep=later))

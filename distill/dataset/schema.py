@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.dataset.codec import CODECS
+from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.files import read_json
 from distill.seal import check_seal
@@ -52,11 +53,35 @@ class Identity:
     """Output whose derivative is stored; units are per pixel in [0, 1]."""
     codec: str
     """int8 or fp16."""
+    teacher_preset: str = ""
+    """Preset of what the teacher saw when it labelled; by default the recorded one."""
+    teacher_preset_hash: str = ""
+    """Its hash."""
+
+    def __post_init__(self) -> None:
+        if not self.teacher_preset:
+            object.__setattr__(self, "teacher_preset", self.preset)
+            object.__setattr__(self, "teacher_preset_hash", self.preset_hash)
+
+    @property
+    def same_eyes(self) -> bool:
+        """True where the teacher saw the stacks that are recorded."""
+        if self.teacher_preset_hash == self.preset_hash:
+            return True
+        return get_preset(self.teacher_preset).sees_as(get_preset(self.preset))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in ``dataset.json``; the teacher's preset only where it is another one, so that no digest ever changes."""
+        fields = asdict(self)
+        if (self.teacher_preset, self.teacher_preset_hash) == (self.preset, self.preset_hash):
+            del fields["teacher_preset"], fields["teacher_preset_hash"]
+        return fields
 
     def difference(self, other: Identity) -> str:
         """Human-readable list of differing fields: ``law: sphere, not fisher``."""
         mine, theirs = asdict(self), asdict(other)
-        return "; ".join(f"{key} is {mine[key]}, not {theirs[key]}" for key in mine if mine[key] != theirs[key])
+        told = self.to_dict() | other.to_dict()
+        return "; ".join(f"{key} is {mine[key]}, not {theirs[key]}" for key in told if mine[key] != theirs[key])
 
 
 @dataclass

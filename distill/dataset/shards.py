@@ -7,7 +7,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +134,7 @@ def folder_digest(folder: Path) -> str:
 def contents_digest(identity: Identity, records: Mapping[str, Mapping[str, Any]]) -> str:
     """SHA-256 over what a dataset is and every byte of its shards, from their records by name."""
     files = {shard: record["files"] for shard, record in records.items()}
-    return hashlib.sha256(json.dumps([asdict(identity), files], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([identity.to_dict(), files], sort_keys=True).encode()).hexdigest()
 
 
 def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:

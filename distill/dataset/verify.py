@@ -29,16 +29,20 @@ class Verdict:
     """Shards, each with every file's checksum equal to its record."""
     sampled: int
     """States labelled again."""
-    logit_error: float
-    """Largest difference of a logit, relative to the largest logit (at least 1)."""
+    logit_error: float | None
+    """Largest difference of a logit, relative to the largest logit (at least 1); None where none was labelled again."""
     value_error: float | None
     """The same of values, or None where none is stored."""
     jacobian_error: float | None
     """||stored - fresh|| / ||fresh|| over the sample, or None where none is stored."""
+    note: str = ""
+    """Why nothing was labelled again, where nothing was."""
 
 
 def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int = 0) -> Verdict:
     """Check a dataset's files against their checksums and a sample of labels against the teacher.
+
+    A teacher of another preset than the recorded one cannot label again, since what it saw is not recorded.
 
     Args:
         folder: dataset folder.
@@ -56,6 +60,10 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
             f"{folder} was labelled by {dataset.manifest['teacher']['name']} ({identity.teacher[:12]}), not by "
             f"{teacher.info.name} ({teacher.info.fingerprint[:12]}); name the right one with --teacher"
         )
+    _check_ranges(dataset, teacher)
+    if not identity.same_eyes:
+        note = f"no labels compared: the teacher saw preset {identity.teacher_preset}, recorded is {identity.preset}"
+        return Verdict(len(dataset), len(dataset.shards), 0, None, None, None, note)
     labeller = Labeller.of(teacher, identity, torch.device("cpu"))
     index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
     v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
@@ -72,6 +80,19 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     verdict = Verdict(len(dataset), len(dataset.shards), len(index), logit_error, value_error, jacobian_error)
     _judge(folder, verdict, identity.codec)
     return verdict
+
+
+def _check_ranges(dataset: Dataset, teacher: Teacher) -> None:
+    """Labels are finite (``Dataset`` has seen to that); actions are those of the game, and logits are one for each."""
+    count, width = teacher.info.num_actions, dataset.logits.shape[1]
+    if width != count:
+        raise UserError(f"{dataset.folder} has {width} logits a state, but {teacher.info.name} has {count} actions")
+    wrong = np.flatnonzero((dataset.action < 0) | (dataset.action >= count))
+    if len(wrong):
+        raise UserError(
+            f"{dataset.folder}: state {wrong[0]} has action {dataset.action[wrong[0]]}, not one of 0..{count - 1}; it is "
+            "damaged, so restore it from a copy or collect again"
+        )
 
 
 def _difference(fresh: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> float:

@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -139,7 +138,7 @@ class DatasetWriter:
         manifest = {
             "format": FORMAT,
             "version": VERSION,
-            "identity": asdict(identity),
+            "identity": identity.to_dict(),
             "teacher": teacher,
             "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -20,6 +20,7 @@ from distill.envs.emulators import Emulators
 from distill.envs.emulators import UInt8Array as UInt8Array
 from distill.envs.frames import converter
 from distill.envs.presets import Preset
+from distill.envs.second_sight import SecondSight
 from distill.errors import UserError
 from distill.games import game_info
 
@@ -80,9 +81,10 @@ class AtariVec:
         next_seed: called with a lane whose game has ended, lanes in order; returns the seed of its next game. Each
             such game is then the same whatever was played before it, for 0.07 s of loading its ROM again. By default
             a lane's games are one long stream from its first seed.
+        second: another preset, whose stacks of the same screens are kept as well (``second_obs``).
 
     Raises:
-        UserError: an argument that would hang or crash the emulator.
+        UserError: an argument that would hang or crash the emulator, or a second preset that needs other screens.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class AtariVec:
         sticky: float = 0.0,
         num_threads: int = 0,
         next_seed: Callable[[int], int] | None = None,
+        second: Preset | None = None,
     ) -> None:
         if not 1 <= num_envs <= MAX_LANES:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
@@ -108,6 +111,8 @@ class AtariVec:
             raise UserError(f"{game} has no NOOP action, so it cannot be preprocessed like other games; choose another")
         self.num_actions = len(self.info.actions)
         self._exact, self._convert = preset.gray == "max-then-gray", converter(preset)
+        fire = "FIRE" in self.info.actions
+        self._second = None if second is None else SecondSight(second, preset, num_envs, has_fire=fire)
         height, width = self.info.screen
         # Quiet is set by game_info; the seed makes every draw of no-ops reproducible.
         self._ale: Any = Emulators(
@@ -127,8 +132,7 @@ class AtariVec:
             reward_clipping=False,
             use_fire_reset=False,
         )
-        has_fire = preset.fire_reset and "FIRE" in self.info.actions
-        self._after_game: list[int] = [FIRE, SECOND] if has_fire else []
+        self._after_game: list[int] = [FIRE, SECOND] if preset.fire_reset and fire else []
         self._after_life: list[int] = [NOOP, *self._after_game] if preset.life_loss_reset else []
         self._script: list[deque[int]] = [deque() for _ in range(num_envs)]
         size = preset.frame_size
@@ -174,6 +178,8 @@ class AtariVec:
             queue.clear()
             queue.extend(self._after_game)
         self._acting[:] = not self._after_game
+        if self._second is not None:
+            self._second.begin(self._acting)
         while not self._acting.all():
             self.step(np.zeros(self.num_envs, np.int64))
         return self._stack
@@ -199,6 +205,8 @@ class AtariVec:
         self._sent = (actions, scripted)
         self._ale.send(actions)
         self._next[:, :-1] = self._stack[:, 1:]  # while the emulators play
+        if self._second is not None:
+            self._second.shift()
 
     def recv(self) -> Step:
         """The second half of ``step``: wait for the emulators."""
@@ -224,6 +232,8 @@ class AtariVec:
         self._stack[fresh] = 0
         self._screens = frames
         self._stack[:, -1] = self._gray
+        if self._second is not None:
+            self._second.take(over, life_lost, acting)
         self._acting = acting
         return Step(self._stack, reward, terminated, truncated, life_lost, acting, fresh, games)
 
@@ -231,6 +241,14 @@ class AtariVec:
     def played(self) -> npt.NDArray[np.int64]:
         """Steps of each lane's game so far, scripted ones included; int64 (N,)."""
         return self._length
+
+    @property
+    def second_obs(self) -> UInt8Array | None:
+        """The stacks that an agent of the ``second`` preset sees now, where there is one; else None.
+
+        uint8 (N, frame_stack, 84, 84), a live buffer like ``Step.obs``.
+        """
+        return None if self._second is None else self._second.stacks
 
     @property
     def screens(self) -> UInt8Array:
@@ -315,6 +333,8 @@ class AtariVec:
 
     def _prepare(self, first: int, frames: UInt8Array) -> None:
         """New frames, uint8 (n, 1, H, W[, 3]), of the lanes from ``first`` on: make of them what the agent sees."""
+        if self._second is not None:
+            self._second.prepare(first, frames)
         if not self._exact:
             self._gray[first : first + len(frames)] = frames[:, 0]
             return

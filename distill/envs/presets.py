@@ -16,6 +16,8 @@ from distill.errors import UserError, lookup
 FIRST = ("gray", "frame_skip", "frame_size", "frame_stack", "noop_max", "fire_reset", "life_loss_reset", "max_frames")
 """Fields that are always hashed. A later one is only where it is not at its default, so that older data and students
 fit: its default must be what they had, and never change."""
+SIGHT = ("gray", "luma", "resize", "frame_size", "frame_stack", "fire_reset", "life_loss_reset")
+"""Fields that decide what stacks hold, given the screens: pixels, and when a stack begins anew."""
 SIZE, STACK = 84, 4
 Resize = Literal["area", "linear"]
 Luma = Literal["bt601", "bt709", "async-rl"]
@@ -84,6 +86,10 @@ class Preset:
         later = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*FIRST, "name")}
         hashed |= {name: value for name, value in later.items() if value != getattr(type(self), name)}
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
+
+    def sees_as(self, other: Preset) -> bool:
+        """True where both make the same stacks of the same screens, so that a derivative means the same in both."""
+        return all(getattr(self, name) == getattr(other, name) for name in SIGHT)
 
 
 PRESETS: dict[str, Preset] = {

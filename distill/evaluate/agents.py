@@ -46,7 +46,7 @@ def find_agents(config: Config) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
     ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students in the list, else the
-    game's bundled agent.
+    game's bundled agent. It sees ``teacher_preset``, else ``preset``, else what the students' papers or its own tell.
 
     Raises:
         UserError: an agent is unknown or of another game or preset, two have one name, or a name cannot be a file.
@@ -64,10 +64,20 @@ def find_agents(config: Config) -> list[Agent]:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
-    presets = {agent.preset for agent in agents}
-    if len(presets) > 1:
-        raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
+    _check_presets(agents)
     return agents
+
+
+def _check_presets(agents: Sequence[Agent]) -> None:
+    """Refuse agents that see different presets, but for students of one and the teachers that their papers tell of."""
+    presets = {agent.preset for agent in agents}
+    told = {agent.preset for agent in agents if agent.student}
+    if len(told) == 1:
+        recorded = get_preset(next(iter(told)))
+        taught = {str(_facts(agent).get("teacher_preset", recorded.name)) for agent in agents if agent.student}
+        told |= {name for name in taught if get_preset(name).gray == recorded.gray}  # others cannot have been recorded
+    if len(presets) > 1 and not presets <= told:
+        raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
 
 
 def _load(config: Config, name: str, what: str) -> Agent:
@@ -75,7 +85,11 @@ def _load(config: Config, name: str, what: str) -> Agent:
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
     teacher = load_teacher(what, game=config.env, preset=config.preset, tau=config.tau)
-    return _agent(name or default_name(Path(what).name.removesuffix(".zip")), what, teacher)
+    return _agent(name or default_name(_stem(what)), what, teacher)
+
+
+def _stem(what: str) -> str:
+    return Path(what).name.removesuffix(".zip").removesuffix(".safetensors")
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:
@@ -99,7 +113,8 @@ def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agen
     """Whom ``teacher`` means: several agents where the students learned from several."""
     if config.teacher or not students:
         wanted = config.teacher or config.env
-        teacher = load_teacher(wanted, game=config.env, preset=config.preset, tau=config.tau)
+        sees = config.teacher_preset or config.preset
+        teacher = load_teacher(wanted, game=config.env, preset=sees, tau=config.tau)
         return [_agent(name or "teacher", "teacher", teacher)]
     first_of: dict[str, Agent] = {}
     for student in students:
@@ -114,7 +129,7 @@ def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agen
             f"--evaluate.agents: {name}=teacher, but these students learned from {len(found)} teachers "
             f"({', '.join(what for what, _ in found)}); name each of them"
         )
-    return [_agent(default_name(Path(what).name.removesuffix(".zip")), what, teacher) for what, teacher in found]
+    return [_agent(default_name(_stem(what)), what, teacher) for what, teacher in found]
 
 
 def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
@@ -141,9 +156,10 @@ def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
 
 def _candidates(config: Config, facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Teacher | UserError]]:
     tau = facts.get("teacher_tau") or config.tau
+    sees = config.teacher_preset or config.preset or facts.get("teacher_preset")
     for what in dict.fromkeys((name, config.env)):
         try:
-            yield what, load_teacher(what, game=config.env, preset=config.preset, tau=tau)
+            yield what, load_teacher(what, game=config.env, preset=sees, tau=tau)
         except UserError as error:
             if what == name:
                 yield what, error

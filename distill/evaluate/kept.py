@@ -53,17 +53,20 @@ class Kept:
             except (UserError, TypeError) as error:
                 console.print(f"{error}; every agent plays again")
 
-    def find(self, fingerprint: str) -> Played | None:
-        """The games of an agent, if it has played them."""
+    def find(self, fingerprint: str, preset: str | None = None) -> Played | None:
+        """The games of an agent, if it has played them; ``preset``: what it sees, by default that of the terms."""
         for entry in self._entries:
-            if entry["terms"] == self._terms and entry["fingerprint"] == fingerprint:
+            if entry["terms"] == self._of(preset) and entry["fingerprint"] == fingerprint:
                 return Played(entry["returns"], entry["lengths"])
         return None
 
-    def add(self, fingerprint: str, played: Played) -> None:
+    def add(self, fingerprint: str, played: Played, preset: str | None = None) -> None:
         """Write an agent's games down, durably."""
-        self._entries.append({"terms": self._terms, "fingerprint": fingerprint, **asdict(played)})
+        self._entries.append({"terms": self._of(preset), "fingerprint": fingerprint, **asdict(played)})
         write_json(self._path, self._entries)
+
+    def _of(self, preset: str | None) -> dict[str, Any]:
+        return self._terms if preset is None else self._terms | {"preset": preset}
 
     def remove(self) -> None:
         """Call when scores.json is written."""

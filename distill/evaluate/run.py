@@ -61,22 +61,24 @@ def evaluate(config: Config) -> dict[str, Any]:
         require_video()
     check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
     faithful = {agent.name: _fidelity(config, agent, device) for agent in agents}
-    kept = Kept(folder, Terms(config.env, agents[0].preset, protocol.name, e.games, e.num_envs, config.seed))
+    kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed))
     scores = {}
     for agent in agents:
-        played = kept.find(agent.fingerprint)
+        played = kept.find(agent.fingerprint, agent.preset)
         if played is None:
             played = _play(config, agent, protocol, device)
-            kept.add(agent.fingerprint, played)
+            kept.add(agent.fingerprint, played, agent.preset)
         else:
             console.print(f"{agent.name}: its {e.games} games have been played")
         if e.capture_video:
             _record(config, agent, protocol, device, folder / f"{agent.name}.mp4")
         scores[agent.name] = _facts(config, agent, faithful[agent.name], played)
+        if _presets(agents) != agent.preset:
+            scores[agent.name]["preset"] = agent.preset
     relate(config.env, scores, _teacher_names(agents))
     record: dict[str, Any] = {
         "game": config.env,
-        "preset": agents[0].preset,
+        "preset": _presets(agents),
         "protocol": protocol.name,
         "games": e.games,
         "seed": config.seed,
@@ -102,7 +104,7 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     then = {name: facts.get("fingerprint") for name, facts in record.get("agents", {}).items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate
-    asked = (config.env, agents[0].preset, e.games, e.protocol, config.seed, now)
+    asked = (config.env, _presets(agents), e.games, e.protocol, config.seed, now)
     if (*(record.get(key) for key in ("game", "preset", "games", "protocol", "seed")), then) != asked:
         raise UserError(
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
@@ -127,6 +129,13 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
 def _data_digest(config: Config) -> str | None:
     """Of ``evaluate.data``, where figures are measured on that."""
     return None if config.evaluate.data is None else folder_digest(fill(config.evaluate.data, env=config.env))
+
+
+def _presets(agents: list[Agent]) -> str:
+    """What the agents see, by agent where it is not the same."""
+    if len({agent.preset for agent in agents}) == 1:
+        return agents[0].preset
+    return ", ".join(f"{agent.preset} ({agent.name})" for agent in agents)
 
 
 def _teacher_names(agents: list[Agent]) -> dict[str, str]:

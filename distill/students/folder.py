@@ -37,9 +37,15 @@ class Student:
         """SHA-256 over parameter names, shapes and values."""
         return str(self.facts["fingerprint"])
 
-    def check_fits(self, game: str, teacher: Teacher) -> None:
-        """Refuse a student of another game, preset or number of actions."""
-        preset = get_preset(teacher.info.preset)
+    def check_fits(self, game: str, teacher: Teacher, recorded: str | None = None) -> None:
+        """Refuse a student of another game, preset or number of actions.
+
+        Args:
+            game: to play.
+            teacher: who labels.
+            recorded: preset that is recorded; by default the teacher's.
+        """
+        preset = get_preset(recorded or teacher.info.preset)
         seen = f"{self.facts['preset']} ({self.facts['preset_hash']})"
         for what, mine, theirs in (
             ("game", self.facts["game"], game),

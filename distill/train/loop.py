@@ -214,6 +214,8 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "game": identity.game,
         "preset": identity.preset,
         "preset_hash": identity.preset_hash,
+        "teacher_preset": identity.teacher_preset,
+        "teacher_preset_hash": identity.teacher_preset_hash,
         "teacher": identity.teacher,
         "teacher_name": dataset.manifest["teacher"]["name"],
         "teacher_tau": dataset.manifest["teacher"].get("tau"),

@@ -27,6 +27,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
     identity, o = dataset.identity, config.objective
     if identity.game != config.env:
         raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
+    _check_eyes(config, dataset)
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and not dataset.has_jacobian:
         raise UserError(
             f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
@@ -53,6 +54,23 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
         )
 
 
+def _check_eyes(config: Config, dataset: Dataset) -> None:
+    """Refuse to ask a teacher of another preset about what is recorded."""
+    identity, o = dataset.identity, config.objective
+    if config.teacher_preset not in (None, identity.teacher_preset):
+        raise UserError(
+            f"the teacher of {dataset.folder} saw preset {identity.teacher_preset}, not {config.teacher_preset}; "
+            "leave --teacher_preset out, or collect anew"
+        )
+    flags = {"jacobian_weight": o.jacobian_weight, "input_noise": o.input_noise}
+    wanted = [f"--objective.{name}" for name, value in flags.items() if value > 0]
+    if wanted and not identity.same_eyes:
+        raise UserError(
+            f"{dataset.folder} records preset {identity.preset} and its teacher saw {identity.teacher_preset}, so the "
+            f"teacher has neither derivatives nor labels for other pixels of it; set {' and '.join(wanted)} to 0"
+        )
+
+
 def _check_scale(dataset: Dataset, scale: float) -> None:
     """Refuse a mean square of derivatives that nothing can be divided by."""
     if not math.isfinite(scale):
@@ -71,7 +89,8 @@ def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loade
     if online or o.input_noise > 0:
         from teachers.load import load_teacher
 
-        teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+        sees = dataset.identity.teacher_preset
+        teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=config.tau)
         if teacher.info.fingerprint != dataset.identity.teacher:
             raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
     source = make_source(dataset, device, config.train.hold_data, derivatives=not online)
