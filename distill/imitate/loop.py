@@ -14,7 +14,6 @@ import torch
 from distill.collect.actor import Policy
 from distill.config import Config
 from distill.device import pick_device
-from distill.envs.presets import get_preset
 from distill.evaluate.fidelity import Fidelity
 from distill.files import remove_leftovers
 from distill.imitate.curve import Curve, CurveBar, Hook, Tally
@@ -24,7 +23,7 @@ from distill.imitate.progress import LAST_GAMES, Progress, Saver, open_run, rest
 from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
 from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
-from distill.imitate.setup import check_settings, make_objective, make_student
+from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
 from distill.progress import console, print_table
 from distill.runtime import torch_threads
 from distill.students.folder import is_student
@@ -50,9 +49,11 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     config = validated(config, "imitate")
     c, device = config.imitate, pick_device(config.device)
-    teacher = load_teacher(config.teacher, game=config.env, preset=config.preset, tau=config.tau)
+    teacher = load_teacher(
+        config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset
+    )
     check_settings(config, teacher)
-    preset = get_preset(teacher.info.preset)
+    preset = student_preset(config, teacher.info)
     torch.manual_seed(config.seed)
     net = make_student(config, teacher.info).to(device)
     folder, resuming = open_run(config)
@@ -66,13 +67,13 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     ring = Ring(c.num_envs, c.ring, {"logits": (net.num_actions,), "value": (), "reward": (), "end": ()})
     console.print(
         f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.info.name}, "
-        f"{c.num_envs} games side by side on preset {preset.name}, seed {config.seed}"
+        f"which sees preset {teacher.info.preset}, in {c.num_envs} games on preset {preset.name}, seed {config.seed}"
     )
 
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(torch_threads(0.5))  # who plays and who learns share the cores
-        player = enter(Player(config.env, preset, c.num_envs, config.seed, teacher, device, progress.next_game))
+        player = enter(Player(config, preset, teacher, device, progress.next_game))
         side = enter(ThreadPoolExecutor(1))
         saver = enter(Saver(folder, net, learner.optimizer, progress, config))
         shown: list[Hook] = [enter(Curve(folder, progress.states)), enter(CurveBar(config, progress))]

@@ -11,8 +11,9 @@ import torch
 
 from distill.collect.actor import Policy
 from distill.collect.games import Games
+from distill.config import Config
 from distill.envs.ale_vec import AtariVec, Game
-from distill.envs.presets import Preset
+from distill.envs.presets import Preset, get_preset
 from distill.errors import UserError
 from distill.streams import generator
 from teachers.protocol import Teacher
@@ -72,21 +73,19 @@ class Player:
     teacher's share, so that a game may pass from the teacher to the student. Both sample their policies.
 
     Args:
-        game: canonical name.
+        config: game, seed and number of lanes.
         preset: what the student sees.
-        lanes: games side by side.
-        seed: of the run.
-        teacher: who labels.
+        teacher: who labels; it sees its own preset's stacks of the same screens.
         device: where both networks run.
         first: number of the first game; a run that continues plays the games that follow.
     """
 
-    def __init__(
-        self, game: str, preset: Preset, lanes: int, seed: int, teacher: Teacher, device: torch.device, first: int
-    ) -> None:
-        self.teacher, self._name, self._seed = Policy(teacher.net, device), teacher.info.name, seed
-        self.games = Games(seed, STREAM, lanes, first)
-        self.env = AtariVec(game, lanes, preset, next_seed=self._begin)
+    def __init__(self, config: Config, preset: Preset, teacher: Teacher, device: torch.device, first: int = 0) -> None:
+        lanes, sees = config.imitate.num_envs, get_preset(teacher.info.preset)
+        self.teacher, self._name, self._seed = Policy(teacher.net, device), teacher.info.name, config.seed
+        self.games = Games(config.seed, STREAM, lanes, first)
+        second = None if sees.sees_as(preset) else sees
+        self.env = AtariVec(config.env, lanes, preset, next_seed=self._begin, second=second)
         self.seconds = {"emulators": 0.0, "teacher": 0.0, "student": 0.0}
         self._lot, self._helped = np.zeros(lanes), np.zeros(lanes, bool)
         self._acting, self._fresh = np.ones(lanes, bool), np.ones(lanes, bool)
@@ -129,7 +128,8 @@ class Player:
 
     def teacher_obs(self) -> npt.NDArray[np.uint8]:
         """What the teacher sees now, uint8 (N, 4, 84, 84)."""
-        return self._obs
+        second = self.env.second_obs
+        return self._obs if second is None else second
 
     def _ask_teacher(self) -> tuple[Float32, Float32]:
         """Logits (N, A) and values (N,) at the states that the student is about to see."""

@@ -19,7 +19,7 @@ from distill.train.checkpoint import can_go_on, newest_checkpoint, save_checkpoi
 from distill.train.run import describe_run, differences, plain, read_settings
 
 LAST_GAMES = 20
-MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "imitate")
+MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "imitate")
 """What makes a run another run, section by section."""
 FREE = tuple(
     f"imitate.{name}" for name in ("resume", "out", "checkpoint_every", "log_every", "ring", "teacher_zip", "value")

@@ -20,6 +20,7 @@ from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.progress import Progress
 from distill.imitate.ring import Ring
+from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.progress import console
@@ -62,7 +63,7 @@ def write_student(
     config: Config, folder: Path, net: AtariCNN, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
 ) -> None:
     """The student folder, with papers that every other stage reads."""
-    preset = get_preset(teacher.preset)
+    preset = student_preset(config, teacher)
     # No dataset was made at this time, so none is taken for the one that the student knows.
     own = {
         "online": True,
@@ -76,6 +77,8 @@ def write_student(
         "game": config.env,
         "preset": preset.name,
         "preset_hash": preset.hash,
+        "teacher_preset": teacher.preset,
+        "teacher_preset_hash": get_preset(teacher.preset).hash,
         "teacher": teacher.fingerprint,
         "teacher_name": teacher.name,
         "teacher_tau": teacher.tau,
@@ -101,7 +104,7 @@ def write_teacher_zip(config: Config, net: AtariCNN, teacher: TeacherInfo, progr
     from distill.students.sb3 import save_sb3_zip
     from teachers.keeper import Origin, card
 
-    c = config.imitate
+    c, preset = config.imitate, student_preset(config, teacher)
     path = Path(str(c.teacher_zip)).expanduser()
     agent = AtariCNN(net.spec, net.num_actions, value=c.value != "none")
     agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)
@@ -112,8 +115,7 @@ def write_teacher_zip(config: Config, net: AtariCNN, teacher: TeacherInfo, progr
         console.print(f"value head: explains {explained:.0%} of the variance of {c.value}")
     method = f"by online imitation of `{teacher.name}` (fingerprint {teacher.fingerprint[:12]}{value})"
     settings = yaml.safe_dump(dataclasses.asdict(c) | {"seed": config.seed}, sort_keys=False).strip()
-    origin = Origin(config.env, teacher.preset, c.init, settings, "imitation", method)
-    preset = get_preset(teacher.preset)
+    origin = Origin(config.env, preset.name, c.init, settings, "imitation", method)
     score = sum(progress.scores) / len(progress.scores) if progress.scores else math.nan
     path.with_suffix(".md").unlink(missing_ok=True)  # a card that names another file's checksum is refused
     save_sb3_zip(agent, path, {"game": config.env, "preset": preset.name, "preset_hash": preset.hash})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config import Config
+from distill.envs.presets import Preset, get_preset
+from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.students.nets import NETS, AtariCNN
@@ -20,6 +22,7 @@ def check_settings(config: Config, teacher: Teacher) -> None:
         UserError: naming the setting.
     """
     i = config.imitate
+    refuse_other_screens(get_preset(teacher.info.preset), student_preset(config, teacher.info))
     if config.student.init is not None:
         raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
     if config.objective.input_noise > 0:
@@ -43,6 +46,11 @@ def check_settings(config: Config, teacher: Teacher) -> None:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
 
 
+def student_preset(config: Config, teacher: TeacherInfo) -> Preset:
+    """What the student sees: by default what the teacher sees."""
+    return get_preset(config.preset or teacher.preset)
+
+
 def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
     """The student that the settings describe, with fresh or given weights.
 
@@ -52,7 +60,7 @@ def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
     net = AtariCNN(student_spec(config.student), teacher.num_actions)
     init = config.imitate.init
     if init is not None:
-        start = load_teacher(init, game=config.env, preset=teacher.preset).net
+        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
         if start.spec != net.spec:
             raise UserError(
                 f"--imitate.init={init} is another network than --student.name={config.student.name} asks for"

@@ -9,6 +9,7 @@ import torch
 
 from distill.collect.actor import Policy
 from distill.collect.games import Games
+from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.imitate.player import Player
@@ -32,9 +33,10 @@ def student() -> Policy:
 
 
 @pytest.fixture
-def start(teacher: Teacher) -> Make:
+def start(teacher: Teacher, make_config: Callable[..., Config]) -> Make:
     def make(lanes: int = 2, seed: int = 1, first: int = 0) -> Player:
-        return Player("breakout", get_preset("sb3"), lanes, seed, teacher, CPU, first)
+        config = make_config(env="breakout", seed=seed, imitate={"num_envs": lanes})
+        return Player(config, get_preset("sb3"), teacher, CPU, first)
 
     return make
 
@@ -50,7 +52,9 @@ def test_the_same_seed_plays_the_same_and_later_games_are_others(start: Make, st
     assert not any(map(same, first, third))
 
 
-def test_labels_are_the_teachers_and_actions_those_of_whoever_plays(start: Make, student: Policy, teacher: Teacher) -> None:
+def test_labels_are_the_teachers_and_actions_those_of_whoever_plays(
+    start: Make, student: Policy, teacher: Teacher
+) -> None:
     with start(lanes=2) as player:
         player._lot[:] = (0.2, 0.8)
         obs = player.teacher_obs().copy()
@@ -69,14 +73,12 @@ def test_the_teacher_plays_well_and_a_fresh_student_badly(start: Make, student: 
     """Only games that the student played alone count as its own."""
     with start(lanes=2) as player:
         player._lot[:] = (0.0, 1.0)
-        games, points = [], np.zeros(2)
-        while not games:
-            played = player.play(student, 50, 0.5)
-            points += sum(row.reward for row in played.rows)
-            games += played.games
-    assert [game.lane for game in games] == [1]
+        played = player.play(student, 500, 0.5)
+    games, points = played.games, sum(row.reward[0] for row in played.rows)
+    assert len(games) >= 1
+    assert {game.lane for game in games} == {1}
     assert games[0].score < 8
-    assert points[0] > 8
+    assert points > 12
 
 
 def test_a_game_that_the_teacher_began_is_not_the_students(start: Make, student: Policy) -> None:

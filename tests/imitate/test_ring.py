@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from distill.collect.actor import Policy
+from distill.config import Config
 from distill.dataset.schema import STACK
 from distill.envs.presets import get_preset
 from distill.errors import UserError
@@ -77,12 +79,13 @@ def test_equals_a_list_of_stacks(lanes: int, states: int) -> None:
     assert_same(ring, reference)
 
 
-def test_equals_what_the_student_saw_through_lost_lives_and_games() -> None:
+def test_equals_what_the_student_saw_through_lost_lives_and_games(make_config: Callable[..., Config]) -> None:
     torch.manual_seed(0)
     net = AtariCNN(NetSpec(((2, 8, 4),), ()), 4)
     teacher = load_teacher("breakout")
     ring, reference = Ring(3, 400, {"logits": (4,), "value": ()}), Reference(3, 400)
-    with Player("breakout", get_preset("sb3"), 3, 7, teacher, torch.device("cpu"), 0) as player:
+    config = make_config(env="breakout", seed=7, imitate={"num_envs": 3})
+    with Player(config, get_preset("sb3"), teacher, torch.device("cpu")) as player:
         student, gaps, games, lives = Policy(net, torch.device("cpu")), 0, 0, 0
         for _ in range(400):
             before = player.teacher_obs().copy()
