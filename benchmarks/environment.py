@@ -36,8 +36,11 @@ def compare(game: str, lanes: int, args: argparse.Namespace) -> list[Row]:
         )
         programs["SB3"] = stack.enter_context(Elsewhere(**ours, env="SubprocVecEnv"))
         seconds = interleaved(programs, rounds)
+        cpu = {name: round(1e6 * program.result["cpu"] / lane_steps) for name, program in programs.items()}
+    del cpu["SB3"]  # plays in other processes
     rates = {name: round(lane_steps / spent) for name, spent in seconds.items()}
-    details = {"steps_per_second": rates, "ms": milliseconds(seconds), "rounds": rounds, "envpool": version(args)}
+    details = {"steps_per_second": rates, "ms": milliseconds(seconds), "cpu_us_per_step": cpu, "rounds": rounds}
+    details["envpool"] = version(args)
     what = f"playing {game}, {lanes} lanes, preset "
     rows = [Row(what + p, "EnvPool", seconds["EnvPool"] / seconds[p], "x", goal, details) for p, goal in GOALS.items()]
     return [*rows, Row(what + "sb3", "SB3, SubprocVecEnv", seconds["SB3"] / seconds["sb3"], "x")]

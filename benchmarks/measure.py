@@ -165,6 +165,7 @@ def main(measure: Callable[[argparse.Namespace], Sequence[Row]], description: st
             "command": command_line(),
             "date": datetime.date.today().isoformat(),
             "threads": torch.get_num_threads(),
+            "load_average": [round(load, 1) for load in os.getloadavg()],  # above the cores: others computed meanwhile
             "device": torch.cuda.get_device_name() if args.device == "cuda" else processor(),
             "quick": args.quick,
             "versions": versions(),

@@ -190,9 +190,12 @@ def environment(env: str, game: str, lanes: int, steps: int, device: torch.devic
         ours.reset(1)
         step, count = ours.step, ours.num_actions
 
-    def play() -> None:
+    def play() -> dict[str, float]:
+        """Seconds of all this process's threads."""
+        started = time.process_time()
         for actions in rng.integers(count, size=(steps, lanes)):
             step(actions)
+        return {"cpu": time.process_time() - started}
 
     return play
 
@@ -216,8 +219,8 @@ def ppo(env: str, game: str, iterations: int, device: torch.device) -> Callable[
         model = PPO("CnnPolicy", _sb3_env(PPO_LANES, 1, _sb3_class(env), env_id(game)), **settings)
 
     def learn() -> dict[str, float]:
-        """Seconds of the updates; the rest went into rollouts."""
-        updates, train = [], model.train
+        """Seconds of the updates, the rest went into rollouts; and those of all this process's threads."""
+        updates, train, cpu = [], model.train, time.process_time()
 
         def timed() -> None:
             started = time.perf_counter()
@@ -227,7 +230,7 @@ def ppo(env: str, game: str, iterations: int, device: torch.device) -> Callable[
         model.train = timed  # type: ignore[method-assign]
         model.learn(iterations * PPO_LANES * PPO_STEPS, reset_num_timesteps=False)
         model.train = train  # type: ignore[method-assign]
-        return {"updates": sum(updates)}
+        return {"updates": sum(updates), "cpu": time.process_time() - cpu}
 
     return learn
 

@@ -102,11 +102,14 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
         folder: where to look.
         below: in all folders below, too.
     """
-    for path in folder.rglob(".*.tmp") if below else folder.glob(".*.tmp"):
-        match = TEMPORARY.fullmatch(path.name)
-        with contextlib.suppress(OSError):  # another process removed it, or it is not ours to remove
-            if match and _is_abandoned(path, match["machine"], int(match["pid"])):
-                path.unlink()
+    for where, _, names in os.walk(folder):
+        for name in names:
+            match = TEMPORARY.fullmatch(name) if name.endswith(".tmp") else None
+            with contextlib.suppress(OSError):  # another process removed it, or it is not ours to remove
+                if match and _is_abandoned(Path(where, name), match["machine"], int(match["pid"])):
+                    os.unlink(Path(where, name))
+        if not below:
+            break
 
 
 def _is_abandoned(path: Path, machine: str | None, pid: int) -> bool:
