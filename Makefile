@@ -7,6 +7,7 @@
 #
 #   make collect  CONFIG=configs/pong.yaml ARGS="--collect.states=100000"
 #   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.1"
+#   make imitate  CONFIG=configs/breakout.yaml ARGS="--student.name=nature --imitate.minutes=30"
 #   make sweep    CONFIG=configs/sweep.yaml ARGS="--sweep.games=8"
 #   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
 #   make report   CONFIG=configs/pong.yaml
@@ -26,7 +27,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -65,6 +66,9 @@ collect: $(VENV)/.runtime
 
 distill: $(VENV)/.runtime
 	$(DISTILL) train --config $(CONFIG) $(ARGS)
+
+imitate: $(VENV)/.runtime
+	$(DISTILL) imitate --config $(CONFIG) $(ARGS)
 
 sweep: $(VENV)/.runtime
 	$(DISTILL) sweep --config $(CONFIG) $(ARGS)

@@ -10,6 +10,7 @@ from distill.config import (
     CollectConfig,
     Config,
     EvaluateConfig,
+    ImitateConfig,
     ObjectiveConfig,
     ReportConfig,
     StudentConfig,
@@ -22,6 +23,7 @@ from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
 from distill.grid import product, run_grid
+from distill.imitate.loop import imitate
 from distill.losses.engine import Engine
 from distill.losses.layers import ReCU
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
@@ -42,6 +44,7 @@ __all__ = [
     "Engine",
     "EvaluateConfig",
     "Fidelity",
+    "ImitateConfig",
     "Losses",
     "NetSpec",
     "Objective",
@@ -57,6 +60,7 @@ __all__ = [
     "UserError",
     "collect",
     "evaluate",
+    "imitate",
     "load_student",
     "load_teacher",
     "measure",

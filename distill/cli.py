@@ -1,4 +1,4 @@
-"""The ``distill`` command: collect, train, sweep, evaluate, report, info, verify, export."""
+"""The ``distill`` command: collect, train, imitate, sweep, evaluate, report, info, verify, export."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STAGES = {
     "collect": "play with a teacher and record observations, logits and Jacobians",
     "train": "fit a student to a dataset (Sobolev training)",
+    "imitate": "play a little, learn a little: a student learns from its own games (online)",
     "sweep": "fit a student for every combination of some settings, write rows.csv",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
@@ -40,6 +41,7 @@ ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "
 AFTER_INTERRUPT = {
     "collect": "; the same command continues",
     "train": "; the same command with --train.resume=true continues",
+    "imitate": "; the same command with --imitate.resume=true continues",
     "sweep": "; the same command continues",
     "evaluate": "; the same command goes on after the last agent that finished",
 }
@@ -181,6 +183,10 @@ def _stage(command: str, words: list[str]) -> int:
         from distill.train.loop import train
 
         train(config)
+    elif command == "imitate":
+        from distill.imitate.loop import imitate
+
+        imitate(config)
     elif command == "sweep":
         from distill.sweep import sweep
 

@@ -142,6 +142,52 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ImitateConfig:
+    """Learning from the student's own games while it plays them; the teacher labels every state."""
+
+    out: str = "runs/{env}__{student}__imitate__{seed}__{time}"
+    """Run folder; an existing one is refused unless resume is set."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint, with new games; a finished run is left as it is."""
+    init: str | None = None
+    """Start from this agent's weights, a student's run folder or a zip of the same network; by default random ones."""
+    states: int | None = 2_400_000
+    """States to play and learn from in all; null: only minutes count."""
+    minutes: float | None = None
+    """Minutes to go on for, earlier runs in the same folder included; the budget that is used up first ends the run."""
+    num_envs: int = 32
+    """Games played side by side."""
+    steps_per_turn: int = 8
+    """Steps of all games in a turn; the student plays them with the weights of the turn's beginning."""
+    updates_per_turn: int = 2
+    """Optimizer steps in a turn, while it plays."""
+    batch_size: int = 128
+    """States per optimizer step, drawn from the ring."""
+    ring: int = 260_000
+    """Newest states to learn from, 7 KB of memory each."""
+    learning_starts: int = 5_000
+    """Learn once the ring has so many states; at the beginning, and after a run was resumed, since no ring is saved."""
+    teacher_share: float = 0.05
+    """Share of the games that the teacher plays; it falls from 1 to this ..."""
+    teacher_share_until: float = 0.08
+    """... over this share of the budget."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate at the start; a cosine takes it ..."""
+    final_learning_rate: float = 2e-5
+    """... to this one at the end of the budget."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    log_every: int = 10_000
+    """States between two rows of curve.csv and TensorBoard points."""
+    checkpoint_every: int = 100_000
+    """States between checkpoints."""
+    teacher_zip: str | None = None
+    """Also write the student as an SB3 PPO zip with a model card, to teach others; only with student.name=nature."""
+    value: Literal["none", "teacher", "returns"] = "none"
+    """That zip's value head: zero, or fitted at the end to the teacher's values or to discounted clipped rewards."""
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Playing whole games, and fidelity on held-out states."""
 
@@ -215,6 +261,8 @@ class Config:
     """The training objective."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of `distill train`."""
+    imitate: ImitateConfig = field(default_factory=ImitateConfig)
+    """Settings of `distill imitate`."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Settings of `distill evaluate`."""
     sweep: SweepConfig = field(default_factory=SweepConfig)

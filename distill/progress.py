@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Self
 
 from rich import box
 from rich.console import Console
@@ -49,7 +50,7 @@ class Bar:
         """Leave the bar as it is, so that what is printed next comes below it."""
         self._bar.stop()
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

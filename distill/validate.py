@@ -39,6 +39,29 @@ RANGES = {
     "train.val_every": POSITIVE,
     "train.checkpoint_every": POSITIVE,
     "train.log_every": POSITIVE,
+    **dict.fromkeys(
+        (
+            f"imitate.{name}"
+            for name in (
+                "states",
+                "minutes",
+                "steps_per_turn",
+                "updates_per_turn",
+                "batch_size",
+                "ring",
+                "learning_starts",
+                "learning_rate",
+                "log_every",
+                "checkpoint_every",
+            )
+        ),
+        POSITIVE,
+    ),
+    "imitate.num_envs": LANES,
+    "imitate.teacher_share": SHARE,
+    "imitate.teacher_share_until": SHARE,
+    "imitate.final_learning_rate": ZERO_OR_MORE,
+    "imitate.max_grad_norm": ZERO_OR_MORE,
     "objective.temperature": POSITIVE,
     "objective.jacobian_weight": ZERO_OR_MORE,
     "objective.jacobian_blur": ZERO_OR_MORE,
@@ -52,7 +75,7 @@ RANGES = {
 """Every number but the seed."""
 PLACES = (
     "collect.out", "collect.actor", "student.init", "train.data", "train.out", "evaluate.data", "evaluate.out",
-    "sweep.data", "sweep.out", "report.scores", "report.out",
+    "sweep.data", "sweep.out", "report.scores", "report.out", "imitate.out", "imitate.init", "imitate.teacher_zip",
 )  # fmt: skip
 """Settings that name a file or folder."""
 
@@ -78,6 +101,7 @@ def validated(config: Config, stage: str | None = None) -> Config:
     _student(config)
     _collect(config)
     _train(config)
+    _imitate(config)
     _evaluate(config)
     _sweep(config)
     _places(config)
@@ -121,6 +145,16 @@ def _train(config: Config) -> None:
             f"--objective.input_noise={o.input_noise} moves the pixels away from where derivatives were stored; "
             "use --objective.jacobian_targets=online or --objective.jacobian_weight=0"
         )
+
+
+def _imitate(config: Config) -> None:
+    i = config.imitate
+    _require(
+        i.states is not None or i.minutes is not None, "--imitate.states", "null", "given where imitate.minutes is not"
+    )
+    _require(i.learning_starts <= i.ring, "--imitate.learning_starts", i.learning_starts, "at most imitate.ring")
+    if i.value != "none" and i.teacher_zip is None:
+        raise UserError(f"--imitate.value={i.value} is of the zip that --imitate.teacher_zip names; name one")
 
 
 def _evaluate(config: Config) -> None:

@@ -74,6 +74,10 @@ class Origin:
     """Agent whose weights it started from."""
     settings: str
     """Settings it was trained with, as YAML."""
+    algorithm: str = "PPO"
+    """In one word."""
+    method: str = "with stable-baselines3's PPO"
+    """The same as part of a sentence."""
 
 
 class Keeper(BaseCallback):
@@ -168,7 +172,7 @@ def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -
     """A model card: front matter that ``load_teacher`` and the Hugging Face hub read, and text for people."""
     fields: dict[str, Any] = {
         "game": origin.game,
-        "algorithm": "PPO",
+        "algorithm": origin.algorithm,
         "preset": origin.preset,
         "sha256": sha256(path),
         "timesteps": timesteps,
@@ -185,8 +189,9 @@ def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -
         )
     start = f"the weights of `{origin.init}`" if origin.init else "random weights"
     return (
-        f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n\n# {origin.game}: PPO, {timesteps:,} steps\n\n"
-        f"Trained from {start} with stable-baselines3's PPO on preset `{origin.preset}`.\n\n{how}\n\n"
+        f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n\n"
+        f"# {origin.game}: {origin.algorithm}, {timesteps:,} steps\n\n"
+        f"Trained from {start} {origin.method} on preset `{origin.preset}`.\n\n{how}\n\n"
         f"```yaml\n{origin.settings}\n```\n"
     )
 

@@ -41,14 +41,14 @@ def breakout_student(tmp_path: Path) -> Path:
 
 
 def test_nothing_given_is_pong() -> None:
-    for stage in (None, "collect", "train", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "sweep", "evaluate", "report"):
         assert which_game(Config(), stage) == Verdict("pong", "by default")
     assert which_game(Config(env="ALE/Breakout-v5"), "collect") == Verdict("breakout", "from --env")
 
 
 def test_the_teacher_tells(zips: Path) -> None:
     path = str(zips / "ppo-SpaceInvadersNoFrameskip-v4.zip")
-    for stage in (None, "collect", "train", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "sweep", "evaluate", "report"):
         assert which_game(Config(teacher=path), stage) == Verdict(SI, f"from --teacher {path}: its file name")
     assert which_game(Config(teacher="breakout"), "collect") == Verdict("breakout", "from --teacher breakout: its card")
     assert which_game(Config(teacher="hf://sb3/dqn-BreakoutNoFrameskip-v4"), "collect").game == "breakout"
@@ -133,11 +133,18 @@ def test_every_stage_says_its_game_first(
 ) -> None:
     """Even where it can do nothing else."""
     monkeypatch.chdir(tmp_path)
-    for stage in ("train", "sweep", "evaluate", "report"):
+    for stage in ("train", "imitate", "sweep", "evaluate", "report"):
         words = [stage, "--env", "enduro", "--seed", "-1", "--sweep.grid", "{seed: [1]}"]
         assert main(words) == 1
         assert capsys.readouterr().out.splitlines()[0] == "game: enduro (from --env)"
-    assert {stage for clue in CLUES for stage in clue.stages} == {"collect", "train", "sweep", "evaluate", "report"}
+    assert {stage for clue in CLUES for stage in clue.stages} == {
+        "collect",
+        "train",
+        "imitate",
+        "sweep",
+        "evaluate",
+        "report",
+    }
 
 
 @pytest.mark.parametrize("through", ["command", "api"])

@@ -217,7 +217,8 @@ def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:
 def _student_settings(run: Run) -> dict[str, str]:
     """What made a student, by the names of the settings."""
     assert run.student is not None
-    facts, train = run.student.facts, run.config.get("train", {})
+    facts = run.student.facts
+    train = run.config.get("imitate" if facts["dataset"].get("online") else "train", {})
     plain = facts["objective"]["jacobian_weight"] == 0
     idle = {"jacobian_schedule", "jacobian_targets", "jacobian_blur", "match", "law", "k"} if plain else set()
     return {

@@ -44,7 +44,7 @@ class _Carried:
 
 
 def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = None) -> None:
-    """Write ``net`` as an SB3 PPO zip; its value head is zero, since a student learns no value.
+    """Write ``net`` as an SB3 PPO zip; its value head is zero where the student has none.
 
     Args:
         net: the student.
@@ -88,6 +88,8 @@ def _copy(net: AtariCNN, policy: Any) -> None:
             parameter.zero_()
     for mine, layer in zip(_affine(net.path()), theirs, strict=True):
         layer.load_state_dict(mine.state_dict())
+    if net.value is not None and not len(policy.mlp_extractor.policy_net):  # both heads read the same features
+        policy.value_net.load_state_dict(net.value.state_dict())
 
 
 def _affine(module: nn.Module) -> list[nn.Module]:

@@ -95,8 +95,13 @@ def can_go_on(folder: Path) -> bool:
     return any((folder / "checkpoints" / f"{name}.pt").exists() for name in NAMES)
 
 
-def newest_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
+def newest_checkpoint(folder: Path, device: torch.device, flag: str = "--train.out") -> dict[str, Any]:
     """The run's last checkpoint or, where that is damaged, the one before it, which it says.
+
+    Args:
+        folder: the run.
+        device: where its tensors go.
+        flag: the setting to change where there is none, for the error.
 
     Raises:
         UserError: neither can be read.
@@ -116,7 +121,7 @@ def newest_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
                 os.replace(path.with_name("last.pt"), path.with_name("damaged.pt"))
         return content
     also = " and no more is previous.pt" if len(errors) > 1 else ", and there is none before it"
-    raise UserError(f"{errors[0]}{also}; choose another --train.out to start again")
+    raise UserError(f"{errors[0]}{also}; choose another {flag} to start again")
 
 
 def best_weights(content: dict[str, Any], folder: Path, device: torch.device) -> dict[str, Tensor]:

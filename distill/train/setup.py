@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from distill.config import Config
+from distill.config import Config, StudentConfig
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import DataUsed
@@ -115,12 +115,18 @@ def data_used(config: Config, dataset: Dataset, train_index: Index) -> DataUsed:
     return DataUsed.of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
 
 
+def student_spec(student: StudentConfig) -> NetSpec:
+    """The layers that the settings describe."""
+    named = net_spec(student.name)
+    convs = named.convs if student.convs is None else tuple((int(c), int(k), int(s)) for c, k, s in student.convs)
+    hidden = named.hidden if student.hidden is None else tuple(student.hidden)
+    return NetSpec(convs, hidden, student.activation)
+
+
 def make_student(config: Config, dataset: Dataset) -> AtariCNN:
     """The student that the config describes, with fresh or given weights."""
-    named, s = net_spec(config.student.name), config.student
-    convs = named.convs if s.convs is None else tuple((int(c), int(k), int(st)) for c, k, st in s.convs)
-    hidden = named.hidden if s.hidden is None else tuple(s.hidden)
-    net = AtariCNN(NetSpec(convs, hidden, s.activation), dataset.logits.shape[1])
+    s = config.student
+    net = AtariCNN(student_spec(s), dataset.logits.shape[1])
     if s.init is not None:
         start = load_student(s.init)
         identity = dataset.identity

@@ -1,0 +1,176 @@
+"""The curve of a run: a point now and then, and the hooks that show it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from distill.config import Config
+from distill.errors import UserError
+from distill.files import write_bytes
+from distill.imitate.player import Played
+from distill.imitate.progress import Progress
+from distill.losses.divergence import action_error, kl
+from distill.losses.sobolev import Losses
+from distill.progress import Bar
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a run is like after so many states; means are over the states and steps since the point before."""
+
+    states: int
+    """States played so far."""
+    step: int
+    """Optimizer steps so far."""
+    seconds: float
+    """Time so far, earlier runs in the same folder included."""
+    score: float | None
+    """Mean score of the last games, at most 20, that the student played alone; None before the first."""
+    games: int
+    """Games that it finished so far."""
+    kl: float
+    """KL(teacher || student) in nats on the newest states, before anything was learned from them."""
+    action_error: float
+    """Share of those states whose most likely actions differ."""
+    loss: float | None
+    """The objective on the batches; None where nothing was learned yet."""
+    grad_norm: float | None
+    """Global gradient norm before clipping."""
+    learning_rate: float
+    """Adam's."""
+    teacher_share: float
+    """Share of the games that the teacher plays."""
+    fps: float
+    """States played per second."""
+
+
+Hook = Callable[[Point], None]
+"""Called with every point; an exception ends the run."""
+TAGS = {
+    **{name: f"play/{name}" for name in ("score", "kl", "action_error", "teacher_share", "fps")},
+    **{name: f"train/{name}" for name in ("loss", "grad_norm", "learning_rate")},
+}
+
+
+class Curve:
+    """Writes ``curve.csv`` and TensorBoard events; points after ``states`` of an earlier, killed process are dropped.
+
+    Args:
+        folder: the run.
+        states: the last one that counts.
+    """
+
+    def __init__(self, folder: Path, states: int) -> None:
+        self._path = folder / "curve.csv"
+        self._rows = [row for row in read_curve(self._path) if int(row["states"]) <= states] if states else []
+        self._writer = SummaryWriter(str(folder), purge_step=states + 1)
+
+    def __call__(self, point: Point) -> None:
+        """Add a row; the file is whole at any moment."""
+        self._rows.append({name: "" if value is None else str(value) for name, value in vars(point).items()})
+        text = io.StringIO()
+        table = csv.DictWriter(text, [field.name for field in fields(Point)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(self._rows)
+        write_bytes(self._path, text.getvalue().encode())
+        for name, tag in TAGS.items():
+            if getattr(point, name) is not None:
+                self._writer.add_scalar(tag, getattr(point, name), point.states)
+
+    def __enter__(self) -> Curve:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._writer.close()
+
+
+class CurveBar(Bar):
+    """A progress bar over the budget."""
+
+    def __init__(self, config: Config, progress: Progress) -> None:
+        c = config.imitate
+        self._by_time = c.states is None
+        total = round(60 * (c.minutes or 0)) if c.states is None else c.states
+        super().__init__(f"imitate {config.env}", "s" if self._by_time else "states", total, self._done(progress))
+
+    def __call__(self, point: Point) -> None:
+        """Show how far it is."""
+        score = "no game finished yet" if point.score is None else f"score {point.score:.1f}"
+        self.update(self._done(point), f"{score}, KL {point.kl:.4f}, {point.fps:,.0f}/s")
+
+    def _done(self, at: Point | Progress) -> int:
+        return int(at.seconds) if self._by_time else at.states
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """The rows of a curve.csv, as text by name; none where it is not there.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not path.is_file():
+        return []
+    names = [field.name for field in fields(Point)]
+    with path.open(newline="") as file:
+        table = csv.DictReader(file)
+        rows = list(table)
+    if table.fieldnames != names or any(not str(row["states"]).isdigit() for row in rows):
+        raise UserError(f"{path} is not a curve of this toolkit; remove it, or choose another --imitate.out")
+    return rows
+
+
+class Tally:
+    """Adds up what happens between two points.
+
+    Args:
+        progress: where the run stands; changed by the loop.
+        temperature: the teacher's logits are divided by it.
+        every: states between two points.
+        hooks: called with every point.
+    """
+
+    def __init__(self, progress: Progress, temperature: float, every: int, hooks: Sequence[Hook]) -> None:
+        self._progress, self._temperature, self._every, self._hooks = progress, temperature, every, hooks
+        self._begin()
+
+    def add(self, played: Played, learned: Sequence[tuple[Losses, Tensor]], rate: float, share: float) -> None:
+        """One turn; a point, if it is time for one."""
+        student, teacher = played.logits()
+        teacher = teacher / self._temperature
+        self._kl += float(kl(student, teacher).sum())
+        self._errors += float(action_error(student, teacher).sum())
+        self._learned += [(float(losses.total), float(norm)) for losses, norm in learned]
+        self._rate, self._share = rate, share
+        if self._progress.states - self._states >= self._every:
+            self.point()
+
+    def point(self) -> None:
+        """A point of what was added since the last one, if anything was."""
+        p, states = self._progress, self._progress.states - self._states
+        if not states:
+            return
+        loss, norm = (
+            (float(np.mean(part)) for part in zip(*self._learned, strict=True)) if self._learned else (None, None)
+        )
+        point = Point(
+            p.states, p.step, p.seconds, float(np.mean(p.scores)) if p.scores else None, p.games,
+            self._kl / states, self._errors / states, loss, norm, self._rate, self._share,
+            states / (p.seconds - self._seconds),
+        )  # fmt: skip
+        for hook in self._hooks:
+            hook(point)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._states, self._seconds = self._progress.states, self._progress.seconds
+        self._kl, self._errors, self._rate, self._share = 0.0, 0.0, 0.0, 1.0
+        self._learned: list[tuple[float, float]] = []

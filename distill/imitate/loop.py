@@ -1,0 +1,138 @@
+"""``distill imitate``: play a little, learn a little. Read ``imitate`` from top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from distill.collect.actor import Policy
+from distill.config import Config
+from distill.device import pick_device
+from distill.evaluate.fidelity import Fidelity
+from distill.files import remove_leftovers
+from distill.imitate.curve import Curve, CurveBar, Hook, Tally
+from distill.imitate.learner import Learner
+from distill.imitate.player import Played, Player
+from distill.imitate.progress import LAST_GAMES, Progress, Saver, open_run, restore
+from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
+from distill.imitate.ring import Ring
+from distill.imitate.schedule import budget_used, learning_rate, teacher_share
+from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
+from distill.progress import console, print_table
+from distill.runtime import torch_threads
+from distill.students.folder import is_student
+from distill.students.nets import count_parameters
+from distill.train.network import network_text
+from distill.validate import validated
+from teachers.load import load_teacher
+
+
+def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+    """Let a student learn from its own games while it plays them, and write its run folder.
+
+    Args:
+        config: settings.
+        hooks: called with every point of the curve, besides the toolkit's own.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings, or an agent that cannot be used.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
+    """
+    config = validated(config, "imitate")
+    c, device = config.imitate, pick_device(config.device)
+    teacher = load_teacher(
+        config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset
+    )
+    check_settings(config, teacher)
+    preset = student_preset(config, teacher.info)
+    torch.manual_seed(config.seed)
+    net = make_student(config, teacher.info).to(device)
+    folder, resuming = open_run(config)
+    if is_student(folder):
+        console.print(f"{folder}: already trained; nothing to do")
+        return folder
+    learner = Learner(config, net, device, make_objective(config), folder)
+    progress = Progress(teacher=teacher.info.fingerprint)
+    if resuming:
+        progress = restore(folder, device, net, learner.optimizer, progress.teacher)
+    ring = Ring(c.num_envs, c.ring, {"logits": (net.num_actions,), "value": (), "reward": (), "end": ()})
+    console.print(
+        f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.info.name}, "
+        f"which sees preset {teacher.info.preset}, in {c.num_envs} games on preset {preset.name}, seed {config.seed}"
+    )
+
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        enter(torch_threads(0.5))  # who plays and who learns share the cores
+        player = enter(Player(config, preset, teacher, device, progress.next_game))
+        side = enter(ThreadPoolExecutor(1))
+        saver = enter(Saver(folder, net, learner.optimizer, progress, config))
+        shown: list[Hook] = [enter(Curve(folder, progress.states)), enter(CurveBar(config, progress))]
+        tally = Tally(progress, config.objective.temperature, c.log_every, [*shown, *hooks])
+        clock = time.perf_counter() - progress.seconds
+        while (used := budget_used(progress.states, progress.seconds, c.states, c.minutes)) < 1:
+            saver.check()
+            rate = learning_rate(used, c.learning_rate, c.final_learning_rate)
+            share = teacher_share(used, c.teacher_share, c.teacher_share_until)
+            student = Policy(copy.deepcopy(net), device)  # plays with these weights while new ones are learned
+            playing = side.submit(player.play, student, c.steps_per_turn, share)
+            updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
+            learned = [learner.update(ring, progress.step + update, rate) for update in range(updates)]
+            played = playing.result()
+            ring.extend(played.rows)
+            advance(progress, played, updates, player.games.next_episode, time.perf_counter() - clock)
+            tally.add(played, learned, rate, share)
+        tally.point()
+        saver.save()
+        fidelity = last_fidelity(config, Policy(net, device), player, ring, folder)
+    write_student(config, folder, net, teacher.info, progress, fidelity)
+    teacher_zip = None if c.teacher_zip is None else write_teacher_zip(config, net, teacher.info, progress, ring)
+    remove_leftovers(folder, below=True)
+    report(folder, progress, fidelity, player.seconds | learner.seconds, teacher_zip)
+    return folder
+
+
+def advance(progress: Progress, played: Played, updates: int, next_game: int, seconds: float) -> None:
+    """Take a turn into account."""
+    progress.turn += 1
+    progress.step += updates
+    progress.states += played.states
+    progress.seconds = seconds
+    progress.next_game = next_game
+    progress.games += len(played.games)
+    progress.scores = [*progress.scores, *(game.score for game in played.games)][-LAST_GAMES:]
+
+
+def report(
+    folder: Path, progress: Progress, fidelity: Fidelity, seconds: dict[str, float], teacher_zip: Path | None
+) -> None:
+    """Print what came out, and where the time went."""
+    last = progress.scores
+    score = (
+        f"{sum(last) / len(last):.1f}, mean of the last {len(last)} of {progress.games:,}" if last else "none finished"
+    )
+    play, learn = (
+        ", ".join(f"{name} {seconds[name]:.0f} s" for name in names)
+        for names in (("emulators", "teacher", "student"), ("batches", "updates"))
+    )
+    rows = [
+        ("states", f"{progress.states:,}"),
+        ("optimizer steps", f"{progress.step:,}"),
+        ("score of its games", score),
+        ("val/kl", f"{fidelity.kl:.4f}"),
+        ("val/action_error", f"{fidelity.action_error:.1%}"),
+        ("speed", f"{progress.states / max(progress.seconds, 1e-9):,.0f} states/s"),
+        ("time", f"{progress.seconds:.0f} s; this time, side by side: play ({play}) and learn ({learn})"),
+        ("run", str(folder)),
+    ]
+    rows += [] if teacher_zip is None else [("teacher's zip", str(teacher_zip))]
+    print_table("imitated", ("", ""), rows)

@@ -1,0 +1,123 @@
+"""What a run leaves: the student with its papers, and the same agent as a teacher's zip."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.collect.actor import Policy
+from distill.config import Config
+from distill.envs.presets import get_preset
+from distill.evaluate.fidelity import Fidelity
+from distill.files import write_bytes
+from distill.games import merged_actions
+from distill.imitate.learner import diverged
+from distill.imitate.player import Played, Player
+from distill.imitate.progress import Progress
+from distill.imitate.ring import Ring
+from distill.imitate.setup import student_preset
+from distill.imitate.value import fit_value
+from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
+from distill.progress import console
+from distill.students.folder import save_student
+from distill.students.nets import AtariCNN
+from teachers.protocol import TeacherInfo
+
+OWN_GAMES = "its own games"
+"""Stands in the papers where others name their dataset's folder."""
+
+
+def last_fidelity(config: Config, policy: Policy, player: Player, ring: Ring, folder: Path) -> Fidelity:
+    """Figures on states that the final student plays and nothing was learned from; they go into the ring, too.
+
+    Raises:
+        DivergedError: the last update left weights that give NaN or infinity.
+    """
+    c, played = config.imitate, Played()
+    while played.states < config.train.val_states or len(ring) < c.learning_starts:
+        more = player.play(policy, c.steps_per_turn, c.teacher_share)
+        ring.extend(more.rows)
+        played.rows += more.rows
+    student, teacher = played.logits()
+    teacher = teacher / config.objective.temperature
+    groups = merged_actions(config.env)
+    figures = Fidelity(
+        kl=float(kl(student, teacher).mean()),
+        action_error=float(action_error(student, teacher).mean()),
+        jacobian_cosine=None,
+        jacobian_relative_error=None,
+        total_variation=float(total_variation(student, teacher).mean()),
+        merged_action_error=float(merged_action_error(student, teacher, groups).mean()),
+    )
+    if not math.isfinite(figures.kl):
+        raise diverged(folder, f"val/kl {figures.kl} after the last update")
+    return figures
+
+
+def write_student(
+    config: Config, folder: Path, net: AtariCNN, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
+) -> None:
+    """The student folder, with papers that every other stage reads."""
+    preset = student_preset(config, teacher)
+    # No dataset was made at this time, so none is taken for the one that the student knows.
+    own = {
+        "online": True,
+        "folder": OWN_GAMES,
+        "created": "online",
+        "states": progress.states,
+        "games": progress.next_game,
+    }
+    facts: dict[str, Any] = {
+        "student": config.student.name,
+        "game": config.env,
+        "preset": preset.name,
+        "preset_hash": preset.hash,
+        "teacher_preset": teacher.preset,
+        "teacher_preset_hash": get_preset(teacher.preset).hash,
+        "teacher": teacher.fingerprint,
+        "teacher_name": teacher.name,
+        "teacher_tau": teacher.tau,
+        "dataset": own,
+        "objective": dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
+        "jacobian_scale": 1.0,
+        "seed": config.seed,
+        "val_fraction": 0.0,
+        "steps": progress.step,
+        "best_step": progress.step,
+        "train_seconds": progress.seconds,
+        "metrics": {f"val_{name}": value for name, value in dataclasses.asdict(fidelity).items()},
+    }
+    save_student(folder / "student", net, facts)
+
+
+def write_teacher_zip(config: Config, net: AtariCNN, teacher: TeacherInfo, progress: Progress, ring: Ring) -> Path:
+    """The student as stable-baselines3's own ``CnnPolicy``, and its model card beside it.
+
+    Raises:
+        UserError: there is nothing to fit its value head to.
+    """
+    from distill.students.sb3 import save_sb3_zip
+    from teachers.keeper import Origin, card
+
+    c, preset = config.imitate, student_preset(config, teacher)
+    path = Path(str(c.teacher_zip)).expanduser()
+    agent = AtariCNN(net.spec, net.num_actions, value=c.value != "none")
+    agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)
+    value = ""
+    if c.value != "none":
+        agent.value, explained = fit_value(net, ring, c.num_envs, c.value, config.seed)
+        value = f"; value head fitted to {c.value}, R² {explained:.2f}"
+        console.print(f"value head: explains {explained:.0%} of the variance of {c.value}")
+    method = f"by online imitation of `{teacher.name}` (fingerprint {teacher.fingerprint[:12]}{value})"
+    settings = yaml.safe_dump(dataclasses.asdict(c) | {"seed": config.seed}, sort_keys=False).strip()
+    origin = Origin(config.env, preset.name, c.init, settings, "imitation", method)
+    score = sum(progress.scores) / len(progress.scores) if progress.scores else math.nan
+    path.with_suffix(".md").unlink(missing_ok=True)  # a card that names another file's checksum is refused
+    save_sb3_zip(agent, path, {"game": config.env, "preset": preset.name, "preset_hash": preset.hash})
+    write_bytes(path.with_suffix(".md"), card(path, origin, progress.states, score, len(progress.scores)).encode())
+    return path

@@ -1,0 +1,74 @@
+"""From settings to what the loop needs: who learns, and what is minimised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.config import Config
+from distill.envs.presets import Preset, get_preset
+from distill.envs.second_sight import refuse_other_screens
+from distill.errors import UserError
+from distill.losses.sobolev import Objective
+from distill.students.nets import NETS, AtariCNN
+from distill.train.setup import student_spec
+from teachers.load import load_teacher
+from teachers.protocol import Teacher, TeacherInfo
+
+
+def check_settings(config: Config, teacher: Teacher) -> None:
+    """Refuse settings of other stages that would be passed over, and a zip that could not be written at the end.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    i = config.imitate
+    refuse_other_screens(get_preset(teacher.info.preset), student_preset(config, teacher.info))
+    if config.student.init is not None:
+        raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
+    if config.objective.input_noise > 0:
+        raise UserError("--objective.input_noise is of `distill train`; leave it out")
+    if i.states is not None and i.learning_starts >= i.states:
+        raise UserError(
+            f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
+            f"got {i.learning_starts}"
+        )
+    if i.value == "teacher" and teacher.net.value is None:
+        raise UserError(f"--imitate.value=teacher, but {teacher.info.name} has no value head; use returns or none")
+    if i.teacher_zip is None:
+        return
+    path = Path(i.teacher_zip).expanduser()
+    if path.suffix != ".zip":
+        raise UserError(f"--imitate.teacher_zip must end in .zip, got {i.teacher_zip}")
+    for place in (path, path.with_suffix(".md")):
+        if place.exists():
+            raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
+    if student_spec(config.student) != NETS["nature"]:
+        raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
+
+
+def student_preset(config: Config, teacher: TeacherInfo) -> Preset:
+    """What the student sees: by default what the teacher sees."""
+    return get_preset(config.preset or teacher.preset)
+
+
+def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
+    """The student that the settings describe, with fresh or given weights.
+
+    Raises:
+        UserError: ``imitate.init`` is another network, or of another game or preset.
+    """
+    net = AtariCNN(student_spec(config.student), teacher.num_actions)
+    init = config.imitate.init
+    if init is not None:
+        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
+        if start.spec != net.spec:
+            raise UserError(
+                f"--imitate.init={init} is another network than --student.name={config.student.name} asks for"
+            )
+        net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
+    return net
+
+
+def make_objective(config: Config) -> Objective:
+    """The divergence at its temperature."""
+    return Objective(config.objective.divergence, temperature=config.objective.temperature)

@@ -1,0 +1,371 @@
+"""Whole runs of seconds: what they learn, what they leave, how they stop and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.cli import main
+from distill.collect.actor import Policy
+from distill.config import Config
+from distill.dataset.reader import Dataset
+from distill.envs.presets import get_preset
+from distill.errors import DivergedError, UserError
+from distill.imitate import loop
+from distill.imitate.curve import Point, read_curve
+from distill.imitate.learner import Learner
+from distill.imitate.loop import imitate
+from distill.imitate.player import Played, Player
+from distill.losses.divergence import kl
+from distill.signals import Terminated
+from distill.students.folder import load_student, save_student
+from distill.students.nets import AtariCNN, NetSpec
+from teachers.card import read_card
+from teachers.load import load_teacher
+
+Quick = Callable[..., Config]
+PRESET = get_preset("sb3")
+NATURE: dict[str, Any] = {"student": {"name": "nature", "convs": None, "hidden": None}}
+
+
+def load(folder: Path, name: str = "last") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
+    return content
+
+
+@pytest.fixture(scope="module")
+def finished(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return imitate(quick(tmp_path_factory.mktemp("imitate") / "run"))
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, type[BaseException]], None]:
+    """``stop_at(turn, error)``: that turn (0, 1, ...) of the next run raises while it plays."""
+    play = Player.play
+
+    def stop(turn: int, error: type[BaseException]) -> None:
+        turns = iter(range(10**6))
+
+        def stopping(self: Player, student: Policy, steps: int, share: float) -> Played:
+            if next(turns) == turn:
+                raise error
+            return play(self, student, steps, share)
+
+        monkeypatch.setattr(Player, "play", stopping)
+
+    return stop
+
+
+def test_it_learns(finished: Path, pong_data: Path) -> None:
+    """On states that the teacher recorded elsewhere."""
+    dataset, student = Dataset(pong_data), load_student(finished)
+    torch.manual_seed(1)
+    fresh = AtariCNN(student.net.spec, 6)
+    with torch.no_grad():
+        x, teacher = torch.from_numpy(dataset.stacks(np.arange(len(dataset)))) / 255, torch.from_numpy(dataset.logits)
+        before, after = (float(kl(net(x), teacher).mean()) for net in (fresh, student.net))
+    assert after < 0.9 * before
+
+
+def test_the_curve_is_a_table_and_tensorboard_points(finished: Path) -> None:
+    rows = read_curve(finished / "curve.csv")
+    states = [int(row["states"]) for row in rows]
+    assert states[-1] == load(finished)["progress"]["states"] >= 480
+    assert all(100 <= after - before <= 116 for before, after in zip([0, *states], states[:-1], strict=False))
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    assert float(rows[-1]["teacher_share"]) == 0.05
+    events = EventAccumulator(str(finished)).Reload()
+    points = {tag: events.Scalars(tag) for tag in ("play/kl", "train/loss", "play/teacher_share")}
+    assert [point.step for point in points["play/kl"]] == states
+    assert [point.value for point in points["play/kl"]] == pytest.approx([float(row["kl"]) for row in rows])
+
+
+def test_a_strangers_hook_gets_every_point(quick: Quick, tmp_path: Path) -> None:
+    points: list[Point] = []
+    folder = imitate(quick(tmp_path / "run", imitate={"states": 200}), [points.append])
+    assert [point.states for point in points] == [int(row["states"]) for row in read_curve(folder / "curve.csv")]
+
+
+def test_papers_are_read_by_every_stage(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = load_student(finished).facts
+    assert facts["dataset"]["online"] is True
+    assert facts["dataset"]["states"] == load(finished)["progress"]["states"]
+    assert facts["teacher"] == load_teacher("pong").info.fingerprint
+    assert facts["metrics"]["val_jacobian_cosine"] is None
+    assert main(["info", str(finished)]) == 0
+    assert "its own games" in capsys.readouterr().out
+    words = [f"--evaluate.agents=[teacher,{finished}]", "--evaluate.games=2", "--evaluate.num_envs=2"]
+    assert main(["evaluate", *words, f"--evaluate.out={tmp_path}", "--device=cpu"]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["agents"]["run"]["val_kl"] == facts["metrics"]["val_kl"]
+    assert main(["report", f"--report.scores={tmp_path}/scores.json", f"--report.out={tmp_path}/page"]) == 0
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "its own games" in page
+    assert "<td>0.003</td>" in page  # imitate.learning_rate, not train.learning_rate
+    assert main(["export", str(finished), "--format=sb3", f"--out={tmp_path}/student.zip"]) == 0
+
+
+def test_a_student_of_its_own_games_may_teach_and_record(finished: Path, tmp_path: Path, quick: Quick) -> None:
+    assert load_teacher(str(finished)).info.game == "pong"
+    out = tmp_path / "data"
+    words = [f"--collect.actor={finished}", f"--collect.out={out}", "--collect.states=40", "--collect.num_envs=2"]
+    assert main(["collect", *words, "--collect.shard_states=40", "--device=cpu"]) == 0
+    assert len(Dataset(out)) == 40
+
+
+def test_it_goes_on_with_equal_weights_and_new_games(
+    quick: Quick, tmp_path: Path, stop_at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    stop_at(20, Terminated)
+    with pytest.raises(Terminated):
+        imitate(quick(folder))
+    before = load(folder)
+    assert before["progress"]["states"] == 20 * 8 * 2
+    assert before["progress"]["step"] == 2 * 18  # learning starts with 32 states: two turns
+    began: dict[str, Any] = {}
+    update = Learner.update
+
+    def first_update(self: Learner, ring: Any, step: int, rate: float) -> Any:
+        if not began:
+            began.update(step=step, ring=len(ring), model=self.net.state_dict(), optimizer=self.optimizer.state_dict())
+            began.update({key: torch_copy(began[key]) for key in ("model", "optimizer")})
+        return update(self, ring, step, rate)
+
+    games: list[int] = []
+    begin = Player._begin
+
+    def begun(self: Player, lane: int) -> int:
+        seed = begin(self, lane)
+        games.append(int(self.games.number[lane]))
+        return seed
+
+    monkeypatch.setattr(Learner, "update", first_update)
+    monkeypatch.setattr(Player, "_begin", begun)
+    stop_at(10**6, Terminated)
+    imitate(quick(folder, imitate={"resume": True}))
+    assert began["step"] == before["progress"]["step"]
+    assert began["ring"] == 32
+    for name, tensor in before["model"].items():
+        assert torch.equal(began["model"][name], tensor), name
+    for number, state in before["optimizer"]["state"].items():
+        for name, tensor in state.items():
+            assert torch.equal(began["optimizer"]["state"][number][name], tensor), (number, name)
+    assert games[:2] == [2, 3]
+    assert min(games) >= before["progress"]["next_game"]
+    states = [int(row["states"]) for row in read_curve(folder / "curve.csv")]
+    assert states == sorted(set(states))
+    assert states[-1] >= 480
+
+
+def torch_copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: torch_copy(item) for key, item in value.items()}
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def test_a_kill_loses_what_came_after_the_last_checkpoint(
+    quick: Quick, tmp_path: Path, stop_at: Callable[..., None]
+) -> None:
+    folder = tmp_path / "run"
+    stop_at(25, RuntimeError)  # nobody saves because of that
+    with pytest.raises(RuntimeError):
+        imitate(quick(folder))
+    assert load(folder)["progress"]["states"] == 320
+    stop_at(10**6, RuntimeError)
+    imitate(quick(folder, imitate={"resume": True}))
+    states = [int(row["states"]) for row in read_curve(folder / "curve.csv")]
+    assert states == sorted(set(states))
+    shutil.rmtree(folder / "student")  # killed right before it was written
+    imitate(quick(folder, imitate={"resume": True}))
+    assert load_student(folder).facts["dataset"]["states"] == states[-1]
+
+
+def test_a_finished_run_is_left_alone(finished: Path, quick: Quick, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "student" / "student.json").read_bytes()
+    assert imitate(quick(finished, imitate={"resume": True})) == finished
+    assert "already trained; nothing to do" in capsys.readouterr().out
+    assert (finished / "student" / "student.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"run exists; add --imitate\.resume=true to continue it, or choose another --imitate\.out"),
+        (
+            {"imitate": {"resume": True, "ring": 301, "batch_size": 17}},
+            r"is a different run: imitate\.batch_size was 16",
+        ),
+        (
+            {"imitate": {"resume": True}, "seed": 2},
+            r"is a different run: seed was 1, now 2; choose another --imitate\.out",
+        ),
+        ({"imitate": {"resume": True}, "teacher": "breakout"}, r"is a different run: env was pong, now breakout"),
+    ],
+)
+def test_another_run_in_the_folder(finished: Path, quick: Quick, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        imitate(quick(finished, **changes))
+
+
+def test_another_teacher_of_the_same_name(finished: Path, quick: Quick, tmp_path: Path, other_pong_zip: Path) -> None:
+    folder, zipped = tmp_path / "run", tmp_path / "pong.zip"
+    shutil.copy(load_source("pong"), zipped)
+    imitate(quick(folder, teacher=str(zipped), imitate={"states": 64}))
+    shutil.rmtree(folder / "student")
+    shutil.copy(other_pong_zip, zipped)
+    with pytest.raises(UserError, match=r"learned from another teacher than the one that is there now"):
+        imitate(quick(folder, teacher=str(zipped), imitate={"states": 64, "resume": True}))
+
+
+def load_source(name: str) -> Path:
+    from teachers.layouts import bundled_teachers
+
+    return bundled_teachers()[f"{name}-ppo"]
+
+
+def test_sigterm_saves(start: Callable[..., Any], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["imitate", "--device=cpu", "--student.convs=[[4,8,4]]", "--student.hidden=[16]", f"--imitate.out={run}"]
+    words += ["--imitate.num_envs=2", "--imitate.learning_starts=16", "--imitate.log_every=32"]
+    process = start(*words)
+    for _ in range(600):
+        if (run / "curve.csv").exists():
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 143
+    assert process.stderr.read_text() == "terminated; the same command with --imitate.resume=true continues\n"
+    assert "saved. Add --imitate.resume=true to continue." in process.stderr.with_name("stdout").read_text()
+    assert load(run)["progress"]["states"] >= 32
+
+
+def test_a_run_that_blows_up_says_so(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"imitation stopped: .*; try a lower --imitate\.learning_rate"):
+        imitate(quick(tmp_path / "run", imitate={"learning_rate": 1e30, "max_grad_norm": 0.0}))
+
+
+def test_the_last_update_is_looked_at(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ruined(net: AtariCNN, device: torch.device) -> Policy:
+        policy = Policy(net, device)
+        if sum(parameter.requires_grad for parameter in net.parameters()) and ruined.calls > 3:  # type: ignore[attr-defined]
+            net.policy.bias.data[0] = float("nan")
+        ruined.calls += 1  # type: ignore[attr-defined]
+        return policy
+
+    ruined.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(loop, "Policy", ruined)
+    with pytest.raises(DivergedError):
+        imitate(quick(tmp_path / "run", imitate={"states": 60}))
+    assert not (tmp_path / "run" / "student").exists()
+
+
+@pytest.mark.parametrize("value", ["none", "teacher"])
+def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: str) -> None:
+    path = tmp_path / "agents" / "pong-imitated.zip"
+    imitate(quick(tmp_path / "run", **NATURE, imitate={"states": 64, "teacher_zip": str(path), "value": value}))
+    student, model = load_student(tmp_path / "run"), PPO.load(path, device="cpu")
+    obs = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84)).astype(np.uint8)
+    with torch.no_grad():
+        x = torch.from_numpy(obs)
+        theirs = model.policy.get_distribution(x).distribution.logits
+        ours = student.net(x / 255)
+        torch.testing.assert_close(theirs, ours.log_softmax(-1), atol=1e-5, rtol=0)
+        values = model.policy.predict_values(x)
+    teacher = load_teacher(str(path))
+    assert bool(values.any()) == (teacher.net.value is not None) == (value == "teacher")
+    assert (teacher.info.game, teacher.info.preset, teacher.info.algorithm) == ("pong", "sb3", "imitation")
+    card = read_card(path.with_suffix(".md"))
+    assert card["timesteps"] == student.facts["dataset"]["states"]
+    assert "by online imitation of `pong`" in path.with_suffix(".md").read_text()
+
+
+def test_it_starts_from_a_student_or_a_zip(quick: Quick, tmp_path: Path, finished: Path) -> None:
+    tiny = {"states": 40, "learning_rate": 1e-12, "final_learning_rate": 1e-12}
+    folder = imitate(quick(tmp_path / "student", imitate={**tiny, "init": str(finished)}))
+    assert same_weights(load_student(folder).net, load_student(finished).net)
+    folder = imitate(quick(tmp_path / "zip", **NATURE, imitate={**tiny, "init": "pong"}))
+    assert same_weights(load_student(folder).net, load_teacher("pong").net)
+    with pytest.raises(
+        UserError, match=r"--imitate\.init=pong is another network than --student\.name=mnih2013 asks for"
+    ):
+        imitate(quick(tmp_path / "other", imitate={"init": "pong"}))
+
+
+def same_weights(a: AtariCNN, b: AtariCNN) -> bool:
+    theirs = b.state_dict()
+    return all(torch.allclose(tensor, theirs[name], atol=1e-6) for name, tensor in a.state_dict().items())
+
+
+def test_the_student_sees_another_preset_than_its_teacher(quick: Quick, tmp_path: Path) -> None:
+    config = quick(tmp_path / "run", env="breakout", preset="sb3", teacher_preset="async-rl", imitate={"states": 64})
+    facts = load_student(imitate(config)).facts
+    assert (facts["preset"], facts["teacher_preset"]) == ("sb3", "async-rl")
+    teacher = load_teacher("breakout", preset="async-rl")
+    with Player(config, PRESET, teacher, torch.device("cpu")) as player:
+        student = Policy(AtariCNN(NetSpec(((2, 8, 4),), ()), 4), torch.device("cpu"))
+        (row,) = player.play(student, 5, 0.0).rows[-1:]
+        assert player.env.second_obs is not None
+        assert not np.array_equal(player.teacher_obs()[:, -1], row.frame)
+        with torch.no_grad():
+            seen = torch.from_numpy(player.teacher_obs().copy())
+            expected = teacher.net(seen / 255).numpy()
+        np.testing.assert_allclose(player.play(student, 1, 0.0).rows[0].logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student": {"init": "pong"}}, r"--student\.init=pong is of `distill train`; use --imitate\.init"),
+        ({"imitate": {"states": 32}}, r"--imitate\.learning_starts must be below imitate\.states, 32, or nothing"),
+        ({"imitate": {"teacher_zip": "x.zip"}}, r"writes CnnPolicy's own network only; add --student\.name=nature"),
+        ({**NATURE, "imitate": {"teacher_zip": "x"}}, r"--imitate\.teacher_zip must end in \.zip, got x"),
+        (
+            {"imitate": {"value": "teacher"}},
+            r"--imitate\.value=teacher is of the zip that --imitate\.teacher_zip names",
+        ),
+        ({"imitate": {"states": None}}, r"--imitate\.states must be given where imitate\.minutes is not, got null"),
+        ({"imitate": {"learning_starts": 301}}, r"--imitate\.learning_starts must be at most imitate\.ring, got 301"),
+        (
+            {"objective": {"input_noise": 3.0, "jacobian_weight": 0.0}},
+            r"--objective\.input_noise is of `distill train`; leave it out",
+        ),
+        ({"preset": "sb3-fast", "teacher_preset": "sb3"}, r"a teacher of preset sb3 sees colour screens"),
+    ],
+)
+def test_settings_that_cannot_work(quick: Quick, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        imitate(quick(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_without_values(quick: Quick, tmp_path: Path, finished: Path) -> None:
+    fields = {"teacher_zip": str(tmp_path / "x.zip"), "value": "teacher"}
+    with pytest.raises(UserError, match=r"--imitate\.value=teacher, but .*run has no value head; use returns or none"):
+        imitate(quick(tmp_path / "run", **NATURE, teacher=str(finished), imitate=fields))
+
+
+def test_a_zip_is_not_written_over(quick: Quick, tmp_path: Path) -> None:
+    (tmp_path / "x.md").write_text("a card")
+    with pytest.raises(UserError, match=r"x\.md exists; choose another --imitate\.teacher_zip"):
+        imitate(quick(tmp_path / "run", **NATURE, imitate={"teacher_zip": str(tmp_path / "x.zip")}))
+    assert (tmp_path / "x.md").read_text() == "a card"
+
+
+def test_a_student_of_another_game_is_no_beginning(quick: Quick, tmp_path: Path) -> None:
+    facts = {"game": "breakout", "preset": "sb3", "preset_hash": "739e34ec987e", "teacher": "0" * 64}
+    save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), facts)
+    with pytest.raises(UserError, match=r"teacher pong plays pong, .*breakout|breakout.*pong"):
+        imitate(quick(tmp_path / "run", teacher="pong", env="pong", imitate={"init": str(tmp_path / "other")}))
