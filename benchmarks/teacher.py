@@ -32,7 +32,7 @@ SETUPS = {
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    iterations, rounds = (1, 1) if args.quick else (2, 5)
+    iterations, rounds = 1, 1 if args.quick else 5
     seconds: dict[str, list[float]] = defaultdict(list)
     updates: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
