@@ -135,7 +135,7 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
 
 def _teacher(config: Config, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
     """The teacher that labelled the dataset, or None and the reason."""
-    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"]["tau"]
+    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"].get("tau")
     try:
         teacher = load_teacher(name, game=game, preset=dataset.identity.preset, tau=tau or config.tau)
     except UserError as error:

@@ -215,7 +215,7 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "preset": identity.preset,
         "preset_hash": identity.preset_hash,
         "teacher": identity.teacher,
-        "teacher_name": dataset.manifest["teacher"]["name"],
+        "teacher_name": dataset.teacher_name,
         "teacher_tau": dataset.manifest["teacher"].get("tau"),
         "dataset": progress.data,
         "objective": dataclasses.asdict(config.objective),
