@@ -129,12 +129,13 @@ def _student_info(path: Path) -> None:
     from distill.students.nets import count_parameters
 
     student = load_student(path)
+    student.check_papers()
     facts = student.facts
     rows = [
         ("game", facts["game"]),
         ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
         ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
-        ("teacher", f"{facts['teacher_name']} ({facts['teacher'][:12]})"),
+        ("teacher", f"{facts.get('teacher_name')} ({facts['teacher'][:12]})"),
         ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
         ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
         ("fingerprint", facts["fingerprint"]),

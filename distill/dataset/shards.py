@@ -35,7 +35,7 @@ SHARD: dict[str, Form] = {
     "play?": optional(text),
     "identity?": text,
 }
-LABELS = ("logits", "value", "v", "gain", "row_scale", "jacobian")
+FINITE = ("logits", "value", "v", "gain", "row_scale", "jacobian", "reward")
 
 
 def committed_shards(folder: Path) -> dict[str, list[Path]]:
@@ -159,7 +159,7 @@ def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:
     Raises:
         UserError: naming the labels.
     """
-    for name in LABELS:
+    for name in FINITE:
         array = getattr(arrays, name)
         # A sum takes no memory, and one NaN or Inf makes it one.
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
