@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from distill.errors import UserError
 
-Form = Union[Mapping[str, "Form"], list["Form"], Callable[[Any], bool]]
+Form: TypeAlias = "Mapping[str, Form] | list[Form] | Callable[[Any], bool]"
 """A test of a value; a list of a form its items have; or the forms of a record's fields, where ``name?`` may be
 missing and ``*`` is any other."""
 LARGEST = 2**48

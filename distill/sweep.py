@@ -122,7 +122,7 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
 
 def _check_data(
     config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None, rows: Path
-) -> dict[str, str]:
+) -> dict[Path, str]:
     """Verify every training dataset once, and refuse now what a cell would be refused for in hours.
 
     Returns:

@@ -16,7 +16,14 @@ import torch
 from distill.dataset.codec import scales
 from distill.dataset.repeats import first_copy, play_digest, shard_contents
 from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity, teacher_name
-from distill.dataset.shards import committed_shards, contents_digest, load_shard, read_record, refuse_not_finite, refuse_other_arrays
+from distill.dataset.shards import (
+    committed_shards,
+    contents_digest,
+    load_shard,
+    read_record,
+    refuse_not_finite,
+    refuse_other_arrays,
+)
 from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
 

@@ -31,8 +31,19 @@ from distill.files import read_json, write_json
 from distill.games import human_normalized
 from distill.progress import Bar, console
 from distill.provenance import command_line, versions
+from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import count_parameters
 from distill.validate import validated
+
+AGENT: Form = {
+    **dict.fromkeys(("kind", "fingerprint"), text),
+    **dict.fromkeys(("mean", "median", "iqm"), number),
+    **dict.fromkeys(("human_normalized", "share_of_teacher"), optional(number)),
+    **dict.fromkeys(("val_kl", "val_action_error", "val_jacobian_cosine"), optional(number)),
+    "parameters": count,
+    "ci95": lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(number, ends)),
+}
+"""What an agent's entry in scores.json must say to be shown again."""
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -187,7 +198,7 @@ def _fidelity(config: Config, agent: Agent, dataset: Dataset | None, device: tor
     facts = agent.student.facts
     if dataset is None:
         known = {f"val_{field.name}": field.name for field in dataclasses.fields(Fidelity)}
-        measured = {"jacobian_cosine": None, "jacobian_relative_error": None}
+        measured: dict[str, Any] = {"jacobian_cosine": None, "jacobian_relative_error": None}
         measured |= {known[name]: value for name, value in facts["metrics"].items() if name in known}
         return Fidelity(**measured)
     if dataset.identity.teacher != facts["teacher"]:

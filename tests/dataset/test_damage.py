@@ -260,7 +260,11 @@ def test_verify_judges_what_is_not_a_number_as_wrong(
         ("dataset.json", lambda record: record["teacher"].pop("name"), "does not say which teacher labelled it"),
         ("shards/a-00001/shard.json", lambda record: record.update(files=3), "its 'files' has no fields"),
         ("shards/a-00001/shard.json", lambda record: record["files"].pop("steps.safetensors"), "no 'files.steps.safe"),
-        ("shards/a-00001/shard.json", lambda record: record["files"]["jacobian.npy"].pop("bytes"), "jacobian.npy.bytes"),
+        (
+            "shards/a-00001/shard.json",
+            lambda record: record["files"]["jacobian.npy"].pop("bytes"),
+            "jacobian.npy.bytes",
+        ),
         ("shards/a-00001/shard.json", lambda record: record.update(states="thirty"), "its 'states' cannot be 'thirty'"),
         ("shards/a-00001/shard.json", lambda record: record.update(frames=-1), "its 'frames' cannot be '-1'"),
         ("shards/a-00001/shard.json", lambda record: record.update(next_episode=None), "its 'next_episode' cannot"),
