@@ -222,7 +222,7 @@ def test_records_of_the_last_version_have_no_checksum(three_shards: Shards) -> N
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["logits", "value", "v", "gain", "row_scale"])
+@pytest.mark.parametrize("name", ["logits", "value", "v", "gain", "row_scale", "reward"])
 def test_labels_that_are_not_finite_are_refused(
     tmp_path: Path, open_writer: Callable[..., DatasetWriter], make_arrays: Any, facts: Any, name: str, value: float,
     monkeypatch: pytest.MonkeyPatch,
