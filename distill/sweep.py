@@ -59,9 +59,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
     refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
     test = TestSet(config) if config.sweep.data is not None and waiting else None
-    _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test)
-    if test is not None:
-        test.choose(folder / "rows.csv")
+    digests = _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test, folder / "rows.csv")
 
     def run(cell: Cell) -> dict[str, Any] | None:
         mine = configs[cell_name(cell)]
@@ -72,8 +70,12 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
                 console.print(str(error))
                 return None
             student = load_student(where)
+            student.check_papers()
+            used = student.facts["dataset"]  # an earlier version's has no digests
+            if used.get("digest", "") not in ("", digests[fill(mine.train.data, env=mine.env)]):
+                raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
             row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
-            row |= {name: student.facts["dataset"][key][:16] for name, key in DATA_COLUMNS.items()}
+            row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
             row |= _scores(mine, where) if mine.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
@@ -118,19 +120,30 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
 
 
-def _check_data(config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None) -> None:
-    """Verify every training dataset once, and refuse now what a cell would be refused for in hours."""
-    folders = dict.fromkeys(fill(mine.train.data, env=mine.env) for _, mine in cells)
-    for folder in folders:
+def _check_data(
+    config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None, rows: Path
+) -> dict[Path, str]:
+    """Verify every training dataset once, and refuse now what a cell would be refused for in hours.
+
+    Returns:
+        The datasets' digests by folder.
+    """
+    digests = dict.fromkeys((fill(mine.train.data, env=mine.env) for _, mine in cells), "")
+    for folder in digests:
         dataset = Dataset(folder, verify=config.train.verify, mapped=config.train.hold_data == "disk")
         if test is not None:
             test.check_fits(dataset)
+            test.choose(rows)
+        digests[folder] = dataset.digest
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
                     check_dataset(mine, dataset)
-                    training_split(mine, dataset)
+                    index, _ = training_split(mine, dataset)
                     make_student(mine, dataset)
+                    if test is not None:
+                        test.count_repeats(mine, dataset, index)
+    return digests
 
 
 def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from distill.config import Config, fill
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
-from distill.dataset.repeats import repeats
+from distill.dataset.repeats import share_among, shared_games, stack_names
 from distill.device import pick_device
 from distill.errors import UserError
 from distill.evaluate.by_game import measure_games, over_games
@@ -19,7 +21,7 @@ from distill.evaluate.fidelity import Fidelity
 from distill.grid import read_rows, write_rows
 from distill.progress import console
 from distill.students.folder import Student
-from distill.train.setup import training_split
+from distill.train.source import Index
 
 TEST_GAMES = "test_games.csv"
 """In a run folder: figures of the student added up over each test game (docs/metrics.md)."""
@@ -34,8 +36,12 @@ class TestSet:
     __test__ = False  # no test for pytest
 
     def __init__(self, config: Config) -> None:
-        self._dataset = Dataset(fill(str(config.sweep.data), env=config.env), verify=config.train.verify)
+        mapped = config.train.hold_data == "disk"
+        data = fill(str(config.sweep.data), env=config.env)
+        self._dataset = Dataset(data, verify=config.train.verify, mapped=mapped)
         self._wanted = config.sweep.test_states
+        self._repeats: dict[tuple[Any, ...], float] = {}
+        self._training: tuple[str, npt.NDArray[Any]] | None = None
 
     def check_fits(self, training: Dataset) -> None:
         """Refuse what no student of that training data can be tested on."""
@@ -44,9 +50,17 @@ class TestSet:
             raise UserError(f"--sweep.data={folder} is of another game or teacher than {training.folder}")
         if _shards(mine) & _shards(training):
             raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
+        shared = shared_games(mine, training)
+        if shared:
+            raise UserError(
+                f"--sweep.data={folder} has {len(shared)} games that are in {training.folder}, too, which the students "
+                "train on; collect games with another --seed, by sampling the actions"
+            )
 
     def choose(self, rows: Path) -> None:
-        """Choose the games, and say what is left out; refuse rows of students that were tested on other states."""
+        """Choose the games once, and say what is left out; refuse rows of students that were tested on other states."""
+        if hasattr(self, "_index"):
+            return
         every, whole = self._dataset.episode, whole_games(self._dataset)
         self._index = some_whole_games(self._dataset, self._wanted)
         games, there, all_of_them = (len(np.unique(part)) for part in (every[self._index], every[whole], every))
@@ -61,15 +75,37 @@ class TestSet:
             f"{all_of_them - there} fragments of games ({np.sum(~whole):,} states) are left out"
         )
 
+    def count_repeats(self, config: Config, training: Dataset, index: Index) -> None:
+        """Count, and print, the test states that occur among a student's training states; once for each split."""
+        key = _split(config)
+        if key in self._repeats:
+            return
+        if self._training is None or self._training[0] != key[0]:
+            self._training = key[0], stack_names(training, np.arange(len(training)))
+        seen = self._repeats[key] = share_among(self._names, self._training[1][index])
+        console.print(
+            f"test: {seen:.1%} of the states occur, pixel by pixel, among the {len(index):,} training states "
+            f"of {training.folder}, seed {config.seed}"
+        )
+
+    @functools.cached_property
+    def _names(self) -> npt.NDArray[Any]:
+        return stack_names(self._dataset, self._index)
+
     def figures(self, student: Student, config: Config, run: Path) -> dict[str, Any]:
         """Columns of one student, with the teacher at its objective's temperature; each game's sums go into its run."""
         temperature, device = config.objective.temperature, pick_device(config.device)
         games = measure_games(student.net, self._dataset, self._index, temperature=temperature, device=device)
         write_rows(run / TEST_GAMES, [{name: str(value) for name, value in game.items()} for game in games])
         measured = {f"test_{name}": value for name, value in vars(over_games(games)).items()}
-        data = Dataset(fill(config.train.data, env=config.env), jacobian=False)
-        seen = repeats(self._dataset, self._index, data, training_split(config, data)[0])
-        return {**measured, **self._size, "test_data": self._dataset.digest[:16], "test_repeats": seen}
+        known = {"test_data": self._dataset.digest[:16], "test_repeats": self._repeats[_split(config)]}
+        return {**measured, **self._size, **known}
+
+
+def _split(config: Config) -> tuple[Any, ...]:
+    """What decides which states a student trains on."""
+    t = config.train
+    return fill(t.data, env=config.env), config.seed, t.val_fraction, t.states
 
 
 def _shards(dataset: Dataset) -> set[str]:

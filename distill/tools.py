@@ -109,7 +109,7 @@ def _dataset_info(path: Path) -> None:
     size = sum(file.stat().st_size for shard in dataset.shards for file in shard.iterdir())
     rows = [
         ("game", identity.game),
-        ("teacher", f"{dataset.manifest['teacher']['name']} ({identity.teacher[:12]})"),
+        ("teacher", f"{dataset.teacher_name} ({identity.teacher[:12]})"),
         ("preset", f"{identity.preset} ({identity.preset_hash})"),
         *_other_eyes(identity.to_dict()),
         ("states", f"{len(dataset):,} in {len(np.unique(dataset.episode)):,} games, {len(dataset.shards)} shards"),
@@ -121,7 +121,7 @@ def _dataset_info(path: Path) -> None:
         ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
     ]
     for name, records in writers.items():
-        scores = [game["score"] for record in records for game in record["games"]]
+        scores = [game["score"] for record in records for game in record.get("games", [])]
         played = f"{len(scores)} games, mean score {np.mean(scores):.1f}" if scores else "no whole game"
         rows.append((f"writer {name}", f"{sum(r['states'] for r in records):,} states, {played}"))
     print_table(f"dataset {path}", ("", ""), rows)
@@ -140,13 +140,14 @@ def _student_info(path: Path) -> None:
     from distill.students.nets import count_parameters
 
     student = load_student(path)
+    student.check_papers()
     facts = student.facts
     rows = [
         ("game", facts["game"]),
         ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
         ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
         *_other_eyes(facts),
-        ("teacher", f"{facts['teacher_name']} ({facts['teacher'][:12]})"),
+        ("teacher", f"{facts.get('teacher_name')} ({facts['teacher'][:12]})"),
         ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
         ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
         ("fingerprint", facts["fingerprint"]),
@@ -156,8 +157,8 @@ def _student_info(path: Path) -> None:
     print_table(f"student {path}", ("", ""), rows)
 
 
-def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
-    from distill.dataset.schema import read_identity
+def _verify(folder: str, given: str | None, sample: int) -> None:
+    from distill.dataset.schema import read_identity, teacher_name
     from distill.dataset.store import check_copies
     from distill.dataset.verify import verify
     from distill.progress import print_table
@@ -166,13 +167,9 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
     if sample < 1:
         raise UserError(f"--sample must be positive, got {sample}")
     identity, manifest = read_identity(Path(folder))
-    described = manifest["teacher"]
-    teacher = load_teacher(
-        teacher_name or described["name"],
-        game=identity.game,
-        preset=identity.teacher_preset,
-        tau=described["tau"] or 0.01,
-    )
+    tau = manifest["teacher"].get("tau") or 0.01
+    name = given or teacher_name(Path(folder), manifest)
+    teacher = load_teacher(name, game=identity.game, preset=identity.teacher_preset, tau=tau)
     verdict = verify(folder, teacher, sample=sample)
     copies = check_copies(Path(folder))
     rows = [

@@ -534,3 +534,39 @@ def test_rows_of_the_last_version_go_by_their_runs(
         (tmp_path / "sweep" / "seed-1" / name).unlink()
     sweep(config)
     assert "rows of an earlier version do not tell their data" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_test_set_of_training_games_cut_otherwise_is_refused(
+    quick: Quick, make_config: Callable[..., Config], tmp_path: Path, trained: list[str]
+) -> None:
+    """The same seed and writer play the same games, whatever the lanes and shards."""
+    for name, lanes, shard in (("a", 2, 200), ("b", 3, 320)):
+        recorded = {"out": str(tmp_path / name), "states": 960, "num_envs": lanes, "shard_states": shard}
+        collect(make_config(seed=5, collect={**recorded, "jacobian": "none"}))
+    data = {"train": {"data": str(tmp_path / "a")}, "objective": {"jacobian_weight": 0.0}}
+    with pytest.raises(UserError, match=r"has 2 games that are in .*a, too, which the students train on"):
+        sweep(quick(sweep={"data": str(tmp_path / "b")}, **data))
+    assert trained == []
+
+
+def test_data_that_changes_while_a_sweep_runs_gives_no_row(
+    quick: Quick, pong_copy: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def grown_after(config: Config) -> Path:
+        run = loop.train(config)
+        collect(make_config(collect={"out": str(pong_copy), "states": 700, "num_envs": 4}))
+        return run
+
+    monkeypatch.setattr(module, "train", grown_after)
+    with pytest.raises(UserError, match=r"seed 2.*has changed since this sweep began"):
+        sweep(quick({"seed": [1, 2]}, train={"data": str(pong_copy)}))
+    assert [row["seed"] for row in read_rows(tmp_path / "sweep" / "rows.csv")] == ["1"]
+
+
+def test_repeats_are_counted_once_for_each_split(
+    quick: Quick, test_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = sweep(quick({"seed": [1, 2], "train.learning_rate": [0.01, 0.02]}, sweep={"data": str(test_data)}))
+    told = [line for line in capsys.readouterr().out.split("test: ") if "pixel by pixel" in " ".join(line.split())]
+    assert len(told) == 2
+    assert [row["test_repeats"] for row in rows[::2]] == [row["test_repeats"] for row in rows[1::2]]

@@ -15,8 +15,15 @@ import torch
 
 from distill.dataset.codec import scales
 from distill.dataset.repeats import first_copy, play_digest, shard_contents
-from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity
-from distill.dataset.shards import committed_shards, contents_digest, load_shard, read_record, refuse_not_finite
+from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity, teacher_name
+from distill.dataset.shards import (
+    committed_shards,
+    contents_digest,
+    load_shard,
+    read_record,
+    refuse_not_finite,
+    refuse_other_arrays,
+)
 from distill.dataset.store import mapped_copy, memory_size, will_need
 from distill.errors import UserError
 
@@ -57,7 +64,9 @@ class Dataset:
         self.shards = [path for paths in writers.values() for path in paths]
         if not self.shards:
             raise UserError(f"{self.folder} holds no complete shard yet; run `distill collect` to its end")
+        self.teacher_name = teacher_name(self.folder, self.manifest)
         self.records = [read_record(path) for path in self.shards]
+        self._refuse_strangers()
         frame_starts = np.cumsum([0, *(record["frames"] for record in self.records)])
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
@@ -72,6 +81,7 @@ class Dataset:
             if verify:
                 refuse_not_finite(path, part)
             contents.append((path.name, self._known_of(number, part, verify)))
+            refuse_other_arrays(path, part, parts[0] if parts else part)
             self._keep_scale(number, part)
             parts.append(part)
         self._refuse_copies(contents)
@@ -159,9 +169,20 @@ class Dataset:
                 f"(shards/{writer}-* and writers/{writer}.json)"
             )
 
+    def _refuse_strangers(self) -> None:
+        """Refuse shards of another dataset; those of earlier versions do not tell."""
+        for path, record in zip(self.shards, self.records, strict=True):
+            if record.get("identity", self.identity.digest) != self.identity.digest:
+                raise UserError(
+                    f"{path} was collected differently from {self.folder} (another game, teacher, preset or kind of "
+                    "derivatives), so it does not belong there; move it out"
+                )
+
     def _keep_scale(self, shard: int, part: ShardArrays) -> None:
         """Move a shard's row scales, which are large, to where those of all shards are."""
         scale, part.row_scale = part.row_scale, None
+        if (None if scale is None else scale.shape[:2]) != (None if part.gain is None else part.gain.shape):
+            raise UserError(f"{self.shards[shard]} is damaged: its row_scale does not fit its gain")
         if scale is None:
             return
         if self.mapped:

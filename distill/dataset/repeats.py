@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from distill.dataset.reader import Dataset
 
 Index = npt.NDArray[np.int64]
-FEW = 256
+FEW, NAME = 256, 8
+"""States of a shard that is no chance opening, and bytes of a frame's name."""
 PLAYED = ("frames", "pos", "t", "action", "reward", "terminated", "truncated", "life_lost")
 
 
@@ -58,34 +59,55 @@ def distinct_games(dataset: Dataset) -> dict[int, list[int]]:
     Returns:
         ``Dataset.episode`` of a game to those of all its copies, itself included.
     """
-    order = np.argsort(dataset.episode, kind="stable")
-    games, starts = np.unique(dataset.episode[order], return_index=True)
-    firsts = stack_names(dataset, order[starts])
-    ends = [*starts[1:].tolist(), len(order)]
-    paths = [
-        (firsts[i].tobytes() + dataset.action[order[first:last]].astype(np.uint8).tobytes(), int(games[i]))
-        for i, (first, last) in enumerate(zip(starts.tolist(), ends, strict=True))
-    ]
     groups: dict[int, list[int]] = {}
     root, beginning = -1, None
-    for path, game in sorted(paths):  # what begins others comes right before them
+    for path, game in sorted(_paths(dataset)):  # what begins others comes right before them
         if beginning is None or not path.startswith(beginning):
             root, beginning = game, path
         groups.setdefault(root, []).append(game)
     return groups
 
 
+def shared_games(dataset: Dataset, other: Dataset) -> list[int]:
+    """Games of one dataset that are in another, too: their first ``FEW`` states are the same.
+
+    Shorter games and fragments say nothing: games open alike by chance.
+
+    Returns:
+        ``Dataset.episode`` of the first dataset's games.
+    """
+    beginnings = {path[: STACK * NAME + FEW] for path, _ in _paths(other) if len(path) >= STACK * NAME + FEW}
+    return [game for path, game in _paths(dataset) if path[: STACK * NAME + FEW] in beginnings]
+
+
+def _paths(dataset: Dataset) -> list[tuple[bytes, int]]:
+    """The first stack and the actions of every game, and the game."""
+    order = np.argsort(dataset.episode, kind="stable")
+    games, starts = np.unique(dataset.episode[order], return_index=True)
+    firsts = stack_names(dataset, order[starts])
+    ends = [*starts[1:].tolist(), len(order)]
+    return [
+        (firsts[i].tobytes() + dataset.action[order[first:last]].astype(np.uint8).tobytes(), int(games[i]))
+        for i, (first, last) in enumerate(zip(starts.tolist(), ends, strict=True))
+    ]
+
+
 def repeats(dataset: Dataset, index: Index, other: Dataset, others: Index) -> float:
     """Share of the states ``index`` of one dataset that occur, bit for bit, among the states ``others`` of another."""
     if not len(index):
         return 0.0
-    return float(np.isin(stack_names(dataset, index), stack_names(other, others)).mean())
+    return share_among(stack_names(dataset, index), stack_names(other, others))
+
+
+def share_among(names: npt.NDArray[Any], others: npt.NDArray[Any]) -> float:
+    """Share of the first ``stack_names`` that are among the second."""
+    return float(np.isin(names, others).mean())
 
 
 def stack_names(dataset: Dataset, index: Index) -> npt.NDArray[Any]:
     """A name for the observation of each state, equal where every pixel is; (n,), 32 bytes each."""
     wanted = dataset.pos[index][:, None] + np.arange(1 - STACK, 1)
     frames, place = np.unique(wanted, return_inverse=True)
-    names = b"".join(hashlib.blake2b(dataset.frames[frame], digest_size=8).digest() for frame in frames.tolist())
+    names = b"".join(hashlib.blake2b(dataset.frames[frame], digest_size=NAME).digest() for frame in frames.tolist())
     stacks = np.frombuffer(names, np.uint64)[place.reshape(wanted.shape)]
-    return np.ascontiguousarray(stacks).view(f"V{8 * STACK}").ravel()
+    return np.ascontiguousarray(stacks).view(f"V{NAME * STACK}").ravel()

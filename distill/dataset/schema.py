@@ -10,6 +10,9 @@ docs/dataset.md is the full specification.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.files import read_json
 from distill.seal import check_seal
+from distill.shape import Form, check_shape, count, number, optional, text
 
 FORMAT, VERSION = "atari-sobolev", 1
 FRAMES_PER_CHUNK = 256
@@ -83,6 +87,18 @@ class Identity:
         told = self.to_dict() | other.to_dict()
         return "; ".join(f"{key} is {mine[key]}, not {theirs[key]}" for key in told if mine[key] != theirs[key])
 
+    @property
+    def digest(self) -> str:
+        """Of all fields, 16 hex digits: kept in every shard, so that one of another dataset is told."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+MANIFEST: Form = {
+    "identity": {field.name: count if field.name == "k" else text for field in dataclasses.fields(Identity)},
+    "teacher": {"name?": text, "tau?": optional(number)},
+    "created": text,
+}
+
 
 @dataclass
 class ShardArrays:
@@ -135,7 +151,7 @@ def read_identity(folder: Path) -> tuple[Identity, dict[str, Any]]:
         (identity, the whole manifest).
 
     Raises:
-        UserError: no dataset there, or one of another format or version.
+        UserError: no dataset there, a damaged manifest, or one of another format or version.
     """
     path = folder / "dataset.json"
     if not path.is_file():
@@ -146,10 +162,23 @@ def read_identity(folder: Path) -> tuple[Identity, dict[str, Any]]:
     if manifest.get("version") != VERSION:
         raise UserError(f"{path} has format version {manifest.get('version')}; this toolkit reads version {VERSION}")
     check_seal(path, manifest, "dataset manifest")
+    check_shape(path, "dataset manifest", manifest, MANIFEST)
     try:
         identity = Identity(**manifest["identity"])
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise UserError(f"{path} is damaged: {error}") from error
     if identity.codec not in CODECS:
         raise UserError(f"{path} uses the unknown codec {identity.codec!r}")
     return identity, manifest
+
+
+def teacher_name(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """What the teacher that labelled a dataset is called.
+
+    Raises:
+        UserError: the manifest does not say.
+    """
+    name = manifest["teacher"].get("name")
+    if not name:
+        raise UserError(f"{folder / 'dataset.json'} does not say which teacher labelled it; restore it from a copy")
+    return str(name)

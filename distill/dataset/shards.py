@@ -20,8 +20,21 @@ from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, Identity, ShardArray
 from distill.errors import UserError
 from distill.files import check_folders, read_json, sha256
 from distill.seal import check_seal
+from distill.shape import Form, check_shape, count, number, optional, text
 
-LABELS = ("logits", "value", "v", "gain", "row_scale", "jacobian")
+WRITER: Form = {"shards": count}
+FILE: Form = {"bytes": count, "sha256": text}
+SHARD: dict[str, Form] = {
+    "states": count,
+    "frames": count,
+    "files": {"steps.safetensors": FILE, "*": FILE},
+    "next_episode": count,
+    "jacobian_square_sum": number,
+    "games?": [{"score": number, "length?": count}],
+    "play?": optional(text),
+    "identity?": text,
+}
+FINITE = ("logits", "value", "v", "gain", "row_scale", "jacobian", "reward")
 
 
 def committed_shards(folder: Path) -> dict[str, list[Path]]:
@@ -55,15 +68,17 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
 def _read_writer(path: Path) -> dict[str, Any]:
     record: dict[str, Any] = read_json(path, "writer record", "shards")
     check_seal(path, record, "writer record")
+    check_shape(path, "writer record", record, WRITER)
     return record
 
 
 def read_record(shard: Path) -> dict[str, Any]:
     """The shard.json of a committed shard."""
-    record: dict[str, Any] = read_json(
-        shard / "shard.json", "shard record", "states", "frames", "files", "next_episode", "jacobian_square_sum"
-    )
-    check_seal(shard / "shard.json", record, "shard record")
+    path = shard / "shard.json"
+    fields = (name for name in SHARD if not name.endswith("?"))
+    record: dict[str, Any] = read_json(path, "shard record", *fields)
+    check_seal(path, record, "shard record")
+    check_shape(path, "shard record", record, SHARD)
     return record
 
 
@@ -143,8 +158,26 @@ def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:
     Raises:
         UserError: naming the labels.
     """
-    for name in LABELS:
+    for name in FINITE:
         array = getattr(arrays, name)
         # A sum takes no memory, and one NaN or Inf makes it one.
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
             raise UserError(f"{where}: its {name} are NaN or infinite in some state; such labels teach nothing")
+
+
+def refuse_other_arrays(where: Path, arrays: ShardArrays, first: ShardArrays) -> None:
+    """Refuse a shard whose states are not all described, or otherwise than those of the dataset's first shard.
+
+    Raises:
+        UserError: naming the arrays.
+    """
+    for name, array in vars(arrays).items():
+        if name in ("frames", "row_scale"):  # not one for each state; and where those of all shards are by now
+            continue
+        other = getattr(first, name)
+        found, expected = (None if part is None else (part.shape[1:], part.dtype) for part in (array, other))
+        if found != expected or (array is not None and len(array) != len(arrays)):
+            raise UserError(
+                f"{where} does not belong with the shards before it, or is damaged: its {name} are of another kind or "
+                "number; move it out, or restore it from a copy"
+            )

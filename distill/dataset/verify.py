@@ -57,7 +57,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     identity = dataset.identity
     if identity.teacher != teacher.info.fingerprint:
         raise UserError(
-            f"{folder} was labelled by {dataset.manifest['teacher']['name']} ({identity.teacher[:12]}), not by "
+            f"{folder} was labelled by {dataset.teacher_name} ({identity.teacher[:12]}), not by "
             f"{teacher.info.name} ({teacher.info.fingerprint[:12]}); name the right one with --teacher"
         )
     _check_ranges(dataset, teacher)

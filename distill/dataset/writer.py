@@ -86,6 +86,7 @@ class DatasetWriter:
         if arrays.jacobian is not None:
             files["jacobian.npy"] = self._write_jacobian(folder / "jacobian.npy", arrays.jacobian)
         record = {"states": len(arrays), "frames": len(arrays.frames), **facts, "play": played}
+        record["identity"] = self.identity.digest
         write_json(folder / "shard.json", sealed({**record, "files": files}))
         self.shards.append(folder)
         self.states += len(arrays)

@@ -109,6 +109,7 @@ def _stem(what: str) -> str:
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:
+    student.check_papers()
     preset = get_preset(student.facts["preset"])
     if student.facts["game"] != config.env:
         raise UserError(f"student {what} plays {student.facts['game']}, not {config.env}; set --env")

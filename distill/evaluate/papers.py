@@ -42,6 +42,7 @@ def find_run(facts: Mapping[str, Any]) -> Run:
     """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
     try:
         student = load_student(facts["what"])
+        student.check_papers()
     except UserError as error:
         return Run(missing=str(error))
     if student.fingerprint != facts["fingerprint"]:

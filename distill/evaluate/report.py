@@ -135,7 +135,8 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
 
 def _teacher(config: Config, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
     """The teacher that labelled the dataset, or None and the reason."""
-    name, tau, identity = student.facts["teacher_name"], dataset.manifest["teacher"]["tau"], dataset.identity
+    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"].get("tau")
+    identity = dataset.identity
     if not identity.same_eyes:
         seen = f"it saw preset {identity.teacher_preset}, and {identity.preset} is recorded"
         return None, [f"The teacher’s column is left out: {seen}."]

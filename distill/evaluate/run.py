@@ -31,8 +31,19 @@ from distill.files import read_json, write_json
 from distill.games import human_normalized
 from distill.progress import Bar, console
 from distill.provenance import command_line, versions
+from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import count_parameters
 from distill.validate import validated
+
+AGENT: Form = {
+    **dict.fromkeys(("kind", "fingerprint"), text),
+    **dict.fromkeys(("mean", "median", "iqm"), number),
+    **dict.fromkeys(("human_normalized", "share_of_teacher"), optional(number)),
+    **dict.fromkeys(("val_kl", "val_action_error", "val_jacobian_cosine"), optional(number)),
+    "parameters": count,
+    "ci95": lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(number, ends)),
+}
+"""What an agent's entry in scores.json must say to be shown again."""
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -60,7 +71,9 @@ def evaluate(config: Config) -> dict[str, Any]:
 
         require_video()
     check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
-    faithful = {agent.name: _fidelity(config, agent, device) for agent in agents}
+    # A flipped bit would change the figures.
+    data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=config.train.verify)
+    faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
     kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed))
     scores = {}
     for agent in agents:
@@ -101,7 +114,8 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     if not config.evaluate.resume:
         raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
     record: dict[str, Any] = read_json(path, "scores file")
-    then = {name: facts.get("fingerprint") for name, facts in record.get("agents", {}).items()}
+    check_shape(path, "scores file", record, {"agents": {"*": AGENT}})
+    then = {name: facts.get("fingerprint") for name, facts in record["agents"].items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate
     asked = (config.env, _presets(agents), e.games, e.protocol, config.seed, now)
@@ -186,14 +200,16 @@ def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Play
     }
 
 
-def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | None:
+def _fidelity(config: Config, agent: Agent, dataset: Dataset | None, device: torch.device) -> Fidelity | None:
     """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
     if agent.student is None:
         return None
     facts = agent.student.facts
-    if config.evaluate.data is None:
-        return Fidelity(**{name.removeprefix("val_"): value for name, value in facts["metrics"].items()})
-    dataset = Dataset(fill(config.evaluate.data, env=config.env))
+    if dataset is None:
+        known = {f"val_{field.name}": field.name for field in dataclasses.fields(Fidelity)}
+        measured: dict[str, Any] = {"jacobian_cosine": None, "jacobian_relative_error": None}
+        measured |= {known[name]: value for name, value in facts["metrics"].items() if name in known}
+        return Fidelity(**measured)
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     held = held_out(dataset, facts)

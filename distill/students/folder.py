@@ -17,8 +17,23 @@ from safetensors.torch import load, save
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
 from distill.files import read_json, sha256, write_bytes, write_json
+from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
+
+NAMED: Form = {"game": text, "preset": text, "preset_hash": text, "teacher": text}
+"""What is needed of student.json wherever a student is used, and ..."""
+PAPERS: Form = {
+    "student": text,
+    "dataset": {"folder": text, "created": text, "states": count, "digest?": text, "train?": text, "held?": text},
+    "objective": {"temperature": number, "jacobian_weight": number},
+    "seed": count,
+    "val_fraction": number,
+    "best_step": count,
+    "metrics": {"val_kl": number, "val_action_error": number, "*": optional(number)},
+    "teacher_tau?": optional(number),
+}
+"""... where its training matters."""
 
 
 @dataclass
@@ -36,6 +51,10 @@ class Student:
     def fingerprint(self) -> str:
         """SHA-256 over parameter names, shapes and values."""
         return str(self.facts["fingerprint"])
+
+    def check_papers(self) -> None:
+        """Refuse a student whose papers do not say how it was trained and what came of it."""
+        check_shape(self.folder / "student.json", "student description", self.facts, PAPERS)
 
     def check_fits(self, game: str, teacher: Teacher, recorded: str | None = None) -> None:
         """Refuse a student of another game, preset or number of actions.
@@ -96,6 +115,7 @@ def load_student(path: str | Path) -> Student:
     if not (folder / "student.json").is_file():
         raise UserError(f"no finished student at {path}; train one with `distill train`, or resume its run")
     facts = read_json(folder / "student.json", "student description")
+    check_shape(folder / "student.json", "student description", facts, NAMED)
     try:
         net = AtariCNN(NetSpec.from_dict(facts["net"]), int(facts["num_actions"]))
         state = load((folder / "model.safetensors").read_bytes())

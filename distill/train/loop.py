@@ -217,7 +217,7 @@ def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: 
         "teacher_preset": identity.teacher_preset,
         "teacher_preset_hash": identity.teacher_preset_hash,
         "teacher": identity.teacher,
-        "teacher_name": dataset.manifest["teacher"]["name"],
+        "teacher_name": dataset.teacher_name,
         "teacher_tau": dataset.manifest["teacher"].get("tau"),
         "dataset": progress.data,
         "objective": dataclasses.asdict(config.objective),

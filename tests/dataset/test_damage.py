@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,8 @@ def test_verify_refuses_labels_that_are_not_the_teachers(
     other = load_teacher(str(other_pong_zip), game="pong")
     manifest["identity"]["teacher"] = other.info.fingerprint
     write_sealed(copy / "dataset.json", manifest)
+    for path in copy.glob("shards/*/shard.json"):
+        write_sealed(path, {**json.loads(path.read_text()), "identity": Identity(**manifest["identity"]).digest})
     with pytest.raises(UserError, match=r"differ from the teacher's by up to 4\.1 % of the largest"):
         verify(copy, other)
 
@@ -218,7 +222,7 @@ def test_records_of_the_last_version_have_no_checksum(three_shards: Shards) -> N
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["logits", "value", "v", "gain", "row_scale"])
+@pytest.mark.parametrize("name", ["logits", "value", "v", "gain", "row_scale", "reward"])
 def test_labels_that_are_not_finite_are_refused(
     tmp_path: Path, open_writer: Callable[..., DatasetWriter], make_arrays: Any, facts: Any, name: str, value: float,
     monkeypatch: pytest.MonkeyPatch,
@@ -244,3 +248,69 @@ def test_verify_judges_what_is_not_a_number_as_wrong(
             patch.setattr(f"distill.dataset.verify.{name}", lambda *arrays: float("nan"))
             with pytest.raises(UserError, match=message):
                 verify(pong_data, teacher, sample=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("dataset.json", lambda record: record.pop("teacher"), "it has no 'teacher'"),
+        ("dataset.json", lambda record: record.update(teacher=3), "its 'teacher' has no fields"),
+        ("dataset.json", lambda record: record.pop("created"), "it has no 'created'"),
+        ("dataset.json", lambda record: record["identity"].update(game=None), "its 'identity.game' cannot be 'None'"),
+        ("dataset.json", lambda record: record["teacher"].pop("name"), "does not say which teacher labelled it"),
+        ("shards/a-00001/shard.json", lambda record: record.update(files=3), "its 'files' has no fields"),
+        ("shards/a-00001/shard.json", lambda record: record["files"].pop("steps.safetensors"), "no 'files.steps.safe"),
+        (
+            "shards/a-00001/shard.json",
+            lambda record: record["files"]["jacobian.npy"].pop("bytes"),
+            "jacobian.npy.bytes",
+        ),
+        ("shards/a-00001/shard.json", lambda record: record.update(states="thirty"), "its 'states' cannot be 'thirty'"),
+        ("shards/a-00001/shard.json", lambda record: record.update(frames=-1), "its 'frames' cannot be '-1'"),
+        ("shards/a-00001/shard.json", lambda record: record.update(next_episode=None), "its 'next_episode' cannot"),
+        ("shards/a-00001/shard.json", lambda record: record.update(games=[3]), "its 'games.0' has no fields"),
+        ("writers/a.json", lambda record: record.update(shards="three"), "its 'shards' cannot be 'three'"),
+        ("writers/a.json", lambda record: record.update(shards=True), "its 'shards' cannot be 'True'"),
+    ],
+)
+def test_records_that_were_edited_by_hand_are_refused_in_a_sentence(
+    three_shards: Shards, name: str, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    path = three_shards[0] / name
+    record = json.loads(path.read_text())
+    change(record)
+    write_sealed(path, record)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        Dataset(three_shards[0])
+    assert str(path.parent) in str(caught.value)
+
+
+def test_shards_of_another_dataset_are_refused(
+    three_shards: Shards, open_writer: Callable[..., DatasetWriter], make_arrays: Any, facts: Any, tmp_path: Path,
+    identity: Identity,
+) -> None:  # fmt: skip
+    """The same games, but projections of another law: no label would tell."""
+    writer = open_writer(tmp_path / "other", "b", replace(identity, law="fisher"))
+    shutil.copytree(writer.commit(make_arrays(9, seed=9), facts(1)), three_shards[0] / "shards" / "b-00000")
+    with pytest.raises(UserError, match="b-00000 was collected differently"):
+        Dataset(three_shards[0])
+
+
+@pytest.mark.parametrize("change", ["value", "rows", "jacobian"])
+def test_shards_of_an_earlier_version_that_hold_other_arrays_are_refused(
+    three_shards: Shards, open_writer: Callable[..., DatasetWriter], make_arrays: Any, facts: Any, tmp_path: Path,
+    change: str,
+) -> None:  # fmt: skip
+    arrays = make_arrays(9, seed=9, rows=3 if change == "rows" else 2)
+    if change == "value":
+        arrays.value = None
+    if change == "jacobian":
+        arrays.jacobian = arrays.gain = arrays.row_scale = arrays.v = None
+    shard = open_writer(tmp_path / "other", "b").commit(arrays, facts(1))
+    record = json.loads((shard / "shard.json").read_text())
+    for name in ("identity", "checksum"):
+        del record[name]
+    (shard / "shard.json").write_text(json.dumps(record))
+    shutil.copytree(shard, three_shards[0] / "shards" / "b-00000")
+    with pytest.raises(UserError, match="b-00000 does not belong with the shards before it"):
+        Dataset(three_shards[0])

@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from distill.collect.pipeline import collect
 from distill.config import Config
 from distill.dataset.reader import Dataset
+from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
@@ -29,10 +30,11 @@ from distill.evaluate.shares import relate
 from distill.evaluate.tables import HEADER, show, table
 from distill.files import write_json
 from distill.seal import sealed
+from distill.students.folder import load_student
 from distill.train.loop import train
 from teachers.load import PRETRAINED, load_teacher
 
-TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "created", "command", "versions", "agents"}
+TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "data", "created", "command", "versions", "agents"}
 KEYS = {
     "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
     "human_normalized", "teacher", "share_of_teacher", "share_note", "val_kl", "val_action_error",
@@ -455,3 +457,43 @@ def test_an_exported_student_is_no_teacher(student: Path, config: Config, tmp_pa
     assert {agent.kind for agent in agents} == {"student"}
     assert len({agent.fingerprint for agent in agents}) == 1
     assert agents[2].student is not None
+
+
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize("name", ["metrics", "dataset", "objective", "val_fraction"])
+def test_a_student_with_incomplete_papers_is_refused_before_any_game(
+    config: Config, copied: Path, tmp_path: Path, name: str
+) -> None:
+    path = copied / "student" / "student.json"
+    write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != name})
+    with pytest.raises(UserError, match=f"student.json is damaged: it has no '{name}'"):
+        evaluate(with_evaluate(config, agents=[str(copied)], out=str(tmp_path / "scores")))
+
+
+@pytest.mark.usefixtures("no_games")
+def test_rotten_held_out_data_is_refused_before_any_game(config: Config, student: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(student.parent / "data", tmp_path / "copy"))
+    path = next(copy.glob("shards/*/jacobian.npy"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"jacobian\.npy does not match its checksum"):
+        evaluate(with_evaluate(config, agents=[str(student)], data=str(copy), out=str(tmp_path / "scores")))
+
+
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize("content", [[], {"agents": 3}, {"agents": {"small": 3}}, {"agents": {"small": {"mean": "x"}}}])
+def test_a_damaged_scores_file_is_no_traceback(config: Config, student: Path, tmp_path: Path, content: Any) -> None:
+    write_json(tmp_path / "scores.json", content)
+    with pytest.raises(UserError, match=r"scores\.json is damaged"):
+        evaluate(with_evaluate(config, agents=[f"small={student}"], out=str(tmp_path), resume=True))
+
+
+def test_data_recorded_once_more_is_the_same_data(student: Path) -> None:
+    """A recording is the same wherever it is made again: its training states are no test."""
+    facts = load_student(student).facts
+    again = Dataset(student.parent / "data")
+    held = held_out(again, facts)
+    again.manifest = {**again.manifest, "created": "later"}
+    assert held_out(again, facts).tolist() == held.tolist()
+    assert 0 < len(held) < len(again)

@@ -171,3 +171,26 @@ def test_students_that_do_not_fit(copy: Path, game: str, changes: dict[str, Any]
 def test_a_student_that_fits(saved: Student) -> None:
     saved.check_fits("breakout", load_teacher("breakout"))
     assert saved.facts["preset_hash"] == get_preset("sb3").hash
+
+
+def test_papers_without_what_matters_are_refused(copy: Path) -> None:
+    """Fit to play, but nothing tells how it was trained."""
+    student = load_student(copy)
+    with pytest.raises(UserError, match=r"student.json is damaged: it has no 'student'"):
+        student.check_papers()
+    whole = {
+        "student": "mnih2013", "dataset": {"folder": "x", "created": "y", "states": 3}, "seed": 1, "val_fraction": 0.1,
+        "objective": {"temperature": 1.0, "jacobian_weight": 0}, "best_step": 3,
+        "metrics": {"val_kl": 0.1, "val_action_error": 0.2, "val_jacobian_cosine": None},
+    }  # fmt: skip
+    student.facts |= whole
+    student.check_papers()
+    for change, message in (
+        ({"metrics": {"val_kl": float("nan"), "val_action_error": 0.2}}, "its 'metrics.val_kl' cannot be 'nan'"),
+        ({"metrics": {"val_action_error": 0.2}}, "it has no 'metrics.val_kl'"),
+        ({"dataset": "data/pong"}, "its 'dataset' has no fields"),
+        ({"seed": "one"}, "its 'seed' cannot be 'one'"),
+    ):
+        student.facts |= {**whole, **change}
+        with pytest.raises(UserError, match=message):
+            student.check_papers()
