@@ -16,9 +16,15 @@ from safetensors.torch import load, save
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
-from distill.files import read_json, sha256, write_bytes, write_json
+from distill.files import at_home, read_json, sha256, write_bytes, write_json
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
+
+PAPERS: dict[str, type] = {
+    "game": str, "preset": str, "preset_hash": str, "teacher": str, "teacher_name": str, "student": str,
+    "dataset": dict, "objective": dict, "metrics": dict, "seed": int, "best_step": int,
+}  # fmt: skip
+"""What training writes of a student, and its type."""
 
 
 @dataclass
@@ -36,6 +42,15 @@ class Student:
     def fingerprint(self) -> str:
         """SHA-256 over parameter names, shapes and values."""
         return str(self.facts["fingerprint"])
+
+    def check_papers(self, *names: str) -> None:
+        """Refuse a student.json that lacks one of these ``PAPERS``, or has another type there."""
+        for name in names:
+            if not isinstance(self.facts.get(name), PAPERS[name]):
+                raise UserError(
+                    f"{self.folder}/student.json is damaged: it has no {name!r}; restore it from a copy, "
+                    "or train the student again"
+                )
 
     def check_fits(self, game: str, teacher: Teacher) -> None:
         """Refuse a student of another game, preset or number of actions."""
@@ -84,7 +99,7 @@ def load_student(path: str | Path) -> Student:
     Raises:
         UserError: nothing there, unfinished, or damaged.
     """
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if (folder / "student").is_dir():
         folder = folder / "student"
     if not (folder / "student.json").is_file():
@@ -99,4 +114,6 @@ def load_student(path: str | Path) -> Student:
     if fingerprint(state) != facts.get("fingerprint"):
         raise UserError(f"{folder}/model.safetensors does not match student.json; it is damaged")
     net.eval()
-    return Student(net, facts, folder)
+    student = Student(net, facts, folder)
+    student.check_papers("game", "preset", "preset_hash")
+    return student
