@@ -10,7 +10,7 @@ from typing import Any
 from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.evaluate.names import check_commas, check_name, default_name, split_item
+from distill.evaluate.names import check_apart, check_commas, check_name, default_name, split_item
 from distill.progress import console
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN
@@ -60,10 +60,7 @@ def find_agents(config: Config) -> list[Agent]:
         agents += _teachers(config, name, students) if agent is None else [agent]
     for agent in agents:
         check_name(agent.name)
-    names = [agent.name for agent in agents]
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
+    check_apart([agent.name for agent in agents])
     presets = {agent.preset for agent in agents}
     if len(presets) > 1:
         raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
@@ -79,6 +76,7 @@ def _load(config: Config, name: str, what: str) -> Agent:
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:
+    student.check_papers("teacher", "metrics", "best_step")
     preset = get_preset(student.facts["preset"])
     if student.facts["game"] != config.env:
         raise UserError(f"student {what} plays {student.facts['game']}, not {config.env}; set --env")

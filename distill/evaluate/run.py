@@ -24,10 +24,11 @@ from distill.evaluate.episodes import play
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
 from distill.evaluate.protocol import Protocol, get_protocol
+from distill.evaluate.scores import read_scores
 from distill.evaluate.shares import relate
 from distill.evaluate.statistics import summarise
 from distill.evaluate.tables import show
-from distill.files import read_json, write_json
+from distill.files import write_json
 from distill.games import human_normalized
 from distill.progress import Bar, console
 from distill.provenance import command_line, versions
@@ -98,8 +99,8 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     """Accept a complete scores.json of the same evaluation when resuming; refuse any other."""
     if not config.evaluate.resume:
         raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
-    record: dict[str, Any] = read_json(path, "scores file")
-    then = {name: facts.get("fingerprint") for name, facts in record.get("agents", {}).items()}
+    record = read_scores(path)
+    then = {name: facts.get("fingerprint") for name, facts in record["agents"].items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate
     asked = (config.env, agents[0].preset, e.games, e.protocol, config.seed, now)
@@ -184,6 +185,7 @@ def _fidelity(config: Config, agent: Agent, device: torch.device) -> Fidelity | 
     facts = agent.student.facts
     if config.evaluate.data is None:
         return Fidelity(**{name.removeprefix("val_"): value for name, value in facts["metrics"].items()})
+    agent.student.check_papers("seed", "objective")
     dataset = Dataset(fill(config.evaluate.data, env=config.env))
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
