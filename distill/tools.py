@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distill.errors import UserError
+from distill.files import at_home
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -57,9 +58,9 @@ def _info(what: str, env: str | None, preset: str | None) -> None:
 
     path = student_folder(what)
     if (path / "dataset.json").exists():
-        _dataset_info(path)
+        _dataset_info(path, env, preset)
     elif is_student(path):
-        _student_info(path)
+        _student_info(path, env, preset)
     else:
         _teacher_info(what, env, preset)
 
@@ -92,7 +93,18 @@ def _score_text(score: dict[str, Any]) -> str:
     return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
 
 
-def _dataset_info(path: Path) -> None:
+def _check_asked(path: Path, game: str, preset: str, env: str | None, asked: str | None) -> None:
+    """Refuse another game or preset than the one that stands on the papers of ``path``."""
+    from distill.envs.presets import get_preset
+    from distill.games import canonical_game
+
+    if env is not None and canonical_game(env) != game:
+        raise UserError(f"{path} is of {game}, not {canonical_game(env)}; leave --env out")
+    if asked is not None and get_preset(asked).name != preset:
+        raise UserError(f"{path} is of preset {preset}, not {asked}; leave --preset out")
+
+
+def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
     import numpy as np
 
     from distill.dataset.reader import Dataset
@@ -100,6 +112,7 @@ def _dataset_info(path: Path) -> None:
 
     dataset = Dataset(path)
     identity = dataset.identity
+    _check_asked(path, identity.game, identity.preset, env, asked)
     writers: dict[str, list[dict[str, Any]]] = {}
     for shard, record in zip(dataset.shards, dataset.records, strict=True):
         writers.setdefault(shard.name.rsplit("-", 1)[0], []).append(record)
@@ -123,13 +136,15 @@ def _dataset_info(path: Path) -> None:
     print_table(f"dataset {path}", ("", ""), rows)
 
 
-def _student_info(path: Path) -> None:
+def _student_info(path: Path, env: str | None, asked: str | None) -> None:
     from distill.progress import print_table
     from distill.students.folder import load_student
     from distill.students.nets import count_parameters
 
     student = load_student(path)
     facts = student.facts
+    student.check_papers("student", "teacher", "teacher_name", "dataset", "objective", "metrics")
+    _check_asked(path, facts["game"], facts["preset"], env, asked)
     rows = [
         ("game", facts["game"]),
         ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
@@ -153,13 +168,14 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
 
     if sample < 1:
         raise UserError(f"--sample must be positive, got {sample}")
-    identity, manifest = read_identity(Path(folder))
+    where = at_home(folder)
+    identity, manifest = read_identity(where)
     described = manifest["teacher"]
     teacher = load_teacher(
         teacher_name or described["name"], game=identity.game, preset=identity.preset, tau=described["tau"] or 0.01
     )
-    verdict = verify(folder, teacher, sample=sample)
-    copies = check_copies(Path(folder))
+    verdict = verify(where, teacher, sample=sample)
+    copies = check_copies(where)
     rows = [
         ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
         ("labelled again", f"{verdict.sampled} states"),
@@ -178,6 +194,7 @@ def _verify(folder: str, teacher_name: str | None, sample: int) -> None:
 def _export(path: str, form: str, out: str) -> None:
     from distill.students.export import export
     from distill.students.folder import load_student
+    from teachers.layouts import student_folder
 
-    export(load_student(path), form, Path(out))
+    export(load_student(student_folder(path)), form, at_home(out))
     print(f"written: {out}")
