@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _cannot_write(error: OSError) -> str | None:
     """One sentence for what cannot be written or read, or None for an error that is a bug of ours."""
-    where = f" {error.filename}" if error.filename else ""
+    name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
+    where = f" {name}" if name else ""
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
@@ -85,7 +86,7 @@ def _cannot_write(error: OSError) -> str | None:
         closed = unreadable(Path(error.filename))
         if closed is not None:
             return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return f"cannot write{where}: {reason}; choose another folder"
     if error.errno == errno.ENAMETOOLONG:
         return f"cannot open{where}: {reason}; choose a shorter name"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.errors import UserError
+from distill.files import at_home
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def fill(template: str, **values: object) -> Path:
         UserError: another name in braces, or a brace alone.
     """
     try:
-        return Path(template.format(**values)).expanduser()
+        return at_home(template.format(**values))
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{name}}}" for name in values)
         raise UserError(f"cannot fill in the folder name {template!r}; in braces it may have only {known}") from error

@@ -27,6 +27,18 @@ def fsync_dir(folder: Path) -> None:
         os.close(fd)
 
 
+def at_home(name: str | Path) -> Path:
+    """The path that ``name`` means; ``~`` at its beginning is a home folder.
+
+    Raises:
+        UserError: nobody here has that home.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{str(name)!r} begins with the home folder of nobody here; write the whole path") from error
+
+
 TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<pid>\d+)\.tmp")
 ABANDONED_S = 24 * 3600.0
 """A temporary file of another machine, whose processes cannot be asked for, is left alone until it is so old."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError, first_line, nearest
+from distill.files import at_home
 from distill.yaml_text import BadYaml, RefusedYaml, load_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _check_files(words: Sequence[str], sections: Sequence[str]) -> None:
         if not name:
             raise UserError("--config must name a YAML file; got nothing")
         try:
-            content = read_yaml(Path(name).expanduser())
+            content = read_yaml(at_home(name))
         except RefusedYaml as error:
             raise UserError(f"cannot read the settings in {name}: {error}") from error
         except BadYaml as error:
@@ -176,13 +177,24 @@ def readable(message: str, keys: list[str]) -> str:
     group = re.search(r'key "([\w.]+)": Unable to load config .(.+?). - ', text)
     if group:
         return f"{group[1]!r} is a group of settings, not a value; got {_short(group[2])}"
-    wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value: (.+)', text)
+    wrong = re.search(r'key "([\w.]+)": Expected an? (.+?)\. Got value:(.*)', text)
     if wrong:
         kind = re.sub(r"typing\.|<class '(\w+)'>", r"\1", wrong[2]).replace("Literal", "one of ")
-        value = "null" if wrong[3] == "None" else _short(wrong[3])
-        quotes = "; put it in quotes" if kind == "str" and value != "null" else ""
-        return f"--{wrong[1]} must be {kind}, got {value}{quotes}"
+        value = _short(wrong[3].strip())
+        value = {"None": "null", "": "nothing"}.get(value, value)
+        return f"--{wrong[1]} must be {kind}, got {value}{_remedy(kind, value)}"
     return _short(text, 400)
+
+
+def _remedy(kind: str, value: str) -> str:
+    """What to write instead of a value of the wrong kind, where that is plain."""
+    if value in ("null", "nothing"):
+        return ""
+    if kind == "list" and value.startswith("["):
+        return "; put items that have brackets, braces, commas or quotes in them in quotes"
+    if kind == "list" and re.match(r"[\w./~]", value):
+        return f"; write [{value}]"
+    return "; put it in quotes" if kind == "str" else ""
 
 
 def _short(text: str, most: int = 100) -> str:

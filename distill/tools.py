@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.errors import UserError
+from distill.files import at_home
 
 if TYPE_CHECKING:
     from distill.dataset.verify import Verdict
@@ -60,9 +61,9 @@ def _info(what: str, env: str | None, preset: str | None) -> None:
 
     path = student_folder(what)
     if (path / "dataset.json").exists():
-        _dataset_info(path)
+        _dataset_info(path, env, preset)
     elif is_student(path):
-        _student_info(path)
+        _student_info(path, env, preset)
     else:
         _teacher_info(what, env, preset)
 
@@ -95,7 +96,18 @@ def _score_text(score: dict[str, Any]) -> str:
     return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
 
 
-def _dataset_info(path: Path) -> None:
+def _check_asked(path: Path, game: str, preset: str, env: str | None, asked: str | None) -> None:
+    """Refuse another game or preset than the one that stands on the papers of ``path``."""
+    from distill.envs.presets import get_preset
+    from distill.games import canonical_game
+
+    if env is not None and canonical_game(env) != game:
+        raise UserError(f"{path} is of {game}, not {canonical_game(env)}; leave --env out")
+    if asked is not None and get_preset(asked).name != preset:
+        raise UserError(f"{path} is of preset {preset}, not {asked}; leave --preset out")
+
+
+def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
     import numpy as np
 
     from distill.dataset.reader import Dataset
@@ -103,6 +115,7 @@ def _dataset_info(path: Path) -> None:
 
     dataset = Dataset(path)
     identity = dataset.identity
+    _check_asked(path, identity.game, identity.preset, env, asked)
     writers: dict[str, list[dict[str, Any]]] = {}
     for shard, record in zip(dataset.shards, dataset.records, strict=True):
         writers.setdefault(shard.name.rsplit("-", 1)[0], []).append(record)
@@ -134,7 +147,7 @@ def _other_eyes(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [] if same else [("teacher's preset", "{} ({})".format(*sees))]
 
 
-def _student_info(path: Path) -> None:
+def _student_info(path: Path, env: str | None, asked: str | None) -> None:
     from distill.progress import print_table
     from distill.students.folder import load_student
     from distill.students.nets import count_parameters
@@ -142,6 +155,7 @@ def _student_info(path: Path) -> None:
     student = load_student(path)
     student.check_papers()
     facts = student.facts
+    _check_asked(path, facts["game"], facts["preset"], env, asked)
     rows = [
         ("game", facts["game"]),
         ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
@@ -166,12 +180,13 @@ def _verify(folder: str, given: str | None, sample: int) -> None:
 
     if sample < 1:
         raise UserError(f"--sample must be positive, got {sample}")
-    identity, manifest = read_identity(Path(folder))
+    where = at_home(folder)
+    identity, manifest = read_identity(where)
     tau = manifest["teacher"].get("tau") or 0.01
-    name = given or teacher_name(Path(folder), manifest)
+    name = given or teacher_name(where, manifest)
     teacher = load_teacher(name, game=identity.game, preset=identity.teacher_preset, tau=tau)
-    verdict = verify(folder, teacher, sample=sample)
-    copies = check_copies(Path(folder))
+    verdict = verify(where, teacher, sample=sample)
+    copies = check_copies(where)
     rows = [
         ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
         *_labels(verdict),
@@ -196,6 +211,7 @@ def _labels(verdict: Verdict) -> list[tuple[str, str]]:
 def _export(path: str, form: str, out: str) -> None:
     from distill.students.export import export
     from distill.students.folder import load_student
+    from teachers.layouts import student_folder
 
-    export(load_student(path), form, Path(out))
+    export(load_student(student_folder(path)), form, at_home(out))
     print(f"written: {out}")

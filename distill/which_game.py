@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.config import Config
 from distill.errors import UserError
+from distill.files import at_home
 from distill.games import canonical_game
 
 DEFAULT = "pong"
@@ -91,9 +91,8 @@ def _refuse_contradictions(asked: str | None, found: list[tuple[Clue, str, Told]
             why = f" ({told.why} says so)" if told.why else ""
             raise UserError(f"{told.subject} {told.game}, not {asked}; set --env or {clue.flag}{why}")
         if told.game != other.game:
-            raise UserError(
-                f"{other.subject} {other.game}, but {told.subject} {told.game}; change {first.flag} or {clue.flag}"
-            )
+            flags = " or ".join(dict.fromkeys((first.flag, clue.flag)))
+            raise UserError(f"{other.subject} {other.game}, but {told.subject} {told.game}; change {flags}")
 
 
 def _student(name: str) -> Told | None:
@@ -110,20 +109,20 @@ def _agent(name: str) -> Told | None:
     from teachers.load import agent_game
 
     told = agent_game(name)
-    kind = "student" if is_student(Path(name).expanduser()) else "teacher"
+    kind = "student" if is_student(at_home(name)) else "teacher"
     return told and Told(told[0], f"{kind} {name} plays", told[1])
 
 
 def _dataset(folder: str) -> Told:
     from distill.dataset.schema import read_identity
 
-    return Told(read_identity(Path(folder).expanduser())[0].game, f"{folder} is of")
+    return Told(read_identity(at_home(folder))[0].game, f"{folder} is of")
 
 
 def _scores(path: str) -> Told:
-    from distill.evaluate.report import read_scores
+    from distill.evaluate.scores import read_scores
 
-    return Told(canonical_game(str(read_scores(Path(path).expanduser())["game"])), f"{path} is of")
+    return Told(canonical_game(str(read_scores(at_home(path))["game"])), f"{path} is of")
 
 
 def _teacher(config: Config) -> list[str]:
@@ -144,8 +143,9 @@ def _data(config: Config) -> list[str]:
 
 
 def _agents(config: Config) -> list[str]:
-    from distill.evaluate.names import split_item
+    from distill.evaluate.names import check_commas, split_item
 
+    check_commas(config.evaluate.agents)
     return [what for _, what in map(split_item, config.evaluate.agents) if what != "teacher"]
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distill.errors import first_line
 
 LONGEST = 2**20
@@ -17,7 +19,10 @@ DEEPEST = 50
 """Lists and mappings within each other."""
 LARGEST = 200_000
 """Keys and values in all, where every alias counts as what it stands for."""
-FLOAT, DATE = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
+FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, in C where it was built so."""
+INT, FLOAT, DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+WHOLE = r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"
 NUMBER = r"[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
 
 
@@ -29,25 +34,26 @@ class RefusedYaml(BadYaml):
     """A text that may be YAML but repeats a key, refers to itself, is too long, too deep or expands to too much."""
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, base: Any = FAST) -> Any:
     """One YAML (or JSON) document as plain Python values; None where it is empty.
 
-    Numbers such as ``1e-3`` are floats, and dates are text.
+    Numbers such as ``1e-3`` are floats. Dates are text, and so are ``010`` and ``1:30``, which some take for 8 and 90.
+
+    Args:
+        text: the document.
+        base: PyYAML's loader class that knows what tags mean.
 
     Raises:
         BadYaml: see there.
     """
-    import yaml
-
-    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         try:
-            _Check().run(yaml.parse(text, fast))
+            _Check().run(yaml.parse(text, FAST))
         except yaml.MarkedYAMLError:
             if len(text) < 100_000:  # the parser in Python says more
                 _Check().run(yaml.parse(text, yaml.SafeLoader))
             raise
-        return yaml.load(text, _loader(fast))
+        return yaml.load(text, _loader(base))
     except BadYaml:
         raise
     except yaml.MarkedYAMLError as error:
@@ -61,7 +67,7 @@ def load_yaml(text: str) -> Any:
         ) from error  # an odd character, or a value that its tag does not fit
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, base: Any = FAST) -> Any:
     """``load_yaml`` of a UTF-8 file.
 
     Raises:
@@ -75,7 +81,7 @@ def read_yaml(path: Path) -> Any:
     if len(data) > LONGEST:
         raise RefusedYaml(f"it is longer than {LONGEST:,} bytes")
     try:
-        return load_yaml(data.decode("utf-8-sig"))
+        return load_yaml(data.decode("utf-8-sig"), base)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadYaml(f"line {line} is not UTF-8 text") from error
@@ -106,8 +112,6 @@ class _Check:
 
     def run(self, events: Iterator[Any]) -> None:
         """Go through all events of a text."""
-        import yaml
-
         for event in events:
             self._line = event.start_mark.line + 1
             if isinstance(event, yaml.DocumentStartEvent) and self._open[0].items:
@@ -155,15 +159,16 @@ class _Check:
 
 @functools.cache
 def _loader(base: Any) -> Any:
-    """PyYAML's safe loader with YAML 1.2's floats (``1e-3``) and without dates."""
+    """A loader of PyYAML's with YAML 1.2's numbers and without dates."""
 
     class Loader(base):  # type: ignore[misc]
         pass
 
     Loader.yaml_implicit_resolvers = {
-        letter: [(tag, form) for tag, form in forms if tag not in (FLOAT, DATE)]
+        letter: [(tag, form) for tag, form in forms if tag not in (INT, FLOAT, DATE)]
         for letter, forms in base.yaml_implicit_resolvers.items()
     }
     form = re.compile(rf"(?:[-+]?(?:{NUMBER}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$")
     Loader.add_implicit_resolver(FLOAT, form, list("-+0123456789."))
+    Loader.add_implicit_resolver(INT, re.compile(WHOLE), list("-+0123456789"))
     return Loader

@@ -21,23 +21,23 @@ EMULATOR = {  # arguments of the emulator's environment, likewise
 }  # fmt: skip
 
 
-def find_env_id(text: str) -> tuple[str, str] | None:
-    """(id, game) of the first Atari id in ``text``, such as a file's name; None without one."""
+def find_env_ids(text: str) -> list[tuple[str, str]]:
+    """(id, game) of every Atari id in ``text``, such as a file's name."""
+    found = []
     for match in ENV_ID.finditer(text):
         # ``ppo-Pong-v5`` has its id behind words; ``SpaceInvaders`` must not be found inside of ``XSpaceInvaders``.
         if match.start() and text[match.start() - 1].isalnum():
             continue
         game = game_called(match[1])
         if game is not None:
-            return match[0], game
-    return None
+            found.append((match[0], game))
+    return found
 
 
 def run_env_id(name: str) -> str | None:
     """The id that one of rl-zoo's run folders, ``PongNoFrameskip-v4_1``, is named after."""
     match = re.fullmatch(r"(.+-v\d+)(?:_\d+)?", name)
-    found = find_env_id(match[1]) if match else None
-    return match[1] if match and found else None
+    return match[1] if match and find_env_ids(match[1]) else None
 
 
 def game_called(name: str) -> str | None:
@@ -84,10 +84,16 @@ def objections(settings: Mapping[str, Any]) -> list[str]:
         found.append(f"frame_stack {stack}, not 4")
     if "env_wrapper" in settings:
         found += _wrapper_objections(settings["env_wrapper"])
-    if settings.get("normalize") not in (None, False):
+    if settings.get("normalize") not in (None, False) and not _only_rewards(settings):
         found.append(f"normalize {settings['normalize']}, which scales what the agent sees by running statistics")
     found += _differences("env_kwargs", settings.get("env_kwargs"), EMULATOR, ("render_mode",))
     return found
+
+
+def _only_rewards(settings: Mapping[str, Any]) -> bool:
+    """True where VecNormalize leaves alone what the agent sees; rl-zoo writes its arguments as text or dictionaries."""
+    arguments = f"{settings['normalize']} {settings.get('normalize_kwargs')}"
+    return re.search(r"norm_obs\W+False", arguments) is not None
 
 
 def _wrapper_objections(wrapper: Any) -> list[str]:
@@ -95,7 +101,7 @@ def _wrapper_objections(wrapper: Any) -> list[str]:
     found: list[str] = []
     wrappers = wrapper if isinstance(wrapper, list) else [wrapper]
     for item in wrappers:
-        calls = item if isinstance(item, dict) else {item: None}
+        calls = item if isinstance(item, dict) else {str(item): None}
         for name, kwargs in calls.items():
             if str(name).rpartition(".")[2] != WRAPPER:
                 found.append(f"env_wrapper {name}, not {WRAPPER}")

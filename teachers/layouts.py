@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from distill.errors import UserError, nearest
+from distill.files import at_home
 from distill.students.folder import is_student
 from teachers.archive import is_unpacked
 from teachers.envs import run_env_id
@@ -28,6 +29,8 @@ def locate(name: str) -> Path:
     Raises:
         UserError: nothing has that name, or a folder holds no agent.
     """
+    if not name.strip():
+        raise UserError(f"an agent needs a name: a path, hf://org/repo, or one of: {', '.join(bundled_teachers())}")
     short = short_names()
     path = short.get(name) or student_folder(name)
     if path.is_file() or is_student(path) or is_unpacked(path):
@@ -47,7 +50,7 @@ def locate(name: str) -> Path:
 
 def student_folder(name: str) -> Path:
     """The student folder around weights that lie among its papers; any other path as it is."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     return path.parent if path.name in STUDENT_FILES and path.is_file() and is_student(path.parent) else path
 
 

@@ -61,6 +61,7 @@ def load_teacher(
     asked = None if game is None else canonical_game(game)
     told = source.papers.game(name, asked)
     if asked is None and told is None:
+        load_sb3_zip(source.path, tau)  # a file that is no agent at all is the greater trouble
         raise UserError(f"cannot tell which game {name} plays; name it with --env")
     if is_student(source.path):
         return _student(name, source.path, preset)
@@ -75,7 +76,7 @@ def load_teacher(
         name=name,
         game=chosen,
         algorithm=str(source.card.get("algorithm") or policy.algorithm),
-        preset=get_preset(preset or str(own or recorded or "sb3")).name,
+        preset=_known_preset(name, own or recorded) if preset is None else get_preset(preset).name,
         fingerprint=fingerprint(policy.state, *([] if policy.tau is None else [f"tau={policy.tau}"])),
         num_actions=policy.num_actions,
         parameters=count_parameters(policy.net),
@@ -155,6 +156,14 @@ def _same_preset(name: str, facts: Mapping[str, Any], asked: str | None) -> str:
             f"not on {other.name} ({other.hash})"
         )
     return preset.name
+
+
+def _known_preset(name: str, told: object) -> str:
+    """The preset on a card; ``sb3`` where it names none."""
+    try:
+        return get_preset(str(told or "sb3")).name
+    except UserError as error:
+        raise UserError(f"teacher {name}: its card names an {error}; correct it, or give --preset") from error
 
 
 def _check_actions(name: str, count: int, game: str) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 from distill.errors import UserError
 from distill.games import canonical_game
 from teachers.archive import read_fields
-from teachers.envs import find_env_id, game_called, objection_to_id, objections, plain_emulator, run_env_id
+from teachers.envs import find_env_ids, game_called, objection_to_id, objections, plain_emulator, run_env_id
 from teachers.plain_yaml import read_plain_yaml
 
 SETTINGS = ("args.yml", "config.yml")
+OWN_NAMES = ("its file name", "the name of the file that it links to")
+LONGEST_NAME = 6
+"""Words of a game's name; no game has more."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
         given: the path as the user wrote it, whose folders may be called like a game.
 
     Raises:
-        UserError: a settings file beside it that cannot be read, or a card that names no game we know.
+        UserError: a settings file beside it that cannot be read, or one or a card that names no game we know.
     """
     claims: list[tuple[str, str]] = []
     found: list[str] = []
@@ -84,32 +87,45 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     inside = sorted(f for f in beside.glob("*-v[0-9]*") if f.is_dir() and run_env_id(f.name))
     settings = [(card, "its card"), *_settings([beside, *inside])]
     for content, where in settings:
-        claims += [(game, where) for game in _games(content)]
+        try:
+            claims += [(game, where) for game in _games(content)]
+        except UserError as error:
+            raise UserError(f"teacher {given}: {where} names an {error}; correct it") from error
         found += [f"{text} ({where})" for text in objections(content)]
-    stem = path.name.removesuffix(".zip").removesuffix(".safetensors")
+    names = [(_stem(path), OWN_NAMES[0])]
+    if path.is_symlink():
+        names.append((_stem(path.resolve()), OWN_NAMES[1]))
     around = [*list(path.absolute().parents)[:3], *inside]
-    places = [(stem, "its file name"), *((folder.name, f"the folder {folder.name}") for folder in around)]
+    places = [*names, *((folder.name, f"the folder {folder.name}") for folder in around)]
     for text, where in places:
-        env = find_env_id(text)
-        if env is not None:
-            claims.append((env[1], where))
-            why = objection_to_id(env[0])
+        envs = find_env_ids(text)
+        games = {game for _, game in envs} | (_games_in_name(text) if where in OWN_NAMES else set())
+        if len(games) == 1:  # a name that tells two games tells none
+            claims.append((games.pop(), where))
+        for env, _ in envs:
+            why = objection_to_id(env)
             if why and not any(plain_emulator(content) for content, _ in settings):
-                found.append(f"{env[0]} {why} ({where})")
-        elif where == "its file name" and (named := game_in_name(stem)):
-            claims.append((named, where))
+                found.append(f"{env} {why} ({where})")
     return Papers(tuple(claims), _hint(given), tuple(found), student)
 
 
 def game_in_name(stem: str) -> str | None:
-    """The longest run of words that names one game: ``ppo-PongNoFrameskip-v4``, ``space-invaders-dagger``."""
+    """The one game that words name: ``ppo-PongNoFrameskip-v4``, ``space-invaders-dagger``; None for none or several."""
+    games = _games_in_name(stem)
+    return games.pop() if len(games) == 1 else None
+
+
+def _games_in_name(stem: str) -> set[str]:
+    """Every game that a run of words names; a word counts once, in the longest run (``ms-pacman`` is not Pacman)."""
     words = re.findall(r"[A-Za-z0-9]+", stem)
-    for length in range(len(words), 0, -1):
-        runs = ("_".join(words[start : start + length]) for start in range(len(words) - length + 1))
-        found = {game for game in map(game_called, runs) if game}
-        if found:
-            return found.pop() if len(found) == 1 else None
-    return None
+    games, taken = set(), [False] * len(words)
+    for length in range(min(len(words), LONGEST_NAME), 0, -1):
+        for start in range(len(words) - length + 1):
+            game = game_called("_".join(words[start : start + length]))
+            if game is not None and not any(taken[start : start + length]):
+                games.add(game)
+                taken[start : start + length] = [True] * length
+    return games
 
 
 def _settings(folders: list[Path]) -> Iterator[tuple[dict[str, Any], str]]:
@@ -124,11 +140,11 @@ def _games(content: Mapping[str, Any]) -> Iterator[str]:
     """Games in settings or in a card's front matter, ours or the hub's."""
     if content.get("game"):
         yield canonical_game(str(content["game"]))
-    named = [content.get(key) for key in ("env", "env_id")] + _hub_names(content)
-    for text in named:
-        env = find_env_id(str(text or ""))
-        if env is not None:
-            yield env[1]
+    for text in (str(content.get(key) or "") for key in ("env", "env_id")):
+        bare = game_called(text)
+        yield from [bare] if bare else (game for _, game in find_env_ids(text))
+    for text in _hub_names(content):
+        yield from (game for _, game in find_env_ids(str(text or "")))
 
 
 def _hub_names(card: Mapping[str, Any]) -> list[Any]:
@@ -150,3 +166,7 @@ def _hint(given: str) -> tuple[str, str] | None:
         if game is not None:
             return game, f"the folder {folder.name}"
     return None
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".zip").removesuffix(".safetensors")

@@ -10,17 +10,16 @@ from typing import Any
 import yaml
 
 from distill.errors import UserError, first_line
-
-MAX_BYTES = 2**20
+from distill.yaml_text import FAST, BadYaml, RefusedYaml, read_yaml
 
 log = logging.getLogger(__name__)
 
 
-class _Plain(yaml.SafeLoader):
+class _Plain(FAST):  # type: ignore[misc]
     """Reads ``!!python/...`` tags as what stands behind them: text, lists and dictionaries."""
 
 
-def _untagged(loader: _Plain, suffix: str, node: yaml.Node) -> Any:
+def _untagged(loader: Any, suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return node.value or suffix.rpartition(":")[2]  # !!python/name:torch.nn.ReLU '' is its name
     if isinstance(node, yaml.MappingNode):
@@ -40,7 +39,13 @@ def _mapping(value: Any) -> Any:
     pairs = isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], Hashable) for pair in value
     )
-    return dict(value) if pairs else value
+    if not pairs:
+        return value
+    keys = [key for key, _ in value]
+    repeated = next((key for key in keys if keys.count(key) > 1), None) if len(set(keys)) < len(keys) else None
+    if repeated is not None:
+        raise RefusedYaml(f"{repeated!r} is a duplicate: it is given twice; keep one")
+    return dict(value)
 
 
 def read_plain_yaml(path: Path) -> dict[str, Any]:
@@ -50,17 +55,16 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
         Its dictionary, also where it is written as a list of pairs; empty where there is no file or no dictionary.
 
     Raises:
-        UserError: it cannot be read, or is not YAML.
+        UserError: it cannot be read, is not YAML, or is refused as any YAML here (``distill.yaml_text``).
     """
     if not path.is_file():
         return {}
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than 1 MiB, so it is not the settings of an agent; move it elsewhere")
-        value = _mapping(yaml.load(path.read_bytes(), _Plain))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = first_line(error)
-        raise UserError(f"{path}: the agent's settings are not YAML ({reason}); correct or remove it") from error
+        value = _mapping(read_yaml(path, _Plain))
+    except (OSError, BadYaml) as error:
+        trouble = "are not YAML" if type(error) is BadYaml else "cannot be read"
+        reason = f"{path}: the agent's settings {trouble} ({first_line(error)}); correct or remove it"
+        raise UserError(reason) from error
     if isinstance(value, dict):
         return value
     if value is not None:

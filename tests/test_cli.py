@@ -199,3 +199,11 @@ def test_collect_train_verify_and_info(tmp_path: Path, capsys: pytest.CaptureFix
     for what, told in ((data, "24 in 3 games, 2 shards"), (run, "mnih2013"), ("pong", "PPO")):
         assert main(["info", what]) == 0
         assert told in " ".join(capsys.readouterr().out.split())
+    for what in (data, run, f"{run}/student/student.zip"):
+        assert main(["info", what, "--env=Pong", "--preset=sb3"]) == 0
+        assert main(["info", what, "--env=breakout"]) == 1
+        assert "is of pong, not breakout; leave --env out" in capsys.readouterr().err
+        assert main(["info", what, "--preset=sb3-fast"]) == 1
+        assert "is of preset sb3, not sb3-fast; leave --preset out" in capsys.readouterr().err
+    assert main(["export", f"{run}/student/student.zip", "--format=sb3", f"--out={tmp_path / 'x.zip'}"]) == 0
+    assert (tmp_path / "x.zip").read_bytes() == Path(run, "student", "student.zip").read_bytes()

@@ -54,6 +54,8 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         ("#" * 2_000_000, "cannot read the settings in x.yaml: it is longer than"),
         ("train: {out: 2024}", "--train.out must be str, got 2024; put it in quotes"),
         ("train: {steps: {a: 1}}", "--train.steps must be int, got {'a': 1}"),
+        ("train: {resume: ''}", "--train.resume must be bool, got nothing"),
+        ("evaluate: {agents: runs/a}", "--evaluate.agents must be list, got runs/a; write [runs/a]"),
         ("train: [1]", "'train' is a group of settings, not a value; got [1]"),
         ("train: {out: ''}", "--train.out must be the name of a file or folder, got ''"),
         ('train: {data: "a\\0b"}', r"--train.data must be the name of a file or folder, got 'a\x00b'"),
@@ -61,6 +63,13 @@ def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 )
 def test_files(fails: Fails, text: str | bytes, says: str) -> None:
     assert fails(text=text).startswith(says)
+
+
+def test_numbers_are_decimal_in_files_as_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("train: {steps: 010, data: 010}")
+    config = parse("train", [f"--config={tmp_path / 'x.yaml'}"])
+    assert (config.train.steps, config.train.data) == (10, "010")
+    assert parse("train", ["--train.steps=010"]).train.steps == 10
 
 
 @pytest.mark.parametrize(

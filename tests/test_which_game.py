@@ -88,15 +88,43 @@ def test_the_papers_of_students_tell(breakout_student: Path, zips: Path) -> None
         which_game(other(collect=CollectConfig(actor="nobody")), "collect")
     pong = str(zips / "a2c-PongNoFrameskip-v4.zip")
     mixed = other(evaluate=EvaluateConfig(agents=[run, pong]))
-    message = rf"student {run} plays breakout, but teacher {pong} plays pong; change --evaluate.agents or --evaluate"
+    message = rf"student {run} plays breakout, but teacher {pong} plays pong; change --evaluate.agents$"
     with pytest.raises(UserError, match=message):
         which_game(mixed, "evaluate")
+
+
+def test_a_flag_is_named_once(breakout_student: Path) -> None:
+    with pytest.raises(UserError, match=r"plays pong, but student .* plays breakout; change --evaluate\.agents$"):
+        which_game(other(evaluate=EvaluateConfig(agents=["pong", str(breakout_student)])), "evaluate")
+
+
+def test_a_comma_of_a_folder_is_told_before_its_parts_are_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "lr=0.1,seed=2").mkdir()
+    halves = f"{tmp_path}/lr=0.1,seed=2".split(",")
+    with pytest.raises(UserError, match=r"lr=0\.1,seed=2 has a comma in its name; put it in quotes"):
+        which_game(other(evaluate=EvaluateConfig(agents=halves)), "evaluate")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"teacher": "~nobody-here/x.zip"},
+        {"collect": CollectConfig(actor="~nobody-here/run")},
+        {"train": TrainConfig(data="~nobody-here/data")},
+        {"evaluate": EvaluateConfig(agents=["a=~nobody-here/x"])},
+        {"report": ReportConfig(scores="~nobody-here/scores.json")},
+    ],
+)
+def test_a_home_of_nobody(config: dict[str, Any]) -> None:
+    for stage in ("collect", "train", "evaluate", "report"):
+        if stage in config or "teacher" in config:
+            with pytest.raises(UserError, match=r"~nobody-here/.* begins with the home folder of nobody here"):
+                which_game(other(**config), stage)
 
 
 def test_the_dataset_tells(pong_copy: Path, tmp_path: Path) -> None:
     manifest = json.loads((pong_copy / "dataset.json").read_text())
     manifest["identity"]["game"] = "breakout"
-    del manifest["checksum"]
     (pong_copy / "dataset.json").write_text(json.dumps(sealed(manifest)))
     config = other(train=TrainConfig(data=str(pong_copy)))
     for stage in ("train", "sweep"):

@@ -10,7 +10,7 @@ from typing import Any
 from distill.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.evaluate.names import check_commas, check_name, default_name, split_item
+from distill.evaluate.names import check_apart, check_commas, check_name, default_name, split_item
 from distill.progress import console
 from distill.students.folder import Student, is_student, load_student
 from distill.students.nets import AtariCNN
@@ -62,10 +62,7 @@ def find_agents(config: Config) -> list[Agent]:
         agents += _teachers(config, name, students) if agent is None else [agent]
     for agent in agents:
         check_name(agent.name)
-    names = [agent.name for agent in agents]
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated:
-        raise UserError(f"two agents are called {sorted(repeated)[0]!r}; rename one with --evaluate.agents NAME=WHAT")
+    check_apart([agent.name for agent in agents])
     if config.preset is None and config.teacher_preset is None:
         _see_as_they_taught(agents)
     _check_presets(agents)

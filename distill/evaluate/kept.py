@@ -98,6 +98,8 @@ def check_folder(folder: Path, names: Sequence[str], *, videos: bool) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(f"cannot write to {folder}: {reason}; choose another --evaluate.out") from error
+    if (folder / PARTIAL).is_dir():
+        raise UserError(f"{folder / PARTIAL} is a folder, where games are kept while others are played; remove it")
     for name in names:
         if (folder / name).exists() and not (folder / name).is_dir():
             raise UserError(f"{folder / name} is a file, where the events of agent {name} go; rename one of them")

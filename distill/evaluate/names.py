@@ -73,6 +73,18 @@ def check_name(name: str) -> None:
         raise UserError(f"--evaluate.agents: an agent cannot be called {name!r}: {wrong}; write another NAME=WHAT")
 
 
+def check_apart(names: Sequence[str]) -> None:
+    """Refuse names that are one file where upper and lower case, or two ways to write an accent, are the same."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in seen:
+            alike = f"two agents are called {name!r}"
+            alike = alike if seen[key] == name else f"agents {seen[key]!r} and {name!r} may be one file"
+            raise UserError(f"{alike}; rename one with --evaluate.agents NAME=WHAT")
+        seen[key] = name
+
+
 def default_name(text: str) -> str:
     """The last part of a path as an agent's name, changed only where it cannot be one."""
     name = "".join("_" if character == "/" or _unprintable(character) else character for character in text)

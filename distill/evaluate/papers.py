@@ -12,6 +12,7 @@ from distill.evaluate.figures import Curve
 from distill.files import read_json
 from distill.settings import read_saved
 from distill.students.folder import Student, load_student
+from teachers.layouts import student_folder
 
 CURVES = {  # tag: name of its picture, label with unit, options
     "val/kl": ("kl", "KL, nats (log scale)", {"log": True}),
@@ -41,7 +42,7 @@ class Run:
 def find_run(facts: Mapping[str, Any]) -> Run:
     """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
     try:
-        student = load_student(facts["what"])
+        student = load_student(student_folder(facts["what"]))
         student.check_papers()
     except UserError as error:
         return Run(missing=str(error))

@@ -18,8 +18,9 @@ from distill.evaluate import figures, page
 from distill.evaluate.figures import DARK, LIGHT, Theme
 from distill.evaluate.papers import CURVES, Run, find_run
 from distill.evaluate.saliency import Saliency, choose_states, saliency
+from distill.evaluate.scores import read_scores
 from distill.evaluate.shares import relate
-from distill.files import read_json, write_bytes
+from distill.files import write_bytes
 from distill.progress import console
 from distill.students.folder import Student
 from distill.train.source import Index
@@ -29,7 +30,6 @@ from teachers.protocol import Teacher
 
 PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
 OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
-AGENT_KEYS = {"kind", "what", "fingerprint", "parameters", "returns", "mean", "ci95", "share_of_teacher", "val_kl"}
 
 
 def report(config: Config) -> Path:
@@ -57,22 +57,6 @@ def report(config: Config) -> Path:
     _write(folder, html, pictures)
     console.print(f"written: {folder / 'index.html'} ({len(html) / 1e6:.1f} MB, self-contained)")
     return folder / "index.html"
-
-
-def read_scores(path: Path) -> dict[str, Any]:
-    """Content of scores.json.
-
-    Raises:
-        UserError: it is missing or not one that ``distill evaluate`` wrote.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; run `distill evaluate` first, or name another with --report.scores")
-    record = read_json(path, "scores file")
-    known = isinstance(record, dict) and {"game", "preset", "protocol", "games", "seed", "command"} <= set(record)
-    agents = record.get("agents") if known else None
-    if not isinstance(agents, dict) or not agents or any(set(AGENT_KEYS) - set(facts) for facts in agents.values()):
-        raise UserError(f"{path} is not a scores file of `distill evaluate`; evaluate again")
-    return dict(record)
 
 
 def _name_teachers(record: Mapping[str, Any], runs: Mapping[str, Run]) -> None:

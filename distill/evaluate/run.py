@@ -24,26 +24,16 @@ from distill.evaluate.episodes import play
 from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
 from distill.evaluate.protocol import Protocol, get_protocol
+from distill.evaluate.scores import read_scores
 from distill.evaluate.shares import relate
 from distill.evaluate.statistics import summarise
 from distill.evaluate.tables import show
-from distill.files import read_json, write_json
+from distill.files import write_json
 from distill.games import human_normalized
 from distill.progress import Bar, console
 from distill.provenance import command_line, versions
-from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import count_parameters
 from distill.validate import validated
-
-AGENT: Form = {
-    **dict.fromkeys(("kind", "fingerprint"), text),
-    **dict.fromkeys(("mean", "median", "iqm"), number),
-    **dict.fromkeys(("human_normalized", "share_of_teacher"), optional(number)),
-    **dict.fromkeys(("val_kl", "val_action_error", "val_jacobian_cosine"), optional(number)),
-    "parameters": count,
-    "ci95": lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(number, ends)),
-}
-"""What an agent's entry in scores.json must say to be shown again."""
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -113,8 +103,7 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     """Accept a complete scores.json of the same evaluation when resuming; refuse any other."""
     if not config.evaluate.resume:
         raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
-    record: dict[str, Any] = read_json(path, "scores file")
-    check_shape(path, "scores file", record, {"agents": {"*": AGENT}})
+    record = read_scores(path)
     then = {name: facts.get("fingerprint") for name, facts in record["agents"].items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate

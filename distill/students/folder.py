@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
-from distill.files import read_json, sha256, write_bytes, write_json
+from distill.files import at_home, read_json, sha256, write_bytes, write_json
 from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
@@ -109,7 +109,7 @@ def load_student(path: str | Path) -> Student:
     Raises:
         UserError: nothing there, unfinished, or damaged.
     """
-    folder = Path(path).expanduser()
+    folder = at_home(path)
     if (folder / "student").is_dir():
         folder = folder / "student"
     if not (folder / "student.json").is_file():

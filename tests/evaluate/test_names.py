@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
-from distill.evaluate.names import check_commas, check_name, default_name, split_item
+from distill.evaluate.names import check_apart, check_commas, check_name, default_name, split_item
 
 
 @pytest.fixture
@@ -78,6 +78,21 @@ def test_names_that_cannot_be_files(name: str, why: str) -> None:
 def test_names_that_can_are_left_alone(name: str) -> None:
     check_name(name)
     assert default_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a", "b", "a"], "two agents are called 'a'; rename one"),
+        (["A", "a"], "agents 'A' and 'a' may be one file; rename one"),
+        (["\xfc", "u\u0308"], "agents .* may be one file"),
+        (["stra\xdfe", "STRASSE"], "agents .* may be one file"),
+    ],
+)
+def test_names_that_some_file_systems_take_for_one(names: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_apart(names)
+    check_apart(["a", "b", "A b"])
 
 
 def test_long_names_stay_apart() -> None:

@@ -293,6 +293,33 @@ def test_damaged_scores_are_refused(config: Config, tmp_path: Path) -> None:
         evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
 
 
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize("agents", [[], {}, 3, {"small": 5}, {"small": {}}])
+def test_scores_of_another_shape_are_refused(
+    config: Config, record: dict[str, Any], tmp_path: Path, agents: object
+) -> None:
+    for content in ({**record, "agents": agents}, [agents]):
+        write_json(tmp_path / "scores.json", content)
+        with pytest.raises(UserError, match=r"scores\.json is not a scores file of `distill evaluate`"):
+            evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+
+
+@pytest.mark.usefixtures("no_games")
+@pytest.mark.parametrize("paper", ["metrics", "best_step", "teacher", "game"])
+@pytest.mark.parametrize("value", [None, []])
+def test_a_student_whose_papers_are_damaged_is_refused(config: Config, copied: Path, paper: str, value: object) -> None:
+    edit_facts(copied, **{paper: value})
+    with pytest.raises(UserError, match=rf"student\.json is damaged: it has no '{paper}'; restore it from a copy"):
+        evaluate(with_evaluate(config, agents=[str(copied)]))
+
+
+@pytest.mark.usefixtures("no_games")
+def test_a_folder_in_place_of_the_kept_games_is_told_first(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "scores.partial.json").mkdir()
+    with pytest.raises(UserError, match=r"scores\.partial\.json is a folder, .*; remove it"):
+        evaluate(with_evaluate(config, out=str(tmp_path)))
+
+
 def test_names(config: Config, teacher: str, student: Path) -> None:
     """Names become files and TensorBoard runs, so a path gives only its last part."""
     named = find_agents(with_evaluate(config, agents=["teacher", teacher, "breakout", str(student), f"a b={student}/"]))

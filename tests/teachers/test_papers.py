@@ -11,8 +11,9 @@ import pytest
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from distill.errors import UserError
-from teachers.envs import find_env_id, objection_to_id, objections, run_env_id
+from teachers.envs import find_env_ids, objection_to_id, objections, run_env_id
 from teachers.load import agent_game, load_teacher
+from teachers.papers import game_in_name
 from teachers.plain_yaml import read_plain_yaml
 
 Agent = tuple[BaseAlgorithm, Path]
@@ -81,6 +82,50 @@ def test_papers_that_disagree(place: Place) -> None:
             load_teacher(str(path), game=game)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PongNoFrameskip-v4_BreakoutNoFrameskip-v4.zip",
+        "PongNoFrameskip-v4-then-space-invaders.zip",
+        "pong_space_invaders.zip",
+        "space-invaders from Pong.zip",
+    ],
+)
+def test_a_file_named_after_two_games_tells_none(place: Place, name: str) -> None:
+    path = str(place(name))
+    with pytest.raises(UserError, match=r"cannot tell which game .*; name it with --env"):
+        load_teacher(path)
+    assert load_teacher(path, game="pong").info.game == "pong"
+
+
+@pytest.mark.parametrize(("name", "game"), [("ms-pacman-2.zip", "ms_pacman"), ("Pong pong PONG.zip", "pong")])
+def test_words_of_a_longer_name_are_not_another_game(name: str, game: str) -> None:
+    assert game_in_name(name.removesuffix(".zip")) == game
+
+
+def test_a_link_does_not_hide_what_it_links_to(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "link.zip").symlink_to(place("SpaceInvadersNoFrameskip-v4.zip"))
+    (tmp_path / "pong.zip").symlink_to(place("SpaceInvadersNoFrameskip-v4.zip"))
+    assert agent_game(str(tmp_path / "link.zip")) == ("space_invaders", "the name of the file that it links to")
+    with pytest.raises(UserError, match="its file name says pong, but the name of the file that it links to says sp"):
+        load_teacher(str(tmp_path / "pong.zip"))
+
+
+@pytest.mark.parametrize("text", ["env: breakout", "env_id: BreakoutNoFrameskip-v4", "env: ALE/Breakout-v5"])
+def test_a_bare_game_in_settings_counts(place: Place, text: str) -> None:
+    with pytest.raises(UserError, match=r"args\.yml says breakout, but its file name says pong"):
+        load_teacher(str(place("pong.zip", {"args.yml": text})))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("game: pnog", "its card names an unknown game 'pnog'"), ("preset: sb", "its card names an unknown preset 'sb'")],
+)
+def test_who_names_what_is_unknown(place: Place, text: str, says: str) -> None:
+    with pytest.raises(UserError, match=f"teacher .*pong.zip: {says} .*correct it"):
+        load_teacher(str(place("pong.zip", {"pong.md": f"---\n{text}\n---\n"})))
+
+
 def test_a_folder_called_like_a_game_gives_way_to_better_evidence(place: Place) -> None:
     assert load_teacher(str(place(f"pong/ppo-{SI}.zip"))).info.game == "space_invaders"
 
@@ -96,12 +141,12 @@ def test_a_folder_called_like_a_game_gives_way_to_better_evidence(place: Place) 
     ],
 )
 def test_ids(text: str, env: str, game: str) -> None:
-    assert find_env_id(text) == (env, game)
+    assert find_env_ids(text) == [(env, game)]
 
 
 @pytest.mark.parametrize("text", ["pong-v4", "best_model", "CartPole-v1", "MyPong-v4", "Pong-v4x", "Pong"])
 def test_no_ids(text: str) -> None:
-    assert find_env_id(text) is None
+    assert find_env_ids(text) == []
 
 
 def test_run_folders() -> None:
@@ -151,7 +196,12 @@ WRAPPER = "stable_baselines3.common.atari_wrappers.AtariWrapper"
         (f"env_wrapper:\n- {WRAPPER}:\n    screen_size: 64", "with screen_size 64, not 84"),
         (f"env_wrapper:\n- {WRAPPER}\n- mine.Mirror", r"env_wrapper mine\.Mirror, not AtariWrapper"),
         ("env_wrapper: null", "env_wrapper None, not AtariWrapper"),
+        ("env_wrapper: [[1]]", r"env_wrapper \[1\], not AtariWrapper"),
         ("normalize: true", "normalize True"),
+        ("normalize: {norm_obs: true, norm_reward: false}", "normalize .*norm_obs"),
+        ("normalize: \"{'norm_obs': False, 'norm_reward': True}\"", None),
+        ("normalize: dict(norm_obs=False, norm_reward=True)", None),
+        ("normalize: true\nnormalize_kwargs: {norm_obs: false}", None),
         ("env_kwargs:\n  full_action_space: true", "env_kwargs with full_action_space True, not False"),
         ("env: ALE/Pong-v5\nenv_kwargs:\n  frameskip: 1\n  repeat_action_probability: 0.0", None),
     ],
@@ -204,15 +254,32 @@ def test_hostile_yaml_runs_nothing(place: Place, tmp_path: Path, tag: str) -> No
     assert not (tmp_path / "hacked").exists()
 
 
-@pytest.mark.parametrize("text", ["env: [", "a: 1\na: b: c", "\tenv: x", "? [a]\n: 1", "!!mine x", "\x00"])
+@pytest.mark.parametrize("text", ["env: [", "a: 1\nb: b: c", "\tenv: x", "? [a]\n: 1", "!!mine x", "\x00"])
 def test_broken_yaml_is_one_sentence(place: Place, text: str) -> None:
     with pytest.raises(UserError, match=r"args\.yml: the agent's settings are not YAML .*; correct or remove it"):
         load_teacher(str(place("pong.zip", {"args.yml": text})))
 
 
 def test_yaml_too_large_to_be_settings(place: Place) -> None:
-    with pytest.raises(UserError, match=r"args\.yml is larger than 1 MiB"):
+    with pytest.raises(UserError, match=r"args\.yml: .* cannot be read \(it is longer than 1,048,576 bytes\)"):
         load_teacher(str(place("pong.zip", {"args.yml": "# " + "x" * 2**20})))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["env: PongNoFrameskip-v4\nenv: BreakoutNoFrameskip-v4", "- - env\n  - a\n- - env\n  - b", "a: {b: 1, b: 2}"],
+)
+def test_repeated_settings_are_refused(place: Place, text: str) -> None:
+    with pytest.raises(UserError, match=r"args\.yml: the agent's settings cannot be read \('.*' .*is a duplicate"):
+        load_teacher(str(place("pong.zip", {"args.yml": text})))
+
+
+def test_settings_that_expand_to_too_much_are_refused(place: Place) -> None:
+    text = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    for above, name in zip("abcde", "bcdef", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{above}'] * 10)}]\n"
+    with pytest.raises(UserError, match=r"args\.yml: .* expands to more than 200,000 values"):
+        load_teacher(str(place("pong.zip", {"args.yml": text})))
 
 
 def test_objections_come_in_the_order_of_their_fields() -> None:
