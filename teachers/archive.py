@@ -47,7 +47,14 @@ def read_archive(path: Path) -> Archive:
         UserError: missing, truncated, foreign or hostile file, or one that would take too much memory.
     """
     policy, data = _from_folder(path) if path.is_dir() else _from_zip(path)
-    return Archive(path, _read_weights(path, policy), _plain_fields(path, data))
+    weights, fields = _read_weights(path, policy), _plain_fields(data)
+    if not fields:
+        log.warning(
+            "%s: its data is missing, damaged or far larger than stable-baselines3 writes; only the weights are read, "
+            "so nothing tells whether it expects another network or other observations",
+            path,
+        )
+    return Archive(path, weights, fields)
 
 
 def is_unpacked(folder: Path) -> bool:
@@ -58,7 +65,7 @@ def is_unpacked(folder: Path) -> bool:
 def read_fields(path: Path) -> dict[str, Any]:
     """The plain fields of an agent, without its weights; empty where the file cannot be read."""
     try:
-        return _plain_fields(path, (_from_folder(path) if path.is_dir() else _from_zip(path))[1])
+        return _plain_fields((_from_folder(path) if path.is_dir() else _from_zip(path))[1])
     except UserError:  # whoever loads the agent says what is wrong with it
         return {}
 
@@ -85,7 +92,7 @@ def _from_zip(path: Path) -> tuple[bytes, bytes]:
         raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
     try:
         with zipfile.ZipFile(path) as archive:
-            prefix = _prefix(archive)
+            prefix = _prefix(path, archive)
             if f"{prefix}policy.pth" not in archive.namelist():
                 # A file cut short often passes for the last of the zips that SB3 nests inside it.
                 raise UserError(f"{path} has no policy.pth: it is not from stable-baselines3, or cut short in copying")
@@ -99,25 +106,25 @@ def _from_zip(path: Path) -> tuple[bytes, bytes]:
         raise UserError(f"{path} is not a readable zip file ({error}); download or copy it again") from error
 
 
-def _prefix(archive: zipfile.ZipFile) -> str:
+def _prefix(path: Path, archive: zipfile.ZipFile) -> str:
     """``x/`` for a zip of the folder ``x``, else nothing."""
     names = archive.namelist()
     if "policy.pth" in names:
         return ""
     inner = [name.removesuffix("policy.pth") for name in names if name.endswith("/policy.pth")]
     inner = [prefix for prefix in inner if not prefix.startswith("__MACOSX/")]
-    return inner[0] if len(inner) == 1 else ""
+    if len(inner) > 1:
+        raise UserError(f"{path} holds several agents ({', '.join(inner[:3])}); unpack it and give one of its folders")
+    return inner[0] if inner else ""
 
 
 def _more(size: int, limit: int) -> str:
     return f"more than {'1 GiB' if size > 2**30 else f'{limit >> 20} MiB'}"
 
 
-def _plain_fields(path: Path, data: bytes) -> dict[str, Any]:
+def _plain_fields(data: bytes) -> dict[str, Any]:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
-        # A few kilobytes, squeezed, can become gigabytes of small objects.
-        log.warning("%s: its data is far larger than stable-baselines3 writes; it is not read, only the weights", path)
-        return {}
+        return {}  # a few kilobytes, squeezed, can become gigabytes of small objects
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):

@@ -190,7 +190,8 @@ def _spec(path: Path, state: State, described: Described) -> NetSpec:
     if not hidden:
         raise UserError(f"{path}: the dense layer after its convolutions is missing; the file is damaged")
     # NatureCNN's own activations are ReLU, whatever those of net_arch are.
-    extra = extra_activation(path, described, hidden[1:]) if len(hidden) > 1 else None
+    told = described.net_arch or hidden[1:]
+    extra = extra_activation(path, described, hidden[1:]) if told else None
     convolutions = tuple((shape[0], shape[2], NATURE_STRIDES[shape[2]]) for shape in convs)
     return NetSpec(convolutions, hidden, "relu", None if extra == "relu" else extra)
 

@@ -90,11 +90,14 @@ class Identity:
     @property
     def digest(self) -> str:
         """Of all fields, 16 hex digits: kept in every shard, so that one of another dataset is told."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 MANIFEST: Form = {
-    "identity": {field.name: count if field.name == "k" else text for field in dataclasses.fields(Identity)},
+    "identity": {
+        field.name if field.default is dataclasses.MISSING else f"{field.name}?": count if field.name == "k" else text
+        for field in dataclasses.fields(Identity)
+    },
     "teacher": {"name?": text, "tau?": optional(number)},
     "created": text,
 }

@@ -330,6 +330,24 @@ def test_data_of_many_values_is_not_parsed(
     assert "far larger than stable-baselines3 writes" in caplog.text
 
 
+@pytest.mark.parametrize("data", [None, b"", b"null", b"[1]", b'{"policy_class"', b"\xff\xfe"])
+def test_data_that_tells_nothing_is_said(
+    ppo: Agent, rezip: Rezip, data: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_sb3_zip(rezip(ppo[1], {"data": data})).num_actions == 6
+    (record,) = caplog.records
+    assert "its data is missing, damaged or far larger" in record.message
+
+
+@pytest.mark.parametrize("net_arch", [[64], {"pi": [64], "vf": []}, [64, {"pi": []}]])
+def test_layers_that_only_net_arch_has(ppo: Agent, rezip: Rezip, net_arch: Any) -> None:
+    with zipfile.ZipFile(ppo[1]) as archive:
+        fields = json.loads(archive.read("data"))
+    fields["policy_kwargs"] = {"net_arch": net_arch}
+    with pytest.raises(UserError, match=r"net_arch tells of dense layers \[64\] but its weights hold \[\]"):
+        load_sb3_zip(rezip(ppo[1], {"data": json.dumps(fields).encode()}))
+
+
 def test_list_of_weights_that_is_a_bomb(ppo: Agent, rezip: Rezip, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "policy", "w", zipfile.ZIP_DEFLATED) as records:
         records.writestr("archive/data.pkl", b"}" * 2**22)

@@ -77,6 +77,14 @@ def test_unpacked_and_zipped_again(tmp_path: Path, prefix: str) -> None:
         assert teacher.info.algorithm == "PPO/A2C"
 
 
+def test_a_zip_of_several_agents(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "both-pong.zip", "w") as archive:
+        for name in ("a", "b"):
+            archive.writestr(f"{name}/policy.pth", "x")
+    with pytest.raises(UserError, match=r"holds several agents \(a/, b/\); unpack it and give one of its folders"):
+        load_teacher(str(tmp_path / "both-pong.zip"))
+
+
 def test_home_and_no_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(PONG, tmp_path / "my-pong.zip")
     monkeypatch.setenv("HOME", str(tmp_path))
