@@ -15,6 +15,7 @@ from distill.collect.pipeline import collect
 from distill.config import CollectConfig, Config, EvaluateConfig, ReportConfig, StudentConfig, SweepConfig, TrainConfig
 from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.seal import sealed
 from distill.students.folder import save_student
 from distill.students.nets import AtariCNN, NetSpec
 from distill.validate import validated
@@ -95,7 +96,7 @@ def test_the_papers_of_students_tell(breakout_student: Path, zips: Path) -> None
 def test_the_dataset_tells(pong_copy: Path, tmp_path: Path) -> None:
     manifest = json.loads((pong_copy / "dataset.json").read_text())
     manifest["identity"]["game"] = "breakout"
-    (pong_copy / "dataset.json").write_text(json.dumps(manifest))
+    (pong_copy / "dataset.json").write_text(json.dumps(sealed(manifest)))
     config = other(train=TrainConfig(data=str(pong_copy)))
     for stage in ("train", "sweep"):
         assert which_game(config, stage) == Verdict("breakout", f"from --train.data {pong_copy}")
