@@ -68,8 +68,8 @@ def _misfit(value: Any, form: Form, name: str) -> str | None:
     if missing:
         return f"it has no {inside + missing[0]!r}"
     for field, part in value.items():
-        expected = form.get(field) or form.get(f"{field}?") or form.get("*")
-        wrong = None if expected is None else _misfit(part, expected, inside + field)
+        known = next((name for name in (field, f"{field}?", "*") if name in form), None)
+        wrong = None if known is None else _misfit(part, form[known], inside + field)
         if wrong:
             return wrong
     return None

@@ -22,7 +22,7 @@ from distill.files import check_folders, read_json, sha256
 from distill.seal import check_seal
 from distill.shape import Form, check_shape, count, number, optional, text
 
-WRITER: Form = {"shards": count}
+WRITER: Form = {"shards": count, "behaviour?": {}, "command?": text}
 FILE: Form = {"bytes": count, "sha256": text}
 SHARD: dict[str, Form] = {
     "states": count,

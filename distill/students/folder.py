@@ -21,10 +21,11 @@ from distill.shape import Form, check_shape, count, number, optional, text
 from distill.students.nets import AtariCNN, NetSpec
 from teachers.protocol import Teacher, fingerprint
 
-NAMED: Form = {"game": text, "preset": text, "preset_hash": text, "teacher": text}
+NAMED: Form = {"game": text, "preset": text, "preset_hash": text}
 """What is needed of student.json wherever a student is used, and ..."""
 PAPERS: Form = {
     "student": text,
+    "teacher": text,
     "dataset": {"folder": text, "created": text, "states": count, "digest?": text, "train?": text, "held?": text},
     "objective": {"temperature": number, "jacobian_weight": number},
     "seed": count,

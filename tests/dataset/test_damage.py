@@ -270,6 +270,7 @@ def test_verify_judges_what_is_not_a_number_as_wrong(
         ("shards/a-00001/shard.json", lambda record: record.update(next_episode=None), "its 'next_episode' cannot"),
         ("shards/a-00001/shard.json", lambda record: record.update(games=[3]), "its 'games.0' has no fields"),
         ("writers/a.json", lambda record: record.update(shards="three"), "its 'shards' cannot be 'three'"),
+        ("writers/a.json", lambda record: record.update(behaviour=None), "its 'behaviour' has no fields"),
         ("writers/a.json", lambda record: record.update(shards=True), "its 'shards' cannot be 'True'"),
     ],
 )
