@@ -80,7 +80,7 @@ def test_numbers_are_decimal_in_files_as_on_the_command_line(tmp_path: Path) -> 
         (["-train.steps=3"], "'-train.steps=3' is not a setting; write --train.steps=3"),
         (["seed=3", "--env=pong"], "'seed=3' is not a setting; write --seed=3"),
         (["steps=3"], "unknown setting 'steps=3'; write --train.steps=3"),
-        (["num_envs"], "unknown setting 'num_envs'; write --collect.num_envs=VALUE or --evaluate.num_envs=VALUE"),
+        (["num_envs"], "unknown setting 'num_envs'; write --collect.num_envs=VALUE or --imitate.num_envs=VALUE or"),
         (["--train.data=my", "data"], "unknown setting 'data'; write --train.data=VALUE or"),
         (["config", "x.yaml"], "'config' is not a setting; write --config=x.yaml"),
         (["-"], "unknown setting '-'"),

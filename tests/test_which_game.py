@@ -141,9 +141,18 @@ def test_the_dataset_tells(pong_copy: Path, tmp_path: Path) -> None:
 
 
 def test_scores_tell(tmp_path: Path) -> None:
-    keys = ("fingerprint", "parameters", "returns", "mean", "ci95", "share_of_teacher", "val_kl")
-    agents = {"a": {"kind": "teacher", "what": "breakout", **dict.fromkeys(keys)}}
-    record = {"game": "breakout", "agents": agents, **dict.fromkeys(("preset", "protocol", "games", "seed", "command"))}
+    empty = ("human_normalized", "share_of_teacher", "val_kl", "val_action_error", "val_jacobian_cosine")
+    agent = {"kind": "teacher", "what": "breakout", "fingerprint": "0", "parameters": 1, "returns": [2.0], "mean": 2.0}
+    agents = {"a": {**agent, "median": 2.0, "iqm": 2.0, "ci95": [2.0, 2.0], **dict.fromkeys(empty)}}
+    record = {
+        "game": "breakout",
+        "preset": "sb3",
+        "protocol": "zoo",
+        "games": 1,
+        "seed": 1,
+        "command": "distill evaluate",
+    }
+    record["agents"] = agents
     (tmp_path / "scores.json").write_text(json.dumps(record))
     config = other(report=ReportConfig(scores=str(tmp_path / "scores.json")))
     assert which_game(config, "report") == Verdict("breakout", f"from --report.scores {tmp_path}/scores.json")
