@@ -61,7 +61,7 @@ def load_teacher(
     asked = None if game is None else canonical_game(game)
     told = source.papers.game(name, asked)
     if asked is None and told is None:
-        load_sb3_zip(source.path, tau)  # a file that is no agent at all is the greater trouble
+        _read(source, tau)  # a file that is no agent at all is the greater trouble
         raise UserError(f"cannot tell which game {name} plays; name it with --env")
     if is_student(source.path):
         return _student(name, source.path, preset)
