@@ -27,7 +27,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari same lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -114,6 +114,11 @@ paper-synthetic: $(VENV)/.dev
 
 paper-atari: $(VENV)/.dev
 	$(BIN)/python -m studies.atari $(ARGS)
+
+# Whether a change computes the same, to the bit, as an earlier revision.
+BEFORE ?= HEAD~1
+same: $(VENV)/.runtime
+	$(BIN)/python tests/same_bits.py $(BEFORE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
