@@ -37,16 +37,16 @@ import numpy as np
 import torch
 
 from distill.collect.pipeline import collect
-from distill.config import CollectConfig, Config
+from distill.config.config import CollectConfig, Config
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard
 from distill.dataset.writer import DatasetWriter
-from distill.device import pick_device
+from distill.engine.engine import Engine
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
-from distill.losses.engine import Engine
 from distill.losses.projection import sample
+from distill.system.device import pick_device
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distill.config import CollectConfig, Config
+from distill.config.config import CollectConfig, Config
 from distill.dataset.shards import read_record
 from distill.losses.projection import sample
 from distill.losses.sobolev import Targets

@@ -24,11 +24,11 @@ from measure import Elsewhere, Row, main  # first: it sets the process up, befor
 
 import torch
 
-from distill.config import EvaluateConfig
-from distill.device import pick_device
+from distill.agents.episodes import play
+from distill.config.config import EvaluateConfig
 from distill.envs.presets import get_preset
-from distill.evaluate.episodes import play
-from distill.evaluate.protocol import get_protocol
+from distill.envs.protocols import get_protocol
+from distill.system.device import pick_device
 from teachers.load import find_teacher, load_teacher
 from teachers.protocol import Teacher
 

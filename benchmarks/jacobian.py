@@ -36,9 +36,9 @@ from torch.func import jacrev, vmap
 
 from distill.collect.label import Labeller
 from distill.collect.pipeline import identify
-from distill.config import CollectConfig, Config
-from distill.device import pick_device
-from distill.students.nets import OBS_SHAPE
+from distill.config.config import CollectConfig, Config
+from distill.networks.nets import OBS_SHAPE
+from distill.system.device import pick_device
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

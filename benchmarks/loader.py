@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from data import collected, tiled
 
-from distill.config import ObjectiveConfig
+from distill.batches.loader import Batch, Loader, Sampler, batches
+from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.device import pick_device
-from distill.losses.engine import Engine
+from distill.engine.engine import Engine
 from distill.losses.sobolev import Objective
-from distill.students.nets import AtariCNN, net_spec
-from distill.train.data import Batch, Loader, Sampler, batches
+from distill.networks.nets import AtariCNN, net_spec
+from distill.system.device import pick_device
 
 STEPS = 20
 """Steps a turn: long enough that the batch made during the other's turn does not count."""

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill.runtime import tune_process
+from distill.system.runtime import tune_process
 
 ENVIRONMENT = dict(os.environ)
 """Before ``tune_process``: what a process of a user's own would start with."""
@@ -24,7 +24,7 @@ tune_process()
 
 import torch  # noqa: E402
 
-from distill.provenance import command_line, versions  # noqa: E402
+from distill.system.provenance import command_line, versions  # noqa: E402
 
 
 @dataclass

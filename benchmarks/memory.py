@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from data import collected, tiled
 
-from distill.config import ObjectiveConfig
+from distill.batches.loader import Loader, Sampler, batches
+from distill.batches.source import make_source
+from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.device import pick_device
+from distill.engine.step import make_engine, make_step
 from distill.losses.sobolev import Objective
-from distill.students.nets import AtariCNN, net_spec
-from distill.train.data import Loader, Sampler, batches
-from distill.train.source import make_source
-from distill.train.step import make_engine, make_step
+from distill.networks.nets import AtariCNN, net_spec
+from distill.system.device import pick_device
 
 FRAME = 84 * 84
 STEPS = 50

@@ -24,17 +24,17 @@ import torch.nn.functional as F
 from data import random_batch
 from torch import nn
 
-from distill.config import ObjectiveConfig
+from distill.batches.loader import Loader, Sampler, batches
+from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.device import arithmetic, pick_device
+from distill.engine.step import make_engine, make_step
 from distill.envs.ale_vec import AtariVec
+from distill.envs.games import env_id
 from distill.envs.presets import get_preset
-from distill.games import env_id
 from distill.losses.sobolev import Objective, sobolev_loss
-from distill.runtime import tune_process
-from distill.students.nets import AtariCNN, net_spec, to_unit
-from distill.train.data import Loader, Sampler, batches
-from distill.train.step import make_engine, make_step
+from distill.networks.nets import AtariCNN, net_spec, to_unit
+from distill.system.device import arithmetic, pick_device
+from distill.system.runtime import tune_process
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv

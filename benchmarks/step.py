@@ -36,8 +36,8 @@ from peer import LAYOUTS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from distill.device import arithmetic, pick_device
-from distill.students.nets import AtariCNN, net_spec
+from distill.networks.nets import AtariCNN, net_spec
+from distill.system.device import arithmetic, pick_device
 
 ACTIONS = 6
 TURN = 5

@@ -56,7 +56,7 @@ from distill.api import (
     train,
     validated,
 )
-from distill.students.nets import net_spec, to_unit
+from distill.networks.nets import net_spec, to_unit
 from teachers.load import find_teacher
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", stat
 """
 
 from distill.collect.pipeline import collect
-from distill.config import (
+from distill.config.config import (
     CollectConfig,
     Config,
     EvaluateConfig,
@@ -17,21 +17,21 @@ from distill.config import (
     SweepConfig,
     TrainConfig,
 )
+from distill.config.validate import validated
 from distill.dataset.reader import Dataset
+from distill.engine.engine import Engine
 from distill.errors import DivergedError, UserError
-from distill.evaluate.fidelity import Fidelity, measure
-from distill.evaluate.report import report
 from distill.evaluate.run import evaluate
-from distill.grid import product, run_grid
+from distill.figures.fidelity import Fidelity, measure
 from distill.imitate.loop import imitate
-from distill.losses.engine import Engine
-from distill.losses.layers import ReCU
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.networks.layers import ReCU
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.report.run import report
 from distill.students.folder import Student, load_student
-from distill.students.nets import AtariCNN, NetSpec
-from distill.sweep import sweep
+from distill.sweep.grid import product, run_grid
+from distill.sweep.run import sweep
 from distill.train.loop import train
-from distill.validate import validated
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

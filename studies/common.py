@@ -15,8 +15,8 @@ import torch
 from scipy import stats
 
 from distill.errors import UserError
-from distill.files import write_bytes
-from distill.provenance import command_line, versions
+from distill.system.files import write_bytes
+from distill.system.provenance import command_line, versions
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError, first_line
-from distill.files import sha256
-from distill.yaml_text import BadYaml, load_yaml
+from distill.system.files import sha256
+from distill.system.yaml_text import BadYaml, load_yaml
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from distill.envs.games import canonical_game
 from distill.errors import UserError
-from distill.games import canonical_game
 
 ENV_ID = re.compile(r"(?:ALE[/_-])?([A-Z][A-Za-z0-9]*?)(-ram)?(NoFrameskip|Deterministic)?-v(\d+)(?![A-Za-z0-9])")
 WRAPPER = "AtariWrapper"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from distill.errors import UserError, nearest
-from distill.files import sha256
+from distill.system.files import sha256
 from teachers.card import checked_card
 from teachers.papers import SETTINGS
 

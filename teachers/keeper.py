@@ -13,11 +13,11 @@ import yaml
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from distill.envs.games import env_id
 from distill.errors import UserError
-from distill.files import read_json, replacing, sha256, write_bytes, write_json
-from distill.games import env_id
-from distill.progress import Bar
-from distill.signals import StopRequest
+from distill.system.files import read_json, replacing, sha256, write_bytes, write_json
+from distill.system.progress import Bar
+from distill.system.signals import StopRequest
 
 MIN_GAMES = 10
 # What SB3 would pickle as code, or as bulk that nobody needs: PPO.load puts its defaults there.

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from distill.errors import UserError, nearest
-from distill.files import at_home
 from distill.students.folder import is_student
-from teachers.archive import is_unpacked
+from distill.system.files import at_home
 from teachers.envs import run_env_id
+from teachers.formats.archive import is_unpacked
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 STUDENT_FILES = ("student.zip", "model.safetensors")

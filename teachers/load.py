@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.envs.games import canonical_game, game_info
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.games import canonical_game, game_info
+from distill.networks.nets import count_parameters
 from distill.students.folder import is_student, load_student
-from distill.students.nets import count_parameters
 from teachers.card import checked_card, read_card
+from teachers.formats.safetensors_agent import load_safetensors
+from teachers.formats.sb3 import LoadedPolicy, load_sb3_zip
 from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
 from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo, fingerprint
-from teachers.safetensors_agent import load_safetensors
-from teachers.sb3 import LoadedPolicy, load_sb3_zip
 
 __all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "load_teacher"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.envs.games import canonical_game
 from distill.errors import UserError
-from distill.games import canonical_game
-from teachers.archive import read_fields
 from teachers.envs import find_env_ids, game_called, objection_to_id, objections, plain_emulator, run_env_id
+from teachers.formats.archive import read_fields
 from teachers.plain_yaml import read_plain_yaml
 
 SETTINGS = ("args.yml", "config.yml")

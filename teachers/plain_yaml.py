@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from distill.errors import UserError, first_line
-from distill.yaml_text import FAST, BadYaml, RefusedYaml, read_yaml
+from distill.system.yaml_text import FAST, BadYaml, RefusedYaml, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
         Its dictionary, also where it is written as a list of pairs; empty where there is no file or no dictionary.
 
     Raises:
-        UserError: it cannot be read, is not YAML, or is refused as any YAML here (``distill.yaml_text``).
+        UserError: it cannot be read, is not YAML, or is refused as any YAML here (``distill.system.yaml_text``).
     """
     if not path.is_file():
         return {}

@@ -10,7 +10,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch import Tensor, nn
 
-from distill.losses.engine import Engine
+from distill.engine.engine import Engine
 
 
 class FastCnnPolicy(ActorCriticCnnPolicy):

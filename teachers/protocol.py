@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.students.nets import AtariCNN
+from distill.networks.nets import AtariCNN
 
 
 @dataclass(frozen=True)

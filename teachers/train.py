@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import yaml
 
 from distill.errors import UserError, first_line
-from distill.ranges import POSITIVE, SHARE, ZERO_OR_MORE, check_ranges, check_types
-from distill.runtime import tune_process
-from distill.signals import outcome, raising_on_sigterm
+from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, check_ranges, check_types
+from distill.system.runtime import tune_process
+from distill.system.signals import outcome, raising_on_sigterm
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO
 
-    from distill.students.nets import AtariCNN
+    from distill.networks.nets import AtariCNN
     from teachers.keeper import TrainingState
     from teachers.sb3_vec import AtariVecSB3
 
@@ -99,7 +99,7 @@ def train_teacher(config: TeacherConfig) -> Path:
         UserError: bad settings, a folder that holds another run, or weights that became NaN or infinite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    from distill.progress import Bar, console
+    from distill.system.progress import Bar, console
     from teachers.keeper import Keeper, Origin, TrainingState
 
     config, why = _validated(config)
@@ -139,8 +139,8 @@ def train_teacher(config: TeacherConfig) -> Path:
 
 def _validated(config: TeacherConfig) -> tuple[TeacherConfig, str]:
     """The settings with their game, and why it is that."""
-    from distill.device import pick_device
     from distill.envs.presets import get_preset
+    from distill.system.device import pick_device
 
     check_types(config)
     check_ranges(config, RANGES)
@@ -156,7 +156,7 @@ def _validated(config: TeacherConfig) -> tuple[TeacherConfig, str]:
 
 
 def _game(config: TeacherConfig) -> tuple[str, str]:
-    from distill.games import canonical_game
+    from distill.envs.games import canonical_game
     from teachers.load import agent_game
 
     if config.env:  # weights of another game are refused when they are loaded
@@ -180,10 +180,10 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     Raises:
         UserError: the folder holds something else, or a run with other settings.
     """
-    from distill.config import fill
-    from distill.files import write_bytes, write_json
-    from distill.provenance import command_line, versions
-    from distill.settings import read_saved
+    from distill.config.config import fill
+    from distill.config.parser import read_saved
+    from distill.system.files import write_bytes, write_json
+    from distill.system.provenance import command_line, versions
 
     folder = fill(config.out, env=config.env)
     path = folder / "config.yaml"
@@ -214,8 +214,8 @@ def _make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tu
     import numpy as np
     from stable_baselines3.common.logger import configure
 
-    from distill.device import pick_device
     from distill.envs.presets import get_preset
+    from distill.system.device import pick_device
     from teachers.policy import fuse_optimizer, make_ppo
     from teachers.sb3_vec import AtariVecSB3
 
@@ -254,7 +254,7 @@ def _linear(start: float) -> Callable[[float], float]:
 
 
 def _initial_weights(config: TeacherConfig) -> AtariCNN:
-    from distill.students.nets import NETS
+    from distill.networks.nets import NETS
     from teachers.load import load_teacher
 
     net = load_teacher(str(config.init), game=config.env, preset=config.preset).net
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C, 143 SIGTERM.
     """
     tune_process()
-    from distill.settings import make_parser, read
+    from distill.config.parser import make_parser, read
 
     parser = make_parser("python -m teachers.train", str(__doc__), TeacherConfig)
     words = [_our_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from distill.collect.pipeline import collect
-from distill.config import (
+from distill.config.config import (
     CollectConfig,
     Config,
     EvaluateConfig,
@@ -28,8 +28,9 @@ from distill.config import (
     SweepConfig,
     TrainConfig,
 )
-from distill.validate import validated
+from distill.config.validate import validated
 
+pytest_plugins = ["tests.fixtures.nets", "tests.fixtures.quick"]
 SECTIONS: dict[str, type] = {
     "collect": CollectConfig,
     "student": StudentConfig,
@@ -97,8 +98,8 @@ def other_pong_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LAUNCHER = """
 import json, os, resource, sys, traceback
 import torch
-import distill.collect.pipeline, distill.tools, distill.dataset.verify, jsonargparse
-from distill.cli import main
+import distill.collect.pipeline, distill.cli.tools, distill.collect.verify, jsonargparse
+from distill.cli.command import main
 
 torch.set_num_threads(1)
 for line in sys.stdin:

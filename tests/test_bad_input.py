@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.cli import main
+from distill.cli.command import main
 from distill.dataset.reader import Dataset
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import _cannot_write, main
-from distill.files import check_folders, unreadable
+from distill.cli.command import _cannot_write, main
+from distill.system.files import check_folders, unreadable
 
 NOBODY = 65534
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.envs.ale_vec import MAX_SEED
-from distill.streams import generator
+from distill.system.streams import generator
 
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from distill.collect.actor import Policy
+from distill.agents.actor import Policy
 from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays
+from distill.engine.engine import Tape
 from distill.errors import UserError
-from distill.losses.engine import Tape
 from distill.losses.projection import cotangent, from_normal
 from teachers.protocol import Teacher
 

@@ -11,24 +11,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.collect.actor import Actor, Policy
+from distill.agents.actor import Actor, Policy
 from distill.collect.label import Labeller
 from distill.collect.play import Play
 from distill.collect.scribe import Scribe
-from distill.config import Config, fill
-from distill.crew import Crew
+from distill.config.config import Config, fill
+from distill.config.validate import validated
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
-from distill.device import pick_device
 from distill.envs.ale_vec import Game
+from distill.envs.games import game_info
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
-from distill.games import game_info
-from distill.progress import Bar, console, print_table
-from distill.runtime import torch_threads
-from distill.students.nets import AtariCNN
-from distill.validate import validated
+from distill.networks.nets import AtariCNN
+from distill.system.crew import Crew
+from distill.system.device import pick_device
+from distill.system.progress import Bar, console, print_table
+from distill.system.runtime import torch_threads
 from teachers.layouts import is_agent, student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher

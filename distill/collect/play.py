@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-from distill.collect.actor import Actor, Policy
+from distill.agents.actor import Actor, Policy
 from distill.collect.games import Games
 from distill.collect.rollout import Recording, Rollout, joined
 from distill.collect.scribe import Notes
-from distill.config import Config
-from distill.crew import Crew, halves
+from distill.config.config import Config
 from distill.dataset.writer import DatasetWriter
 from distill.envs.ale_vec import AtariVec
+from distill.envs.games import game_info
 from distill.envs.presets import get_preset
-from distill.games import game_info
 from distill.losses.projection import normals
+from distill.system.crew import Crew, halves
 
 
 class Play:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from distill.collect.actor import Actor
+from distill.agents.actor import Actor
 from distill.collect.games import Float32, Games
 from distill.dataset.schema import STACK, ShardArrays
 from distill.envs.ale_vec import AtariVec, Game

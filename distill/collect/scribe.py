@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distill.collect.actor import Policy
+from distill.agents.actor import Policy
 from distill.collect.label import Labeller, Labels, Seen, fill
 from distill.collect.rollout import Recording
 from distill.dataset.writer import DatasetWriter

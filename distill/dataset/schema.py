@@ -23,9 +23,9 @@ import numpy.typing as npt
 from distill.dataset.codec import CODECS
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.files import read_json
-from distill.seal import check_seal
-from distill.shape import Form, check_shape, count, number, optional, text
+from distill.records.seal import check_seal
+from distill.records.shape import Form, check_shape, count, number, optional, text
+from distill.system.files import read_json
 
 FORMAT, VERSION = "atari-sobolev", 1
 FRAMES_PER_CHUNK = 256

@@ -18,9 +18,9 @@ from safetensors.numpy import load
 
 from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, Identity, ShardArrays, read_identity
 from distill.errors import UserError
-from distill.files import check_folders, read_json, sha256
-from distill.seal import check_seal
-from distill.shape import Form, check_shape, count, number, optional, text
+from distill.records.seal import check_seal
+from distill.records.shape import Form, check_shape, count, number, optional, text
+from distill.system.files import check_folders, read_json, sha256
 
 WRITER: Form = {"shards": count, "behaviour?": {}, "command?": text}
 FILE: Form = {"bytes": count, "sha256": text}

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.errors import UserError
-from distill.files import replacing
-from distill.progress import console
+from distill.system.files import replacing
+from distill.system.progress import console
 
 Array = npt.NDArray[Any]
 DIGEST, PIECE = 32, 2**20

@@ -20,9 +20,9 @@ from distill.dataset.repeats import play_digest, shard_contents
 from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
 from distill.dataset.shards import committed_shards, read_record, refuse_not_finite
 from distill.errors import UserError
-from distill.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
-from distill.provenance import command_line, versions
-from distill.seal import check_seal, sealed
+from distill.records.seal import check_seal, sealed
+from distill.system.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
+from distill.system.provenance import command_line, versions
 
 
 class DatasetWriter:

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from distill.envs.emulators import Emulators
 from distill.envs.emulators import UInt8Array as UInt8Array
 from distill.envs.frames import converter
+from distill.envs.games import game_info
 from distill.envs.presets import Preset
 from distill.envs.second_sight import SecondSight
 from distill.errors import UserError
-from distill.games import game_info
 
 NOOP, FIRE, SECOND = 0, 1, 2
 MAX_LANES = 1024

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from distill.evaluate.agents import Agent
-from distill.progress import console
+from distill.agents.agents import Agent
+from distill.system.progress import console
 from distill.train.hparams import SCORE, add_figures, write_figures
 
 

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.agents.names import PARTIAL
 from distill.errors import UserError
-from distill.evaluate.names import PARTIAL
-from distill.files import read_json, write_json
-from distill.progress import console
+from distill.system.files import read_json, write_json
+from distill.system.progress import console
 
 
 @dataclass(frozen=True)

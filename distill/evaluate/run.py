@@ -10,30 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.config import Config, fill
+from distill.agents.agents import Agent, find_agents
+from distill.agents.episodes import play
+from distill.config.config import Config, fill
+from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
-from distill.device import pick_device
 from distill.envs.ale_vec import Game
+from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
+from distill.envs.protocols import Protocol, get_protocol
 from distill.errors import UserError
-from distill.evaluate.agents import Agent, find_agents
 from distill.evaluate.board import log_scores
-from distill.evaluate.episodes import play
-from distill.evaluate.fidelity import Fidelity, measure
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
-from distill.evaluate.protocol import Protocol, get_protocol
-from distill.evaluate.scores import read_scores
-from distill.evaluate.shares import relate
-from distill.evaluate.statistics import summarise
 from distill.evaluate.tables import show
-from distill.files import write_json
-from distill.games import human_normalized
-from distill.progress import Bar, console
-from distill.provenance import command_line, versions
-from distill.students.nets import count_parameters
-from distill.validate import validated
+from distill.figures.fidelity import Fidelity, measure
+from distill.figures.shares import relate
+from distill.figures.statistics import summarise
+from distill.networks.nets import count_parameters
+from distill.records.scores import read_scores
+from distill.system.device import pick_device
+from distill.system.files import write_json
+from distill.system.progress import Bar, console
+from distill.system.provenance import command_line, versions
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         return _existing(path, config, agents)
     # What can be refused is refused before hours of play.
     if e.capture_video:
-        from distill.evaluate.video import require_video
+        from distill.agents.video import require_video
 
         require_video()
     check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
@@ -162,7 +162,7 @@ def _play(config: Config, agent: Agent, protocol: Protocol, device: torch.device
 
 
 def _record(config: Config, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
-    from distill.evaluate.video import record_game
+    from distill.agents.video import record_game
 
     record_game(agent.net, config.env, get_preset(agent.preset), protocol, config.seed, device, path)
 

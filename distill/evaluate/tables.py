@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from distill.evaluate.protocol import get_protocol
-from distill.evaluate.shares import notes
-from distill.progress import console, print_table
+from distill.envs.protocols import get_protocol
+from distill.figures.shares import notes
+from distill.system.progress import console, print_table
 
 HEADER = ("agent", "parameters", "mean", "95 % interval", "median", "IQM", "human-norm.", "of teacher",
           "val KL", "total variation", "action error", "merged error", "Jacobian cosine", "Jacobian error")  # fmt: skip

@@ -13,14 +13,14 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.errors import UserError
-from distill.files import write_bytes
 from distill.imitate.player import Played
 from distill.imitate.progress import Progress
 from distill.losses.divergence import action_error, kl
 from distill.losses.sobolev import Losses
-from distill.progress import Bar
+from distill.system.files import write_bytes
+from distill.system.progress import Bar
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distill.config import Config
+from distill.config.config import Config
+from distill.engine.engine import Engine
 from distill.errors import DivergedError
 from distill.imitate.player import STREAM
 from distill.imitate.ring import Ring
-from distill.losses.engine import Engine
 from distill.losses.sobolev import Losses, Objective
-from distill.streams import generator
-from distill.students.nets import AtariCNN
+from distill.networks.nets import AtariCNN
+from distill.system.streams import generator
 
 
 class Learner:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from distill.collect.actor import Policy
-from distill.config import Config
-from distill.device import pick_device
-from distill.evaluate.fidelity import Fidelity
-from distill.files import remove_leftovers
+from distill.agents.actor import Policy
+from distill.config.config import Config
+from distill.config.validate import validated
+from distill.figures.fidelity import Fidelity
 from distill.imitate.curve import Curve, CurveBar, Hook, Tally
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
@@ -24,12 +23,13 @@ from distill.imitate.results import last_fidelity, write_student, write_teacher_
 from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
-from distill.progress import console, print_table
-from distill.runtime import torch_threads
+from distill.networks.nets import count_parameters
 from distill.students.folder import is_student
-from distill.students.nets import count_parameters
+from distill.system.device import pick_device
+from distill.system.files import remove_leftovers
+from distill.system.progress import console, print_table
+from distill.system.runtime import torch_threads
 from distill.train.network import network_text
-from distill.validate import validated
 from teachers.load import load_teacher
 
 

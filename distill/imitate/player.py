@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distill.collect.actor import Policy
+from distill.agents.actor import Policy
 from distill.collect.games import Games
-from distill.config import Config
+from distill.config.config import Config
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import Preset, get_preset
 from distill.errors import UserError
-from distill.streams import generator
+from distill.system.streams import generator
 from teachers.protocol import Teacher
 
 STREAM = "imitate"

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config import Config, fill
+from distill.config.config import Config, fill
 from distill.errors import UserError
-from distill.files import is_vacant
-from distill.progress import console
-from distill.signals import StopRequest, outcome
+from distill.system.files import is_vacant
+from distill.system.progress import console
+from distill.system.signals import StopRequest, outcome
 from distill.train.checkpoint import can_go_on, newest_checkpoint, save_checkpoint
 from distill.train.run import describe_run, differences, plain, read_settings
 

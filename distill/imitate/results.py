@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
-from distill.collect.actor import Policy
-from distill.config import Config
+from distill.agents.actor import Policy
+from distill.config.config import Config
+from distill.envs.games import merged_actions
 from distill.envs.presets import get_preset
-from distill.evaluate.fidelity import Fidelity
-from distill.files import write_bytes
-from distill.games import merged_actions
+from distill.figures.fidelity import Fidelity
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.progress import Progress
@@ -23,9 +22,10 @@ from distill.imitate.ring import Ring
 from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
-from distill.progress import console
+from distill.networks.nets import AtariCNN
 from distill.students.folder import save_student
-from distill.students.nets import AtariCNN
+from distill.system.files import write_bytes
+from distill.system.progress import console
 from teachers.protocol import TeacherInfo
 
 OWN_GAMES = "its own games"

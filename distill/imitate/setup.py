@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
-from distill.students.nets import NETS, AtariCNN
+from distill.networks.nets import NETS, AtariCNN
 from distill.train.setup import student_spec
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo

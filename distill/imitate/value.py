@@ -7,10 +7,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from distill.engine.engine import Engine
 from distill.errors import UserError
 from distill.imitate.ring import Index, Ring
-from distill.losses.engine import Engine
-from distill.students.nets import AtariCNN
+from distill.networks.nets import AtariCNN
 
 GAMMA = 0.99
 """SB3's and RL Zoo's."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from distill.errors import UserError, nearest
-from distill.files import replacing, sha256
+from distill.networks.nets import OBS_SHAPE
 from distill.students.folder import Student
-from distill.students.nets import OBS_SHAPE
+from distill.system.files import replacing, sha256
 from teachers.protocol import fingerprint
 
 FORMATS = ("onnx", "safetensors", "sb3")
@@ -52,7 +52,7 @@ def _check(student: Student, name: str, copy: Path) -> None:
         if sha256(copy) != expected:
             raise UserError(damaged)
     elif name == FILES["sb3"]:
-        from teachers.sb3 import load_sb3_zip
+        from teachers.formats.sb3 import load_sb3_zip
 
         try:
             found = load_sb3_zip(copy).state

@@ -16,9 +16,9 @@ from safetensors.torch import load, save
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
-from distill.files import at_home, read_json, sha256, write_bytes, write_json
-from distill.shape import Form, check_shape, count, number, optional, text
-from distill.students.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.records.shape import Form, check_shape, count, number, optional, text
+from distill.system.files import at_home, read_json, sha256, write_bytes, write_json
 from teachers.protocol import Teacher, fingerprint
 
 NAMED: Form = {"game": text, "preset": text, "preset_hash": text}

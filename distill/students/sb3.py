@@ -17,10 +17,10 @@ import torch
 from stable_baselines3 import PPO
 from torch import nn
 
-from distill.files import replacing
+from distill.networks.nets import NETS, OBS_SHAPE, AtariCNN, NetSpec
 from distill.students import extractor
 from distill.students.extractor import StudentExtractor
-from distill.students.nets import NETS, OBS_SHAPE, AtariCNN, NetSpec
+from distill.system.files import replacing
 
 __all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look for the class here
 

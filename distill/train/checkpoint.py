@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.errors import UserError, first_line
-from distill.evaluate.fidelity import Fidelity
-from distill.files import write_bytes
-from distill.progress import console
-from distill.signals import StopRequest, outcome
+from distill.figures.fidelity import Fidelity
+from distill.system.files import write_bytes
+from distill.system.progress import console
+from distill.system.signals import StopRequest, outcome
 from distill.train.team import Team
 
 

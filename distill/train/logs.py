@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from distill.evaluate.fidelity import Fidelity, input_gradient
-from distill.losses.engine import Engine
+from distill.batches.loader import Loader
+from distill.batches.source import Index
+from distill.engine.engine import Engine
+from distill.figures.fidelity import Fidelity, input_gradient
 from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
-from distill.students.nets import to_unit
-from distill.train.data import Loader
+from distill.networks.nets import to_unit
 from distill.train.hparams import write_figures, write_hparams
-from distill.train.source import Index
 
 
 class TrainLog:

@@ -11,21 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config import Config, fill
+from distill.batches.loader import Batch, Loader, Sampler, batches
+from distill.batches.source import Index
+from distill.config.config import Config, fill
+from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.dataset.used import DataUsed
-from distill.device import arithmetic, pick_device
+from distill.engine.engine import Engine
+from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError, UserError
-from distill.evaluate.fidelity import Fidelity, fidelity
-from distill.files import remove_leftovers
-from distill.losses.engine import Engine
+from distill.figures.fidelity import Fidelity, fidelity
 from distill.losses.sobolev import Losses
-from distill.progress import Bar, console, print_table
+from distill.networks.nets import AtariCNN, count_parameters
 from distill.students.folder import is_student, save_student
-from distill.students.nets import AtariCNN, count_parameters
+from distill.system.device import arithmetic, pick_device
+from distill.system.files import remove_leftovers
+from distill.system.progress import Bar, console, print_table
 from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
-from distill.train.data import Batch, Loader, Sampler, batches
 from distill.train.logs import TrainLog
 from distill.train.network import named_after, network_text
 from distill.train.run import objective_name, open_run
@@ -39,10 +42,7 @@ from distill.train.setup import (
     total_steps,
     training_split,
 )
-from distill.train.source import Index
-from distill.train.step import make_engine, make_step
 from distill.train.team import Team
-from distill.validate import validated
 
 
 def train(config: Config, net: nn.Module | None = None) -> Path:

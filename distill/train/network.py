@@ -6,8 +6,8 @@ import dataclasses
 
 from torch import nn
 
-from distill.config import Config, StudentConfig
-from distill.students.nets import NETS, AtariCNN
+from distill.config.config import Config, StudentConfig
+from distill.networks.nets import NETS, AtariCNN
 
 
 def named_after(config: Config, net: nn.Module) -> Config:

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from distill.config import Config, ObjectiveConfig, fill
+from distill.config.config import Config, ObjectiveConfig, fill
+from distill.config.parser import read_saved
 from distill.dataset.used import DataUsed
 from distill.errors import UserError
-from distill.files import is_vacant, read_json, write_bytes, write_json
-from distill.provenance import command_line, versions
-from distill.seal import check_seal, sealed
-from distill.settings import read_saved
+from distill.records.seal import check_seal, sealed
+from distill.system.files import is_vacant, read_json, write_bytes, write_json
+from distill.system.provenance import command_line, versions
 from distill.train.checkpoint import can_go_on
 
 DATA = "data.json"

@@ -7,16 +7,16 @@ import math
 import numpy as np
 import torch
 
-from distill.config import Config, StudentConfig
+from distill.batches.loader import Loader, Sampler
+from distill.batches.source import Index, make_source
+from distill.config.config import Config, StudentConfig
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import DataUsed
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
+from distill.networks.nets import AtariCNN, NetSpec, net_spec
 from distill.students.folder import load_student
-from distill.students.nets import AtariCNN, NetSpec, net_spec
-from distill.train.data import Loader, Sampler
-from distill.train.source import Index, make_source
 
 VANISHING = 1e-30
 """A mean square of derivatives below this counts as zero."""

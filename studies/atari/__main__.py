@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distill.api import DivergedError, UserError
-from distill.grid import Row
+from distill.sweep.grid import Row
 from studies.atari import plan, tables
 from studies.atari.choose import best_by_others, defaults, faster, longer_than, own_best
 from studies.atari.plots import headline, others

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.grid import Cell, Row
+from distill.sweep.grid import Cell, Row
 from studies.atari.plan import DEFAULT, DEFAULT_KL, KL, SEED, SOBOLEV, STATES, STEPS, WEIGHT
 
 METHODS = ("KL", "Sobolev")

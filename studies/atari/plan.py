@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distill.api import Config, EvaluateConfig, StudentConfig, SweepConfig, TrainConfig
-from distill.grid import Cell
+from distill.sweep.grid import Cell
 
 GAMES = ("pong", "breakout", "space_invaders")
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy import stats
 
-from distill.files import replacing
-from distill.grid import Row
+from distill.sweep.grid import Row
+from distill.system.files import replacing
 from studies.atari.choose import METHODS
 from studies.atari.plan import Scale
 from studies.atari.tables import TITLES, Values, pick

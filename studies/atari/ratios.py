@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.api import UserError
-from distill.grid import Row
+from distill.sweep.grid import Row
 from studies.common import Interval, ratio_interval, ratio_over_games
 
 GAMES = "games"

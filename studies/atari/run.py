@@ -20,8 +20,8 @@ from distill.api import (
     sweep,
     validated,
 )
-from distill.grid import Cell, Row, read_rows, write_rows
-from distill.sweep_test_set import TEST_GAMES
+from distill.sweep.grid import Cell, Row, read_rows, write_rows
+from distill.sweep.test_set import TEST_GAMES
 from studies.atari.choose import METHODS, chosen, own_best
 from studies.atari.perturb import Index, agreement, chosen_states
 from studies.atari.plan import SEED, STATES, WEIGHT, Recording, Scale, grid, longer, part_config

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from distill.grid import Cell, Row
+from distill.sweep.grid import Cell, Row
 from studies.atari.choose import METHODS, as_text, method
 from studies.atari.perturb import NOISES, SHIFTS
 from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, WEIGHT, Questions, Scale

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from distill.files import write_bytes
+from distill.system.files import write_bytes
 from studies.common import ratio_interval
 from studies.regression.fit import ACTIVATIONS, Data, fit, make_data, make_net, predict
 from studies.regression.functions import FUNCTIONS, Function, grid

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.api import UserError, product, run_grid
-from distill.grid import Cell, Row
+from distill.sweep.grid import Cell, Row
 from studies.common import arguments, mean_interval, start, write_tables
 from studies.synthetic.data import Data, cifar10, digits
 from studies.synthetic.tables import draw, rates, results

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from distill.files import replacing
-from distill.grid import Row
+from distill.sweep.grid import Row
+from distill.system.files import replacing
 from studies.common import markdown, mean_interval
 from studies.synthetic.training import METHODS, Ranked
 

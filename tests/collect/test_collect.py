@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from distill.collect.actor import Actor, Policy
+from distill.agents.actor import Actor, Policy
 from distill.collect.pipeline import Summary, collect
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
 from distill.dataset.shards import load_shard
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.files import read_json
+from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
-from distill.students.nets import AtariCNN, NetSpec
+from distill.system.files import read_json
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]

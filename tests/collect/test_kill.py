@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distill.cli import main
+from distill.cli.command import main
 from distill.dataset.reader import Dataset
-from distill.files import sha256
+from distill.system.files import sha256
 
 KILLS = 10
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.cli import main
+from distill.cli.command import main
 
 PRETRAINED = Path(__file__).parents[2] / "teachers" / "pretrained" / "pong-ppo.zip"
 Weights = dict[str, Tensor]

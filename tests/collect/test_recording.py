@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from distill.collect.actor import Actor
+from distill.agents.actor import Actor
 from distill.collect.pipeline import Summary, collect
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard

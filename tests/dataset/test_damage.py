@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill.collect.verify import verify
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays, read_identity
 from distill.dataset.shards import committed_shards, read_record
-from distill.dataset.verify import verify
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
-from distill.seal import sealed
+from distill.records.seal import sealed
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -245,7 +245,7 @@ def test_verify_judges_what_is_not_a_number_as_wrong(
     """Should NaN ever come as far as the comparison with the teacher, it fails it."""
     for name, message in (("_difference", "logits or values differ"), ("_relative_error", "derivatives are nan")):
         with monkeypatch.context() as patch:
-            patch.setattr(f"distill.dataset.verify.{name}", lambda *arrays: float("nan"))
+            patch.setattr(f"distill.collect.verify.{name}", lambda *arrays: float("nan"))
             with pytest.raises(UserError, match=message):
                 verify(pong_data, teacher, sample=4)
 

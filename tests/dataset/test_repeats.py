@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill.collect.verify import verify
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
 from distill.dataset.repeats import FEW, distinct_games, play_digest, repeats
 from distill.dataset.schema import ShardArrays
 from distill.dataset.split import split_by_episode
-from distill.dataset.verify import verify
 from distill.errors import UserError
-from distill.seal import sealed
+from distill.records.seal import sealed
 from teachers.load import load_teacher
 
 Make = Callable[[int, int], ShardArrays]

@@ -13,7 +13,7 @@ from distill.dataset.schema import Identity, ShardArrays
 from distill.dataset.shards import load_shard
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
-from distill.files import read_json, sha256
+from distill.system.files import read_json, sha256
 
 Shards = tuple[Path, list[ShardArrays]]
 

@@ -16,9 +16,9 @@ from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 from distill.envs.ale_vec import AtariVec, Step
+from distill.envs.games import env_id
 from distill.envs.presets import Preset, get_preset
 from distill.errors import UserError
-from distill.games import env_id
 
 SB3 = get_preset("sb3")
 gym.register_envs(ale_py)

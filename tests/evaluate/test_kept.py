@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.errors import UserError
 from distill.evaluate import run
 from distill.evaluate.kept import Kept, Played, Terms
 from distill.evaluate.run import evaluate
-from distill.files import write_json
+from distill.system.files import write_json
 
 TERMS = Terms("pong", "sb3", "zoo", 2, 2, 1)
 

@@ -17,20 +17,20 @@ import torch
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from distill.agents.agents import find_agents
 from distill.collect.pipeline import collect
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
-from distill.evaluate.agents import find_agents
 from distill.evaluate.run import evaluate
-from distill.evaluate.shares import relate
 from distill.evaluate.tables import HEADER, show, table
-from distill.files import write_json
-from distill.seal import sealed
+from distill.figures.shares import relate
+from distill.records.seal import sealed
 from distill.students.folder import load_student
+from distill.system.files import write_json
 from distill.train.loop import train
 from teachers.load import PRETRAINED, load_teacher
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distill.config import Config
+from distill.config.config import Config
 
 QUICK: dict[str, dict[str, Any]] = {
     "student": {"convs": [(8, 8, 4), (8, 4, 2)], "hidden": [32]},

@@ -17,9 +17,9 @@ import torch
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.cli import main
-from distill.collect.actor import Policy
-from distill.config import Config
+from distill.agents.actor import Policy
+from distill.cli.command import main
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import DivergedError, UserError
@@ -29,9 +29,9 @@ from distill.imitate.learner import Learner
 from distill.imitate.loop import imitate
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
-from distill.signals import Terminated
+from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
-from distill.students.nets import AtariCNN, NetSpec
+from distill.system.signals import Terminated
 from teachers.card import read_card
 from teachers.load import load_teacher
 

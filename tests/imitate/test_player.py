@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from distill.collect.actor import Policy
+from distill.agents.actor import Policy
 from distill.collect.games import Games
-from distill.config import Config
+from distill.config.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.imitate.player import Player
-from distill.students.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

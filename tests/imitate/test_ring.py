@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from distill.collect.actor import Policy
-from distill.config import Config
+from distill.agents.actor import Policy
+from distill.config.config import Config
 from distill.dataset.schema import STACK
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.imitate.player import Player, Row
 from distill.imitate.ring import Ring
-from distill.students.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec
 from teachers.load import load_teacher
 
 COLUMNS: dict[str, tuple[int, ...]] = {"logits": (3,), "value": ()}

@@ -9,7 +9,7 @@ from distill.imitate import value
 from distill.imitate.player import Row
 from distill.imitate.ring import Ring
 from distill.imitate.value import GAMMA, fit_value
-from distill.students.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec
 
 SPEC = NetSpec(((2, 8, 4),), (8,))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.losses.engine import Engine
+from distill.engine.engine import Engine
 from distill.losses.projection import quadrature, sample
 from distill.losses.sobolev import Objective, Targets
-from distill.students.nets import NETS, AtariCNN, NetSpec
+from distill.networks.nets import NETS, AtariCNN, NetSpec
 
 MakeNet = Callable[..., AtariCNN]
 BATCH, ACTIONS = 2, 6

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.losses.engine import Engine
-from distill.losses.folding import fold_pixels
+from distill.engine.engine import Engine
+from distill.engine.folding import fold_pixels
 from distill.losses.sobolev import Objective, Targets, sobolev_loss
-from distill.students.nets import NETS, AtariCNN, to_unit
+from distill.networks.nets import NETS, AtariCNN, to_unit
 
 
 def stored_batch(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Targets]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from distill.envs.presets import get_preset
+from distill.networks.nets import NETS, AtariCNN
 from distill.students.folder import Student, load_student, save_student
-from distill.students.nets import NETS, AtariCNN
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distill.errors import UserError
-from distill.files import sha256
+from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from distill.students import export as module
 from distill.students.export import FORMATS, export
 from distill.students.folder import Student, load_student, save_student
-from distill.students.nets import AtariCNN, NetSpec, to_unit
 from distill.students.sb3 import save_sb3_zip
+from distill.system.files import sha256
 
 
 def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.networks.nets import ACTIVATIONS, AtariCNN, NetSpec, to_unit
 from distill.students import sb3
 from distill.students.folder import Student, is_student, load_student, save_student
-from distill.students.nets import ACTIVATIONS, AtariCNN, NetSpec, to_unit
 from teachers.load import load_teacher
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from distill.networks.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students import extractor
 from distill.students.folder import Student
-from distill.students.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students.sb3 import StudentExtractor, save_sb3_zip
-from teachers.sb3 import load_sb3_zip
+from teachers.formats.sb3 import load_sb3_zip
 
 BLOCKED = """
 import json, sys

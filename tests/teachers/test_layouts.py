@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill.cli import main
+from distill.cli.command import main
 from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.networks.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students.folder import save_student
-from distill.students.nets import NETS, AtariCNN, NetSpec, to_unit
 from teachers.layouts import bundled_teachers, locate
 from teachers.load import load_teacher
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from distill.envs.games import canonical_game
 from distill.envs.presets import PRESETS
 from distill.errors import UserError
-from distill.files import sha256
-from distill.games import canonical_game
-from distill.students.nets import NETS
+from distill.networks.nets import NETS
+from distill.system.files import sha256
 from teachers import layouts
 from teachers.card import read_card
 from teachers.load import bundled_teachers, find_teacher, load_teacher

@@ -14,9 +14,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecTransposeImage, is_vecenv_wrapped
 
+from distill.envs.games import env_id
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.games import env_id
 from teachers.sb3_vec import AtariVecSB3
 
 SB3 = get_preset("sb3")

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
-from distill.files import read_json, sha256
+from distill.system.files import read_json, sha256
 from teachers import keeper, policy
 from teachers.card import read_card
 from teachers.load import load_teacher

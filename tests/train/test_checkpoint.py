@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.errors import UserError
 from distill.train import checkpoint
 from distill.train.checkpoint import MARK, Saver, load_checkpoint, newest_checkpoint, save_checkpoint

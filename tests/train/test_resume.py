@@ -16,13 +16,13 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.collect.pipeline import collect
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.errors import UserError
-from distill.evaluate.fidelity import Fidelity
-from distill.seal import sealed
-from distill.signals import Terminated
+from distill.figures.fidelity import Fidelity
+from distill.records.seal import sealed
+from distill.system.signals import Terminated
 from distill.train import loop
 from distill.train.loop import train
 from distill.train.setup import training_split

@@ -15,15 +15,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from distill.cli import parse
+from distill.batches.loader import Batch, Loader
+from distill.cli.command import parse
 from distill.collect.pipeline import collect
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from distill.evaluate.fidelity import Fidelity
+from distill.figures.fidelity import Fidelity
 from distill.students.folder import load_student
 from distill.train import loop
-from distill.train.data import Batch, Loader
 from distill.train.loop import train, training_split
 from distill.train.run import open_run
 from distill.train.schedule import jacobian_weight, learning_rate

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from distill.train.data import Sampler
+from distill.batches.loader import Sampler
 from distill.train.schedule import jacobian_weight, learning_rate
 
 

@@ -13,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from torch import nn
 
-from distill.config import Config
+from distill.config.config import Config
+from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student
-from distill.students.nets import AtariCNN, NetSpec
 from distill.train.loop import train
 from distill.train.team import Team
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.config import Config
+from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.train.loop import train

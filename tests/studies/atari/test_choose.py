@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill.grid import Cell, Row
+from distill.sweep.grid import Cell, Row
 from studies.atari.choose import as_text, best_by_others, chosen, defaults, faster, longer_than, own_best
 from studies.atari.plan import CANDIDATES, LR, SEED, STATES, STEPS, WEIGHT
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.cells import cell_config, typed_cells
-from distill.grid import Cell
+from distill.sweep.cells import cell_config, typed_cells
+from distill.sweep.grid import Cell
 from studies.atari.plan import (
     ABLATIONS,
     DEFAULT,

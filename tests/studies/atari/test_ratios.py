@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distill.api import Dataset, UserError, load_teacher
-from distill.evaluate.by_game import measure_games, over_games
-from distill.grid import Row, read_rows, write_rows
+from distill.figures.by_game import measure_games, over_games
+from distill.sweep.grid import Row, read_rows, write_rows
 from studies.atari.ratios import GAMES, SUMMED, by_game, game_columns, of_one_test, ratio, resampled
 from studies.common import ratio_interval, ratio_over_games
 

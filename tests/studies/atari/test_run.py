@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.api import UserError
-from distill.grid import read_rows, write_rows
+from distill.sweep.grid import read_rows, write_rows
 from studies.atari.plan import QUICK
 from studies.atari.run import finished, play, rows_of, train_longer
 

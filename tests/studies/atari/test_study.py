@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.grid import read_rows
+from distill.sweep.grid import read_rows
 from studies.atari.plan import ABLATIONS, CANDIDATES, QUICK, ablated
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.grid import Row
+from distill.sweep.grid import Row
 from studies.atari.choose import as_text
 from studies.atari.plan import ABLATIONS, QUICK, SEED, STATES, STEPS, WEIGHT, questions
 from studies.atari.plan import ablated as ablated_cells

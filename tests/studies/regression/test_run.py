@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distill.grid import read_rows
+from distill.sweep.grid import read_rows
 from studies.regression.run import FULL, QUICK, Rows, cells, run
 from studies.regression.tables import by_function
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.grid import read_rows
+from distill.sweep.grid import read_rows
 from studies.synthetic.__main__ import FULL, grid, protocols
 from studies.synthetic.tables import rates, results
 from studies.synthetic.training import METHODS, Recipe

@@ -1,0 +1,1 @@
+"""Who acts: actors, whole games, video."""

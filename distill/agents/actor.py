@@ -1,0 +1,99 @@
+"""Who acts: the teacher, a student, or a mixture; by sampling, greedily or epsilon-greedily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from distill.engine.engine import Engine, Tape
+from distill.networks.nets import AtariCNN
+
+Actions = npt.NDArray[np.int64]
+Obs = npt.NDArray[np.uint8]
+
+
+class Chance(Protocol):
+    """What is random in a step, a row for every lane: a NumPy generator, or one for each lane's game."""
+
+    def random(self, size: int, /) -> npt.NDArray[np.float64]:
+        """Uniform in [0, 1), (N,)."""
+
+    def gumbel(self, *, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+        """Standard Gumbel variables, (N, A)."""
+
+
+class Policy:
+    """A network ready to act on uint8 stacks.
+
+    Args:
+        net: the agent's network.
+        device: where it runs.
+        second_sight: it sees the environment's second stacks, not those that are recorded.
+    """
+
+    second_sight = False
+
+    def __init__(self, net: AtariCNN, device: torch.device, *, second_sight: bool = False) -> None:
+        self.net, self.device, self.second_sight = net.to(device), device, second_sight
+        self.engine = Engine(net.path(), frozen=True)
+        self.tape: Tape | None = None
+        """What the last forward pass left."""
+
+    def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
+        """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
+        with torch.no_grad():
+            self.tape = self.engine.forward(torch.from_numpy(obs).to(self.device))
+        return self.tape.logits.cpu()
+
+
+@dataclass
+class Actor:
+    """Chooses an action for every lane; its random stream belongs to its seed alone."""
+
+    policy: Policy
+    """Whose actions are played."""
+    behaviour: str = "sampled"
+    """sampled, greedy or epsilon."""
+    epsilon: float = 0.0
+    """Share of uniform actions for ``epsilon``."""
+    expert: Policy | None = None
+    """Mixture: acts instead of ``policy`` ..."""
+    beta: float = 0.0
+    """... on this share of steps (Ross et al. 2011, DAgger)."""
+
+    def act(self, obs: Obs, chance: Chance, second_obs: Obs | None = None) -> Actions:
+        """Actions int64 (N,).
+
+        Args:
+            obs: what is recorded, uint8 (N, 4, 84, 84).
+            chance: where draws come from.
+            second_obs: the same states as those with second sight see them, where there is any.
+        """
+
+        def logits(policy: Policy) -> npt.NDArray[np.float32]:
+            sees = second_obs if policy.second_sight else obs
+            assert sees is not None
+            return policy.logits(sees).numpy()
+
+        actions = self._choose(logits(self.policy), chance)
+        if self.expert is not None and self.beta > 0:
+            takes_over = chance.random(len(obs)) < self.beta
+            # Asked of all lanes, so that what a lane draws does not depend on the others.
+            actions = np.where(takes_over, self._choose(logits(self.expert), chance), actions)
+        return actions
+
+    def _choose(self, logits: npt.NDArray[np.float32], chance: Chance) -> Actions:
+        lanes, actions = logits.shape
+        if self.behaviour == "sampled":
+            # Gumbel-max: one draw per action and no normalisation.
+            return (logits + chance.gumbel(size=(lanes, actions))).argmax(-1)  # type: ignore[no-any-return]
+        best: Actions = logits.argmax(-1)
+        if self.behaviour == "epsilon":
+            explores = chance.random(lanes) < self.epsilon
+            best = np.where(explores, (chance.random(lanes) * actions).astype(np.int64), best)
+        return best

@@ -1,0 +1,199 @@
+"""Batches: which states, what they look like, and the teacher's derivatives there.
+
+Everything random is a function of (seed, step), so a run resumed at a step sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.batches.noise import PixelNoise
+from distill.batches.source import Index, Source, States, Streamed
+from distill.config.config import ObjectiveConfig
+from distill.dataset.reader import Dataset
+from distill.engine.engine import Engine, Tape
+from distill.errors import UserError
+from distill.losses.matching import blur_matrix
+from distill.losses.projection import cotangent, quadrature, sample
+from distill.losses.sobolev import Targets
+from teachers.protocol import Teacher
+
+
+class Sampler:
+    """Shuffled epochs without replacement; the last, incomplete batch of an epoch is dropped."""
+
+    def __init__(self, index: Index, batch_size: int, seed: int) -> None:
+        self.index, self.seed = index, seed
+        self.batch_size = min(batch_size, len(index))
+        self.steps_per_epoch = len(index) // self.batch_size
+        self._epoch, self._order = -1, index
+
+    def batch(self, step: int) -> Index:
+        """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, 2, epoch]).permutation(self.index)
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+@dataclass
+class Batch:
+    """One batch on the training device."""
+
+    index: Index
+    """Which states of the dataset."""
+    obs: Tensor
+    """uint8 (B, 4, 84, 84), with noise where there is some."""
+    logits: Tensor
+    """The teacher's logits at these pixels, float (B, A)."""
+    targets: Targets | None
+    """The teacher's derivatives, or None."""
+
+    def check(self, step: int) -> None:
+        """Raise a UserError where the teacher's derivatives are not finite, so that no setting is to blame."""
+        parts = () if self.targets is None else (self.targets.v, self.targets.vjp, self.targets.scale)
+        for part in parts:
+            bad = None if part is None else ~torch.isfinite(part).flatten(1).all(1)
+            if bad is not None and bad.any():
+                raise UserError(
+                    f"training stopped at step {step}: the teacher's derivatives of state "
+                    f"{self.index[int(bad.nonzero()[0])]} are NaN or infinite; run `distill verify` on the dataset"
+                )
+
+
+class Loader:
+    """Makes batches of given states.
+
+    Args:
+        dataset: where states come from.
+        objective: which derivatives are wanted, and how much noise.
+        device: where batches go.
+        seed: for projections and noise.
+        teacher: needed for online targets and for noise.
+        source: gives the dataset's states; by default each batch is gathered on the host.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        objective: ObjectiveConfig,
+        device: torch.device,
+        seed: int,
+        teacher: Teacher | None,
+        source: Source | None = None,
+    ) -> None:
+        self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
+        self.source: Source = Streamed(dataset, device) if source is None else source
+        # A teacher that is here only to label noisy pixels leaves the derivatives to the dataset.
+        self.online = teacher is not None and (objective.jacobian_weight > 0 or objective.input_noise == 0)
+        self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
+        self._noise = PixelNoise(objective.input_noise, seed, device) if objective.input_noise > 0 else None
+
+    @torch.no_grad()
+    def load(
+        self, index: Index, step: int, *, derivatives: bool = True, noisy: bool = False, share: slice = slice(None)
+    ) -> Batch:
+        """The states ``index[share]``; what is random is drawn for all of ``index`` and depends on ``step``.
+
+        Args:
+            index: states of the whole batch.
+            step: its number.
+            derivatives: with the teacher's derivatives.
+            noisy: with the objective's noise on the pixels, and the teacher's labels of what results.
+            share: which of ``index`` to give.
+        """
+        mine = index[share]
+        states = self.source.states(mine, derivatives=derivatives and not self.online)
+        tape = None
+        if noisy and self._noise is not None:
+            assert self._teacher is not None
+            states.obs = self._noise.add(states.obs, step, len(index), share)
+            tape = self._teacher.forward(states.obs)
+            states.logits = tape.logits
+        targets = self._targets(states, tape, index, step, share) if derivatives else None
+        return Batch(mine, states.obs, states.logits, targets)
+
+    def _targets(self, states: States, tape: Tape | None, index: Index, step: int, share: slice) -> Targets:
+        """``tape``: the teacher's forward pass, where there was one."""
+        k, space = self.objective.k, self.dataset.identity.space
+        if self.online:
+            assert self._teacher is not None
+            v = self._fresh(index, step, k or 1, None if tape is None else tape.logits, share).to(self.device)
+            seeds = torch.stack([cotangent(space, states.logits, row) for row in v.unbind(1)], 1)
+            return Targets(v, self._teacher.rows(tape or self._teacher.forward(states.obs), seeds))
+        assert states.codes is not None
+        assert states.scale is not None
+        if states.v is not None:
+            if k is None or k == states.v.shape[1]:
+                return Targets(states.v, states.codes, states.scale)
+            which = torch.rand(len(index), states.v.shape[1], generator=self._generator(step)).argsort(1)[share, :k]
+            chosen = (torch.arange(len(which)).unsqueeze(1).to(self.device), which.to(self.device))
+            return Targets(states.v[chosen], states.codes[chosen], states.scale[chosen])
+        if k is None:
+            v = quadrature(self.objective.law, states.logits / self.objective.temperature, zero_sum=space == "logits")
+        else:
+            v = self._fresh(index, step, k, None, share).to(self.device)
+        return Targets(v, torch.einsum("bra,bachw->brchw", v, states.codes * states.scale.unsqueeze(-1)))
+
+    def _fresh(self, index: Index, step: int, k: int, relabelled: Tensor | None, share: slice) -> Tensor:
+        """Projections of the objective's law for ``index[share]``, float (B, k, A), on the host."""
+        o, space = self.objective, self.dataset.identity.space
+        logits = torch.from_numpy(self.dataset.logits[index])
+        if relabelled is not None:
+            logits[share] = relabelled.cpu()
+        return sample(o.law, logits / o.temperature, k, self._generator(step), zero_sum=space == "logits")[share]
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
+
+    def mean_square(self, index: Index, temperature: float, blur: float) -> float:
+        """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
+        rng = np.random.default_rng([self.seed, 4])
+        chosen = np.sort(rng.permutation(index)[:2048])
+        smooth = blur_matrix(blur).to(self.device) if blur else None
+        total = 0.0
+        for number, start in enumerate(range(0, len(chosen), 256)):
+            targets = self.load(chosen[start : start + 256], number).targets
+            assert targets is not None
+            for k in range(targets.v.shape[1]):
+                vjp = targets.row(k) if smooth is None else smooth @ targets.row(k) @ smooth
+                total += float(vjp.square().sum()) / targets.v.shape[1]
+        return total / len(chosen) / temperature**2
+
+
+def batches(
+    loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool, share: slice = slice(None)
+) -> Iterator[Batch]:
+    """Batches ``first`` .. ``last - 1`` to train on, or this process's share of them.
+
+    What must be sent to a GPU is made and sent in the background while the last batch is used. On a CPU a
+    second thread would only take the cores from the step, so a batch is made in between; what is not in
+    memory is asked for one step ahead.
+    """
+
+    def load(step: int) -> Batch:
+        return loader.load(sampler.batch(step), step, derivatives=derivatives, noisy=True, share=share)
+
+    streamed = isinstance(loader.source, Streamed)
+    if streamed and loader.device.type == "cuda":
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(load, first) if first < last else None
+            for step in range(first, last):
+                assert ahead is not None
+                batch = ahead.result()
+                ahead = pool.submit(load, step + 1) if step + 1 < last else None
+                yield batch
+        return
+    for step in range(first, last):
+        batch = load(step)
+        if streamed and step + 1 < last:
+            loader.dataset.ask_for(sampler.batch(step + 1)[share], derivatives=derivatives)
+        yield batch

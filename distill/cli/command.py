@@ -1,0 +1,217 @@
+"""The ``distill`` command: collect, train, imitate, sweep, evaluate, report, info, verify, export."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.config.parser import make_parser, read
+from distill.errors import UserError, nearest
+from distill.system.files import unreadable
+from distill.system.runtime import tune_process
+from distill.system.signals import outcome, raising_on_sigterm
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+    from distill.config.config import Config
+
+STAGES = {
+    "collect": "play with a teacher and record observations, logits and Jacobians",
+    "train": "fit a student to a dataset (Sobolev training)",
+    "imitate": "play a little, learn a little: a student learns from its own games (online)",
+    "sweep": "fit a student for every combination of some settings, write rows.csv",
+    "evaluate": "play whole games with teachers and students, write scores.json",
+    "report": "one HTML page with curves, scores and saliency",
+}
+TOOLS = {
+    "info": "describe a teacher, dataset or student",
+    "verify": "check a dataset's checksums and re-label a sample with its teacher",
+    "export": "write a student as onnx, safetensors or sb3 zip",
+}
+ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}
+AFTER_INTERRUPT = {
+    "collect": "; the same command continues",
+    "train": "; the same command with --train.resume=true continues",
+    "imitate": "; the same command with --imitate.resume=true continues",
+    "sweep": "; the same command continues",
+    "evaluate": "; the same command goes on after the last agent that finished",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 an error the user can fix, 2 a misspelt command line, 130 Ctrl-C, 143 SIGTERM.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    tune_process()
+    try:
+        with raising_on_sigterm():
+            return _dispatch(words)
+    except (UserError, OSError) as error:
+        message = str(error) if isinstance(error, UserError) else _cannot_write(error)
+        if message is None:
+            raise
+        if debug:
+            traceback.print_exception(error)
+        print(f"error: {message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        word, status = outcome(error)
+        print(f"{word}{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
+        return status
+
+
+def _cannot_write(error: OSError) -> str | None:
+    """One sentence for what cannot be written or read, or None for an error that is a bug of ours."""
+    name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
+    where = f" {name}" if name else ""
+    reason = os.strerror(error.errno or 0).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
+        closed = unreadable(Path(error.filename))
+        if closed is not None:
+            return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return f"cannot write{where}: {reason}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"cannot open{where}: {reason}; choose a shorter name"
+    if error.errno == errno.EIO:
+        return f"cannot read or write{where}: {reason}; the disk fails, so save what is on it elsewhere"
+    return None
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    command, rest = words[0], words[1:]
+    if command in STAGES:
+        return _stage(command, rest)
+    if command in TOOLS:
+        return _tool(command, rest)
+    if command == "--version":
+        from distill import __version__
+
+        print(__version__)
+        return 0
+    print(
+        f"error: unknown command {command!r}{nearest(command, [*STAGES, *TOOLS])}; see distill --help", file=sys.stderr
+    )
+    return 2
+
+
+def _usage() -> str:
+    lines = ["usage: distill COMMAND [--config FILE.yaml] [--key value ...] [--debug]", ""]
+    lines += [f"  {name:10}{text}" for name, text in {**STAGES, **TOOLS}.items()]
+    lines += [
+        "",
+        "distill COMMAND --help lists every setting with its default.",
+        "--debug shows the traceback of an error.",
+    ]
+    return "\n".join(lines)
+
+
+def stage_parser(command: str) -> ArgumentParser:
+    """The parser of a stage: one ``--config`` and every field of ``Config``."""
+    from distill.config.config import Config
+
+    return make_parser(f"distill {command}", STAGES[command], Config)
+
+
+def parse(command: str, words: Sequence[str]) -> Config:
+    """Command line and YAML to a validated config.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    from distill.config.validate import validated
+
+    return validated(given(command, words))
+
+
+def given(command: str, words: Sequence[str]) -> Config:
+    """Command line and YAML to settings as they were given; the stage checks them.
+
+    Raises:
+        UserError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    from distill.config.config import Config
+
+    return Config(**read(stage_parser(command), _canonical(command, words)))
+
+
+def _canonical(command: str, words: Sequence[str]) -> list[str]:
+    """Flags of rl-zoo and CleanRL to ours."""
+    if command != "collect" and any(word.partition("=")[0] == "--total-timesteps" for word in words):
+        raise UserError("--total-timesteps counts collected states; the length of training is --train.steps")
+    renamed = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        target = ALIASES.get(flag, flag)
+        if flag == "--capture-video" and not equals:
+            equals, value = "=", "true"
+        renamed.append(f"{target}{equals}{value}")
+    return renamed
+
+
+def _stage(command: str, words: list[str]) -> int:
+    if "--help" in words or "-h" in words:
+        stage_parser(command).print_help()
+        return 0
+    if any(word.partition("=")[0] == "--print_config" for word in words):
+        return _print_config(command, words)
+    config = given(command, words)
+    if command == "collect":
+        from distill.collect.pipeline import collect
+
+        collect(config)
+    elif command == "train":
+        from distill.train.loop import train
+
+        train(config)
+    elif command == "imitate":
+        from distill.imitate.loop import imitate
+
+        imitate(config)
+    elif command == "sweep":
+        from distill.sweep.run import sweep
+
+        sweep(config)
+    elif command == "evaluate":
+        from distill.evaluate.run import evaluate
+
+        evaluate(config)
+    else:
+        from distill.report.run import report
+
+        report(config)
+    return 0
+
+
+def _print_config(command: str, words: Sequence[str]) -> int:
+    """Print all settings as YAML, if they are good ones."""
+    with contextlib.redirect_stdout(io.StringIO()):  # a drawn seed is not to stand in the YAML
+        parse(command, [word for word in words if word.partition("=")[0] != "--print_config"])
+    read(stage_parser(command), _canonical(command, words))  # prints and leaves
+    return 0
+
+
+def _tool(command: str, words: list[str]) -> int:
+    from distill.cli import tools
+
+    return tools.run(command, words)

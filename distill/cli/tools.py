@@ -1,0 +1,217 @@
+"""The small commands: ``distill info``, ``distill verify`` and ``distill export``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from distill.errors import UserError
+from distill.system.files import at_home
+
+if TYPE_CHECKING:
+    from distill.collect.verify import Verdict
+
+
+def run(command: str, words: Sequence[str]) -> int:
+    """Run ``info``, ``verify`` or ``export``; returns the exit status."""
+    parser = _Parser(prog=f"distill {command}")
+    if command == "info":
+        parser.add_argument(
+            "what", help="teacher (bundled name, zip, rl-zoo run folder, hf://org/repo), dataset folder or student run"
+        )
+        parser.add_argument("--env", default=None, help="game, for a zip whose papers do not tell")
+        parser.add_argument("--preset", default=None, help="preset to play on, whatever a teacher's papers say")
+        args = parser.parse_args(words)
+        _info(args.what, args.env, args.preset)
+    elif command == "verify":
+        parser.add_argument("dataset", help="dataset folder")
+        parser.add_argument("--teacher", default=None, help="default: the one named in the dataset")
+        parser.add_argument("--sample", type=int, default=256, help="states to label again")
+        args = parser.parse_args(words)
+        _verify(args.dataset, args.teacher, args.sample)
+    else:
+        parser.add_argument("student", help="student's run folder")
+        parser.add_argument("--format", default="onnx", help="onnx, safetensors or sb3")
+        parser.add_argument("--out", required=True, help="file to create")
+        args = parser.parse_args(words)
+        _export(args.student, args.format, args.out)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a misspelt command line, or an empty word on it, like any other bad input."""
+
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """Arguments that are all given, by ``None``, or by a text that can be a name."""
+        args = super().parse_args(words)
+        for name, value in vars(args).items():
+            if isinstance(value, str) and not (value.strip() and value.isprintable()):
+                raise UserError(f"{name} must be a name, got {value!r}; see {self.prog} --help")
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _info(what: str, env: str | None, preset: str | None) -> None:
+    from distill.students.folder import is_student
+    from teachers.layouts import student_folder
+
+    path = student_folder(what)
+    if (path / "dataset.json").exists():
+        _dataset_info(path, env, preset)
+    elif is_student(path):
+        _student_info(path, env, preset)
+    else:
+        _teacher_info(what, env, preset)
+
+
+def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
+    from distill.envs.games import game_info
+    from distill.envs.presets import get_preset
+    from distill.system.progress import print_table
+    from teachers.load import find_teacher, load_teacher
+
+    source = find_teacher(what)
+    info = load_teacher(what, game=env, preset=asked).info
+    preset = get_preset(info.preset)
+    rows = [
+        ("game", info.game),
+        ("algorithm", info.algorithm + (f", logits = Q / {info.tau}" if info.tau else "")),
+        ("parameters", f"{info.parameters:,}"),
+        ("actions", ", ".join(game_info(info.game).actions)),
+        ("preset", f"{preset.name} ({preset.hash})"),
+        ("fingerprint", info.fingerprint),
+        ("file", str(source.path)),
+    ]
+    for score in source.card.get("scores") or []:
+        rows.append((f"score, {score['protocol']}", _score_text(score)))
+    print_table(f"teacher {what}", ("", ""), rows)
+
+
+def _score_text(score: dict[str, Any]) -> str:
+    error = f" ± {score['standard_error']} (standard error)" if "standard_error" in score else ""
+    return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
+
+
+def _check_asked(path: Path, game: str, preset: str, env: str | None, asked: str | None) -> None:
+    """Refuse another game or preset than the one that stands on the papers of ``path``."""
+    from distill.envs.games import canonical_game
+    from distill.envs.presets import get_preset
+
+    if env is not None and canonical_game(env) != game:
+        raise UserError(f"{path} is of {game}, not {canonical_game(env)}; leave --env out")
+    if asked is not None and get_preset(asked).name != preset:
+        raise UserError(f"{path} is of preset {preset}, not {asked}; leave --preset out")
+
+
+def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
+    import numpy as np
+
+    from distill.dataset.reader import Dataset
+    from distill.system.progress import print_table
+
+    dataset = Dataset(path)
+    identity = dataset.identity
+    _check_asked(path, identity.game, identity.preset, env, asked)
+    writers: dict[str, list[dict[str, Any]]] = {}
+    for shard, record in zip(dataset.shards, dataset.records, strict=True):
+        writers.setdefault(shard.name.rsplit("-", 1)[0], []).append(record)
+    size = sum(file.stat().st_size for shard in dataset.shards for file in shard.iterdir())
+    rows = [
+        ("game", identity.game),
+        ("teacher", f"{dataset.teacher_name} ({identity.teacher[:12]})"),
+        ("preset", f"{identity.preset} ({identity.preset_hash})"),
+        *_other_eyes(identity.to_dict()),
+        ("states", f"{len(dataset):,} in {len(np.unique(dataset.episode)):,} games, {len(dataset.shards)} shards"),
+        (
+            "derivatives",
+            f"{identity.jacobian}, {identity.k} rows of {identity.space}, law {identity.law}, {identity.codec}",
+        ),
+        ("s, mean ||J'v||^2", f"{dataset.jacobian_scale:.4g}"),
+        ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
+    ]
+    for name, records in writers.items():
+        scores = [game["score"] for record in records for game in record.get("games", [])]
+        played = f"{len(scores)} games, mean score {np.mean(scores):.1f}" if scores else "no whole game"
+        rows.append((f"writer {name}", f"{sum(r['states'] for r in records):,} states, {played}"))
+    print_table(f"dataset {path}", ("", ""), rows)
+
+
+def _other_eyes(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the teacher saw, where that is not what is recorded."""
+    sees = (facts.get("teacher_preset"), facts.get("teacher_preset_hash"))
+    same = sees[0] is None or sees == (facts["preset"], facts["preset_hash"])
+    return [] if same else [("teacher's preset", "{} ({})".format(*sees))]
+
+
+def _student_info(path: Path, env: str | None, asked: str | None) -> None:
+    from distill.networks.nets import count_parameters
+    from distill.students.folder import load_student
+    from distill.system.progress import print_table
+
+    student = load_student(path)
+    student.check_papers()
+    facts = student.facts
+    _check_asked(path, facts["game"], facts["preset"], env, asked)
+    rows = [
+        ("game", facts["game"]),
+        ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
+        ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
+        *_other_eyes(facts),
+        ("teacher", f"{facts.get('teacher_name')} ({facts['teacher'][:12]})"),
+        ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
+        ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+    rows += [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}")
+             for name, value in facts["metrics"].items()]  # fmt: skip
+    print_table(f"student {path}", ("", ""), rows)
+
+
+def _verify(folder: str, given: str | None, sample: int) -> None:
+    from distill.collect.verify import verify
+    from distill.dataset.schema import read_identity, teacher_name
+    from distill.dataset.store import check_copies
+    from distill.system.progress import print_table
+    from teachers.load import load_teacher
+
+    if sample < 1:
+        raise UserError(f"--sample must be positive, got {sample}")
+    where = at_home(folder)
+    identity, manifest = read_identity(where)
+    tau = manifest["teacher"].get("tau") or 0.01
+    name = given or teacher_name(where, manifest)
+    teacher = load_teacher(name, game=identity.game, preset=identity.teacher_preset, tau=tau)
+    verdict = verify(where, teacher, sample=sample)
+    copies = check_copies(where)
+    rows = [
+        ("checksums", f"{verdict.shards} shards, {verdict.states:,} states: all equal"),
+        *_labels(verdict),
+    ]
+    if copies:
+        rows.append(("copies for hold_data=disk", f"{copies}: all equal to their checksums"))
+    print_table(f"{folder}: clean", ("", ""), rows)
+
+
+def _labels(verdict: Verdict) -> list[tuple[str, str]]:
+    if verdict.logit_error is None:
+        return [("labels", f"finite, actions in range; {verdict.note}")]
+    value, jacobian = verdict.value_error, verdict.jacobian_error
+    return [
+        ("labelled again", f"{verdict.sampled} states"),
+        ("logits", f"within {verdict.logit_error:.1e}"),
+        ("values", "not stored" if value is None else f"within {value:.1e}"),
+        ("derivatives", "not stored" if jacobian is None else f"{jacobian:.2%} relative error"),
+    ]
+
+
+def _export(path: str, form: str, out: str) -> None:
+    from distill.students.export import export
+    from distill.students.folder import load_student
+    from teachers.layouts import student_folder
+
+    export(load_student(student_folder(path)), form, at_home(out))
+    print(f"written: {out}")

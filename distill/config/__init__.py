@@ -1,0 +1,1 @@
+"""All settings together, and how they are read."""

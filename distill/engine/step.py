@@ -1,0 +1,54 @@
+"""One gradient, by the fast engine where it knows the network and by autograd where it does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from distill.engine.captured import CapturedStep
+from distill.engine.engine import Engine
+from distill.errors import UserError
+from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.networks.layers import known
+from distill.networks.nets import to_unit
+
+Step = Callable[[Tensor, Tensor, Targets | None, float | Tensor, Objective], Losses]
+log = logging.getLogger("distill")
+
+
+def make_engine(net: nn.Module, dtype: torch.dtype = torch.float32) -> Engine | None:
+    """The fast engine for ``net``, or None for a network it does not know.
+
+    A network is known if it has ``path()``, an ``nn.Sequential`` of Conv2d, Linear, Flatten and
+    ReLU, Tanh or Softplus, or is such a sequence itself.
+    """
+    path = net if isinstance(net, nn.Sequential) else getattr(net, "path", lambda: None)()
+    return Engine(path, dtype) if isinstance(path, nn.Sequential) and known(path) else None
+
+
+def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False) -> Step:
+    """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``, which must be None.
+
+    Raises:
+        UserError: a graph was asked for, of a network that the engine does not know or that is not on CUDA.
+    """
+    if engine is not None:
+        return CapturedStep(engine, net.parameters()) if cuda_graph else engine.step
+    if cuda_graph:
+        raise UserError("--train.cuda_graph=true records the fast engine only; leave it out")
+    if make_engine(net) is None:  # else autograd was asked for
+        log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
+
+    def step(
+        obs: Tensor, logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
+    ) -> Losses:
+        x = to_unit(obs) if obs.dtype == torch.uint8 else obs
+        losses = sobolev_loss(net, x, logits, targets, float(weight), objective)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return replace(losses, total=losses.total.detach())
+
+    return step

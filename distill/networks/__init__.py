@@ -1,0 +1,1 @@
+"""What teacher and student share: layers and networks."""

@@ -1,0 +1,1 @@
+"""What is written down: forms, checksums, readers and writers."""

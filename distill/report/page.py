@@ -1,0 +1,300 @@
+"""The report's HTML: one file, nothing loaded from anywhere, light and dark, fit for a phone."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from html import escape
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from distill.envs.games import REFERENCE_SCORES
+from distill.envs.protocols import get_protocol
+from distill.evaluate.tables import FIDELITY_COLUMNS, HEADER, SCORE_COLUMNS, table
+from distill.figures.shares import notes as share_notes
+from distill.networks.nets import NetSpec
+from distill.report.headline import comparable, headline
+from distill.report.plots import DARK, LIGHT, colours
+
+if TYPE_CHECKING:
+    from distill.report.papers import Run
+
+GENERATOR = '<meta name="generator" content="distill report">'
+Agents = Mapping[str, Mapping[str, Any]]
+
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+$generator
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<main>
+<header>
+<h1>$title</h1>
+<p class="facts">$facts</p>
+<p class="lead">$lead</p>
+$more
+</header>
+$sections
+</main>
+</body>
+</html>
+""")
+
+STYLE = f"""
+:root {{ color-scheme: light dark; --paper: {LIGHT.background}; --ink: {LIGHT.ink}; --soft: #57606a; --line: #d8dde3;
+  --well: #f5f7f9; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --paper: {DARK.background}; --ink: {DARK.ink}; --soft: #a3acb6;
+  --line: #323942; --well: #1f252c; }} }}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }}
+main {{ max-width: 64rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }}
+h1 {{ font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.015em; }}
+h2 {{ font-size: 1.25rem; margin: 2.75rem 0 .6rem; letter-spacing: -.01em; }}
+h3 {{ font-size: 1rem; margin: 1.25rem 0 .3rem; }}
+p {{ margin: .5rem 0; max-width: 44rem; overflow-wrap: anywhere; }}
+.facts, .note, figcaption {{ color: var(--soft); font-size: .9rem; }}
+.lead {{ font-size: 1.2rem; line-height: 1.45; margin: 1.25rem 0 .75rem; }}
+.missing {{ border-left: 3px solid #E69F00; padding-left: .75rem; font-size: .9rem; }}
+.scroll {{ overflow-x: auto; margin: .75rem 0; }}
+table {{ border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .4rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
+th {{ font-weight: 600; color: var(--soft); vertical-align: bottom; }}
+thead th {{ white-space: normal; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: var(--paper);
+  padding-left: 0; white-space: normal; min-width: 6.5rem; max-width: 14rem; }}
+tbody th {{ color: var(--ink); }}
+.words th, .words td {{ text-align: left; white-space: normal; vertical-align: top; }}
+.words td {{ min-width: 9rem; overflow-wrap: anywhere; }}
+tr.same td {{ color: var(--soft); }}
+.dot {{ display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .45em; }}
+figure {{ margin: 1rem 0; }}
+figure img {{ display: block; max-width: 100%; height: auto; }}
+figcaption {{ max-width: 44rem; margin-top: .4rem; }}
+.grid {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 0 1.25rem; }}
+.grid figure {{ margin: .5rem 0; }}
+@page {{ margin: 14mm; }}
+@media print {{
+  :root {{ color-scheme: light; --paper: {LIGHT.background}; --ink: {LIGHT.ink}; --soft: #57606a; --line: #d8dde3;
+    --well: #f5f7f9; }}
+  body {{ font-size: 10pt; }}
+  h1 {{ font-size: 18pt; }} h2 {{ font-size: 13pt; margin: 1.5rem 0 .4rem; }} .lead {{ font-size: 12pt; }}
+  main {{ max-width: none; padding: 0; }}
+  h2, h3 {{ break-after: avoid; }}
+  figure, tr, pre {{ break-inside: avoid; }}
+  .scroll {{ overflow: visible; }}
+  figure img {{ width: auto; height: auto; max-width: 125mm; max-height: 190mm; }}
+  .grid {{ display: flex; gap: 4mm; }} .grid figure {{ flex: 1; }} .grid img {{ max-width: 100%; }}
+  .scroll img {{ min-width: 0 !important; max-width: 100%; }}
+  table {{ font-size: 8pt; }}
+  th, td {{ padding: .25rem .35rem; }}
+  th:first-child, td:first-child {{ position: static; min-width: 0; overflow-wrap: anywhere; }}
+  .words td {{ min-width: 0; }}
+}}
+pre {{ background: var(--well); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem;
+  margin: .3rem 0;  font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere; }}
+"""
+
+
+def render(
+    record: Mapping[str, Any], runs: Mapping[str, Run], pictures: Mapping[str, bytes], notes: Sequence[str], date: str
+) -> str:
+    """The whole page.
+
+    Args:
+        record: content of scores.json.
+        runs: what is known of every student.
+        pictures: PNG by file name; a ``-dark`` version beside each.
+        notes: what is left out of the saliency section, or doubtful in it.
+        date: of the evaluation.
+    """
+    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
+    sentences = headline(record, papers)
+    sections = [_scores(record, papers, pictures), _curves(runs, pictures), _saliency(pictures, notes, runs)]
+    sections += [_settings(record["agents"], runs), _commands(record, runs), _versions(record)]
+    return PAGE.substitute(
+        generator=GENERATOR,
+        style=STYLE,
+        title=escape(f"{record['game'].replace('_', ' ').title()}: distillation report"),
+        facts=escape(_facts(record, date)),
+        lead=escape(sentences[0]),
+        more="\n".join(f"<p>{escape(sentence)}</p>" for sentence in sentences[1:]),
+        sections="\n".join(sections),
+    )
+
+
+def _facts(record: Mapping[str, Any], date: str) -> str:
+    games = f"{record['games']} whole game{'s' if record['games'] > 1 else ''} per agent"
+    protocol = get_protocol(record["protocol"])
+    described = f"protocol {protocol.name}: {protocol.meaning}"
+    return " · ".join((date, games, described, f"preset {record['preset']}", f"seed {record['seed']}"))
+
+
+def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
+    agents: Agents = record["agents"]
+    rows = [[_agent(agents, row[0]), *(_typeset(cell) for cell in row[1:])] for row in table(dict(record))]
+    scores = (
+        "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
+        "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the mean "
+        "above random of the very teacher that taught it."
+    )
+    fidelity = (
+        "Against the teacher’s labels, on games held out from training: val KL in nats; total variation, half the sum "
+        "of |π_T − π_S|; action error, and merged error, where actions that do the same count as one; cosine of "
+        "the two Jᵀv, and relative error of the student’s (1 is as bad as no derivative)."
+    )
+    if not comparable(list(papers.values())):
+        fidelity += (
+            " These students differ in held-out games or in temperature, and each one’s figures, curves too, are on "
+            "its own: do not compare their val KL."
+        )
+    caption = "Each dot is one game; the bar is the 95 % interval of the mean, the tick the mean."
+    if record["game"] in REFERENCE_SCORES:
+        caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
+    figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
+    return (
+        f"<h2>Scores</h2>{_table(rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
+        f"<h2>Fidelity</h2>{_table(rows, FIDELITY_COLUMNS)}{_notes([fidelity])}"
+    )
+
+
+def _curves(runs: Mapping[str, Run], pictures: Mapping[str, bytes]) -> str:
+    titles = {
+        "kl": "Held-out KL divergence against training step",
+        "action-error": "Held-out action error against training step",
+        "jacobian-cosine": "Held-out Jacobian cosine against training step",
+    }
+    drawn = "".join(_figure(pictures, name, title, "") for name, title in titles.items())
+    bare = {name: run.missing or "its run logged none" for name, run in runs.items() if not run.curves}
+    missing = [f"{name} has no curves: {reason}." for name, reason in bare.items()]
+    if not runs:
+        missing = ["No student was evaluated."]
+    caption = "On held-out games. The ringed point is the checkpoint that became the student (lowest val/kl)."
+    grid = f"<div class='grid'>{drawn}</div><p class='note'>{caption}</p>" if drawn else ""
+    return f"<h2>Learning curves</h2>{grid}{_missing(missing)}"
+
+
+def _saliency(pictures: Mapping[str, bytes], notes: Sequence[str], runs: Mapping[str, Run]) -> str:
+    notes = [*notes, *(f"{name} is left out: {run.missing}." for name, run in runs.items() if run.student is None)]
+    caption = (
+        "|Jᵀv| over the newest frame, v = e_a − 1/A, the same for all: how much each pixel moves the centred logit of "
+        "the teacher’s best action a, named with its probability under each frame. Smoothed (σ = 1.5 pixels), each "
+        "picture scaled to its own 99.5th percentile. Cosine: of a student’s Jᵀv with the teacher’s, over all four "
+        "frames, unsmoothed. Each row is taken from another stretch of the held-out games."
+    )
+    figure = _figure(pictures, "saliency", "Saliency of teacher and students on held-out states", caption, wide=True)
+    return f"<h2>Where they look</h2>{figure}{_missing(notes)}"
+
+
+def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:
+    columns = {name: _student_settings(run) for name, run in runs.items() if run.student is not None}
+    if not columns:
+        return ""
+    rows = []
+    for setting in next(iter(columns.values())):
+        values = [column[setting] for column in columns.values()]
+        if set(values) == {"–"}:
+            continue
+        kind = " class='same'" if len(columns) > 1 and len(set(values)) == 1 else ""
+        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
+        rows.append(f"<tr{kind}><th>{escape(setting).replace('_', '_<wbr>')}</th>{cells}</tr>")
+    head = "".join(f"<th>{_agent(agents, name)}</th>" for name in columns)
+    note = "<p class='note'>Gray: the same for all.</p>" if len(columns) > 1 else ""
+    return (
+        f"<h2>Students</h2><div class='scroll'><table class='words'><thead><tr><th></th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{note}"
+    )
+
+
+def _student_settings(run: Run) -> dict[str, str]:
+    """What made a student, by the names of the settings."""
+    assert run.student is not None
+    facts = run.student.facts
+    train = run.config.get("imitate" if facts["dataset"].get("online") else "train", {})
+    plain = facts["objective"]["jacobian_weight"] == 0
+    idle = {"jacobian_schedule", "jacobian_targets", "jacobian_blur", "match", "law", "k"} if plain else set()
+    return {
+        "network": f"{facts['student']}: {_layers(run.student.net.spec)}",
+        **{name: "–" if name in idle else str(value) for name, value in facts["objective"].items()},
+        "s (mean ‖Jᵀv‖²)": "–" if plain else f"{facts['jacobian_scale']:.4g}",
+        "dataset": f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states",
+        "states used": "all" if train.get("states") is None else f"{train['states']:,}",
+        "held-out share": str(facts["val_fraction"]),
+        "batch size": str(train.get("batch_size", "–")),
+        "learning rate": str(train.get("learning_rate", "–")),
+        "steps (best)": f"{facts['steps']:,} ({facts['best_step']:,})",
+        "seed": str(facts["seed"]),
+        "training time": f"{facts['train_seconds']:,.0f} s",
+    }
+
+
+def _layers(spec: NetSpec) -> str:
+    convs = [f"conv {channels} {kernel}×{kernel}/{stride}" for channels, kernel, stride in spec.convs]
+    return ", ".join([*convs, *(f"dense {width}" for width in spec.hidden), spec.activation])
+
+
+def _commands(record: Mapping[str, Any], runs: Mapping[str, Run]) -> str:
+    collected = dict.fromkeys(command for run in runs.values() for command in run.collected)
+    blocks = [("collect", "\n".join(collected))] if collected else []
+    blocks += [(f"train {name}", run.command) for name, run in runs.items() if run.command]
+    blocks.append(("evaluate", record["command"]))
+    shown = "".join(f"<h3>{escape(title)}</h3><pre>{escape(command)}</pre>" for title, command in blocks)
+    return f"<h2>Commands</h2>{shown}"
+
+
+def _versions(record: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items() if name != "cores")
+    return f"<h2>Versions</h2><p>{escape(listed)}</p>"
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
+    head = "".join(f"<th>{escape(HEADER[c])}</th>" for c in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{row[c]}</td>' for c in columns)}</tr>" for row in rows)
+    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _notes(sentences: Sequence[str]) -> str:
+    return "".join(f"<p class='note'>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def _typeset(cell: str) -> str:
+    """A number as text, with true minus signs and dashes."""
+    return "–" if cell == "-" else escape(cell.replace("-", "−").replace(" .. ", " to ").replace("%", " %"))
+
+
+def _agent(agents: Agents, name: str) -> str:
+    """An agent's name with its colour in the pictures; it may break where run folders join their parts."""
+    colour = "currentColor" if agents[name]["kind"] == "teacher" else colours(agents, LIGHT)[name]
+    return f"<span class='dot' style='background:{colour}'></span>{escape(name).replace('__', '__<wbr>')}"
+
+
+def _missing(sentences: Sequence[str]) -> str:
+    return "".join(f"<p class='missing'>{escape(sentence.replace('..', '.'))}</p>" for sentence in sentences)
+
+
+def _figure(pictures: Mapping[str, bytes], name: str, alt: str, caption: str, *, wide: bool = False) -> str:
+    """A picture in its light and dark version, or nothing where it was not drawn."""
+    if f"{name}.png" not in pictures:
+        return ""
+    light, dark = (_data_uri(pictures[f"{name}{suffix}.png"]) for suffix in ("", "-dark"))
+    width, height = struct.unpack(">II", pictures[f"{name}.png"][16:24])
+    # A wide picture shrinks on a phone only as far as its labels can be read, then scrolls.
+    box, least = (" class='scroll'", f" style='min-width:{width * 2 // 5}px'") if wide else ("", "")
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f"<figure><div{box}><picture><source media='(prefers-color-scheme: dark)' srcset='{dark}'>"
+        f"<img src='{light}' alt='{escape(alt)}' width='{width // 2}' height='{height // 2}'{least}></picture></div>"
+        f"{below}</figure>"
+    )
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,82 @@
+"""What is still known of an evaluated student: its papers, learning curves and the commands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.config.parser import read_saved
+from distill.errors import UserError
+from distill.report.plots import Curve
+from distill.students.folder import Student, load_student
+from distill.system.files import read_json
+from teachers.layouts import student_folder
+
+CURVES = {  # tag: name of its picture, label with unit, options
+    "val/kl": ("kl", "KL, nats (log scale)", {"log": True}),
+    "val/action_error": ("action-error", "action error, % of states", {"percent": True}),
+    "val/jacobian_cosine": ("jacobian-cosine", "cosine of the two Jᵀv", {}),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is still known of an evaluated student."""
+
+    student: Student | None = None
+    """The student, if it is the one that was evaluated."""
+    command: str | None = None
+    """The command that trained it."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Its run's config.yaml."""
+    curves: dict[str, Curve] = field(default_factory=dict)
+    """Learning curves by TensorBoard tag."""
+    collected: tuple[str, ...] = ()
+    """The commands that made its dataset, in order."""
+    missing: str = ""
+    """What is not there and why, as a sentence for the page."""
+
+
+def find_run(facts: Mapping[str, Any]) -> Run:
+    """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
+    try:
+        student = load_student(student_folder(facts["what"]))
+        student.check_papers()
+    except UserError as error:
+        return Run(missing=str(error))
+    if student.fingerprint != facts["fingerprint"]:
+        return Run(missing=f"{facts['what']} now holds another student than the one evaluated")
+    folder = student.folder.parent
+    if not (folder / "config.yaml").is_file():
+        return Run(student, missing=f"{student.folder} stands alone, without the run that trained it")
+    try:
+        config = read_saved(folder / "config.yaml", "restore it from a copy")
+    except UserError as error:
+        return Run(student, missing=str(error))
+    command = folder / "command.txt"
+    return Run(
+        student,
+        command.read_text().strip() if command.is_file() else None,
+        config,
+        read_curves(folder, student.facts["best_step"]),
+        collect_commands(Path(student.facts["dataset"]["folder"])),
+    )
+
+
+def read_curves(folder: Path, best_step: int) -> dict[str, Curve]:
+    """Validation curves in a run's TensorBoard events, by tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "histograms": 1})
+    events.Reload()
+    logged = [tag for tag in CURVES if tag in events.Tags()["scalars"]]
+    points = {tag: events.Scalars(tag) for tag in logged}
+    return {tag: Curve([p.step for p in points[tag]], [p.value for p in points[tag]], best_step) for tag in logged}
+
+
+def collect_commands(dataset: Path) -> tuple[str, ...]:
+    """The commands that made a dataset, oldest first; none where it is not here."""
+    records = sorted(dataset.glob("writers/*.json"), key=lambda path: path.stat().st_mtime)
+    return tuple(str(read_json(path, "writer record", "command")["command"]) for path in records)

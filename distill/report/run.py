@@ -1,0 +1,179 @@
+"""``distill report``: one HTML page about one evaluation, and its pictures beside it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.batches.source import Index
+from distill.config.config import Config, fill
+from distill.config.validate import validated
+from distill.dataset.reader import Dataset
+from distill.dataset.used import held_out
+from distill.errors import UserError
+from distill.figures.saliency import Saliency, choose_states, saliency
+from distill.figures.shares import relate
+from distill.records.scores import read_scores
+from distill.report import page
+from distill.report import plots as figures
+from distill.report.papers import CURVES, Run, find_run
+from distill.report.plots import DARK, LIGHT, Theme
+from distill.students.folder import Student
+from distill.system.device import pick_device
+from distill.system.files import write_bytes
+from distill.system.progress import console
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
+OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
+
+
+def report(config: Config) -> Path:
+    """Write ``index.html``, which needs no other file, and its pictures as PNG beside it.
+
+    What cannot be found any more (a student's run, its dataset, its teacher) is left out, and the
+    page says so. A report already in the folder is replaced.
+
+    Returns:
+        Path of index.html.
+
+    Raises:
+        UserError: no scores.json, a damaged one, or a folder with other files in it.
+    """
+    config = validated(config, "report")
+    path = fill(config.report.scores, env=config.env)
+    folder = fill(config.report.out, env=config.env)
+    record = read_scores(path)
+    _check_folder(folder)
+    runs = {name: find_run(facts) for name, facts in record["agents"].items() if facts["kind"] == "student"}
+    _name_teachers(record, runs)
+    looks, notes = look(config, record["game"], runs)
+    pictures = {**draw(record, runs, looks, LIGHT, ""), **draw(record, runs, looks, DARK, "-dark")}
+    html = page.render(record, runs, pictures, notes, _date(path, record))
+    _write(folder, html, pictures)
+    console.print(f"written: {folder / 'index.html'} ({len(html) / 1e6:.1f} MB, self-contained)")
+    return folder / "index.html"
+
+
+def _name_teachers(record: Mapping[str, Any], runs: Mapping[str, Run]) -> None:
+    """Scores of an earlier version compare every student with the first teacher; papers say whose student it is."""
+    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
+    older = {name: paper for name, paper in papers.items() if record["agents"][name].get("teacher") is None}
+    for name, paper in older.items():
+        record["agents"][name]["teacher"] = paper["teacher"]
+    if older:
+        relate(
+            record["game"], record["agents"], {name: str(paper.get("teacher_name")) for name, paper in papers.items()}
+        )
+
+
+def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:
+    """Saliency of every student at hand, on states held out from their training.
+
+    Returns:
+        (pictures or None, sentences about what is left out or doubtful).
+    """
+    students = {name: run.student for name, run in runs.items() if run.student is not None}
+    given = config.evaluate.data
+    trained_on = [Path(student.facts["dataset"]["folder"]) for student in students.values()]
+    folders = trained_on if given is None else [fill(given, env=config.env)] * len(students)
+    here = [folder for folder in folders if (folder / "dataset.json").is_file()]
+    if not here:
+        return None, ["No student with its dataset is at hand." if students else "No student is at hand."]
+    try:
+        dataset = Dataset(here[0], jacobian=False)
+        shown, held, notes = _held_out(dataset, students)
+        if len(held) == 0:
+            return None, [*notes, "No state is held out from the training of all these students."]
+        teacher, excuse = _teacher(config, game, dataset, next(iter(shown.values())))
+    except UserError as error:
+        return None, [str(error)]
+    nets = {name: student.net for name, student in shown.items()}
+    states = choose_states(dataset, held)
+    net = None if teacher is None else teacher.net
+    return saliency(dataset, states, net, nets, pick_device(config.device)), notes + excuse
+
+
+def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[str, Student], Index, list[str]]:
+    """Students of the dataset's teacher, the states none of them trained on, and what is doubtful."""
+    shown, notes = {}, []
+    held: Index = np.arange(len(dataset))
+    for name, student in students.items():
+        facts = student.facts
+        if facts["teacher"] != dataset.identity.teacher:
+            notes.append(f"{name} is left out: it learned from another teacher.")
+            continue
+        shown[name] = student
+        if facts["dataset"]["created"] != dataset.manifest["created"]:
+            notes.append(f"{name} was trained on another dataset, {facts['dataset']['folder']}.")
+        try:
+            held = np.intersect1d(held, held_out(dataset, facts))
+        except UserError:
+            notes.append(f"{dataset.folder} has changed since {name} was trained on it: it may know these states.")
+    return shown, held if shown else held[:0], notes
+
+
+def _teacher(config: Config, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
+    """The teacher that labelled the dataset, or None and the reason."""
+    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"].get("tau")
+    identity = dataset.identity
+    if not identity.same_eyes:
+        seen = f"it saw preset {identity.teacher_preset}, and {identity.preset} is recorded"
+        return None, [f"The teacher’s column is left out: {seen}."]
+    try:
+        teacher = load_teacher(name, game=game, preset=dataset.identity.preset, tau=tau or config.tau)
+    except UserError as error:
+        return None, [f"The teacher’s column is left out: {error}."]
+    if teacher.info.fingerprint != dataset.identity.teacher:
+        return None, [f"The teacher’s column is left out: {name} is no longer the agent that labelled the dataset."]
+    return teacher, []
+
+
+def draw(
+    record: Mapping[str, Any], runs: Mapping[str, Run], looks: Saliency | None, theme: Theme, suffix: str
+) -> dict[str, bytes]:
+    """Every picture there is data for, as PNG by file name."""
+    colour = figures.colours(record["agents"], theme)
+    drawn = {"returns": figures.returns(record, theme)}
+    for tag, (name, label, options) in CURVES.items():
+        curves = {student: run.curves[tag] for student, run in runs.items() if tag in run.curves}
+        if curves:
+            drawn[name] = figures.learning_curve(curves, colour, label, theme, **options)
+    if looks is not None:
+        drawn["saliency"] = figures.saliency_grid(looks, theme)
+    return {f"{name}{suffix}.png": png for name, png in drawn.items()}
+
+
+def _date(path: Path, record: Mapping[str, Any]) -> str:
+    """When the games were played: as recorded, else when the file was written."""
+    written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    return str(record.get("created") or written.isoformat())[:10]
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier report."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another --report.out")
+    names = {item.name for item in folder.iterdir() if not (item.name.startswith(".") and item.name.endswith(".tmp"))}
+    index = folder / "index.html"
+    foreign = sorted(names - OURS)
+    if names and not foreign and not (index.is_file() and page.GENERATOR in index.read_text(errors="replace")):
+        foreign = sorted(names)
+    if foreign:
+        raise UserError(f"{folder} holds {foreign[0]}, which is not part of a report; choose another --report.out")
+
+
+def _write(folder: Path, html: str, pictures: Mapping[str, bytes]) -> None:
+    """The page first: it marks the folder as ours, and is whole without the pictures."""
+    write_bytes(folder / "index.html", html.encode())
+    for name, png in pictures.items():
+        write_bytes(folder / name, png)
+    for name in OURS - set(pictures) - {"index.html"}:
+        (folder / name).unlink(missing_ok=True)

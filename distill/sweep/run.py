@@ -1,0 +1,194 @@
+"""``distill sweep``: a student for every cell of a grid, and a row of figures for every finished one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.config.config import Config, fill
+from distill.config.validate import validated
+from distill.dataset.reader import Dataset
+from distill.errors import DivergedError, UserError
+from distill.evaluate.run import evaluate
+from distill.students.folder import Student, load_student
+from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
+from distill.sweep.data import refuse_other_data
+from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
+from distill.sweep.test_set import UNTESTED, TestSet
+from distill.system.files import is_vacant
+from distill.system.progress import console, print_table
+from distill.train.loop import train
+from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
+from distill.train.setup import check_dataset, make_student, training_split
+
+DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
+"""Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
+After = Callable[[Config, Path], Mapping[str, Any]]
+
+
+def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
+    """Train a student for every cell that has no row yet, and write its row.
+
+    Args:
+        config: settings that all cells share.
+        cells: dotted settings and their values, the same settings in all; by default every combination
+            of ``config.sweep.grid``.
+        after: given a cell's settings and its finished run folder, returns more columns for its row.
+
+    Returns:
+        The rows of these cells, in their order, as text (docs/metrics.md).
+
+    Raises:
+        UserError: a setting, value or dataset that cannot work, in any cell, before the first is trained; or
+            the folder holds another sweep.
+        DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
+    """
+    config = validated(config, "sweep")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a sweep runs in one process; start it without torchrun")
+    cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
+    folder = fill(config.sweep.out, env=config.env)
+    configs = {cell_name(cell): cell_config(config, cell, folder / cell_name(cell)) for cell in cells}
+    settings = _settings(config, cells)
+    _refuse_another(folder, settings)
+    waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
+    refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
+    test = TestSet(config) if config.sweep.data is not None and waiting else None
+    digests = _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test, folder / "rows.csv")
+
+    def run(cell: Cell) -> dict[str, Any] | None:
+        mine = configs[cell_name(cell)]
+        with naming(cell):
+            try:
+                where = train(mine)
+            except DivergedError as error:
+                console.print(str(error))
+                return None
+            student = load_student(where)
+            student.check_papers()
+            used = student.facts["dataset"]  # an earlier version's has no digests
+            if used.get("digest", "") not in ("", digests[fill(mine.train.data, env=mine.env)]):
+                raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
+            row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
+            row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
+            row |= _scores(mine, where) if mine.sweep.games else {}
+            row["run"] = where.name
+            more = dict(after(mine, where)) if after else {}
+        if taken := more.keys() & {*cell, *row}:
+            raise ValueError(f"after() returns columns that a row has already: {', '.join(sorted(taken))}")
+        return {**row, **more}
+
+    with _alone(folder):
+        describe_run(folder, settings)
+        rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
+    diverged = unfinished(cells, folder / "rows.csv")
+    if rows:
+        _show([cell for cell in cells if cell not in diverged], rows, folder)
+    if diverged:
+        names = ", ".join(cell_name(cell) for cell in diverged)
+        raise DivergedError(f"{len(diverged)} of {len(cells)} cells diverged and have no row: {names}")
+    return rows
+
+
+def _settings(config: Config, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What the sweep's config.yaml says: the shared settings, and the values that the cells go through."""
+    grid = {name: [cell[name] for cell in cells] for name in cells[0]}
+    grid = {name: [v for i, v in enumerate(values) if v not in values[:i]] for name, values in grid.items()}
+    return plain(dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, grid=grid)))
+
+
+def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
+    """Rows of other shared settings cannot stand beside these; other values of the same grid can."""
+    if not folder.exists() or (folder.is_dir() and is_vacant(folder)):
+        return
+    before = read_settings(folder, "--sweep.out")
+    then, now = ((content.get("sweep") or {}).get("grid") or {} for content in (before, settings))
+    if then.keys() != now.keys():
+        raise UserError(
+            f"{folder} is a sweep over {', '.join(then) or 'nothing'}, not over {', '.join(now)}; "
+            "choose another --sweep.out"
+        )
+    matters = [*MATTERS, "sweep.data", "sweep.test_states", "sweep.games"]
+    matters += ["evaluate.protocol"] if settings["sweep"]["games"] else []
+    changed = differences(before, settings, matters, {*FREE, *now})
+    if changed:
+        raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
+
+
+def _check_data(
+    config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None, rows: Path
+) -> dict[Path, str]:
+    """Verify every training dataset once, and refuse now what a cell would be refused for in hours.
+
+    Returns:
+        The datasets' digests by folder.
+    """
+    digests = dict.fromkeys((fill(mine.train.data, env=mine.env) for _, mine in cells), "")
+    for folder in digests:
+        dataset = Dataset(folder, verify=config.train.verify, mapped=config.train.hold_data == "disk")
+        if test is not None:
+            test.check_fits(dataset)
+            test.choose(rows)
+        digests[folder] = dataset.digest
+        for cell, mine in cells:
+            if fill(mine.train.data, env=mine.env) == folder:
+                with naming(cell):
+                    check_dataset(mine, dataset)
+                    index, _ = training_split(mine, dataset)
+                    make_student(mine, dataset)
+                    if test is not None:
+                        test.count_repeats(mine, dataset, index)
+    return digests
+
+
+def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
+    facts = student.facts
+    return {**facts["metrics"], **tested, **{name: facts[name] for name in ("steps", "best_step", "train_seconds")}}
+
+
+def _scores(config: Config, run: Path) -> dict[str, Any]:
+    """Play whole games with a finished student."""
+    played = dataclasses.replace(
+        config.evaluate,
+        agents=[f"student={run}"],
+        games=config.sweep.games,
+        data=None,
+        out=str(run / "scores"),
+        resume=True,
+    )
+    facts = evaluate(dataclasses.replace(config, evaluate=played))["agents"]["student"]
+    return {"score": facts["mean"], "score_low": facts["ci95"][0], "score_high": facts["ci95"][1]}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two processes would write over each other's rows and checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "sweep.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"another process is at work in {folder}; wait for it or choose another --sweep.out"
+            ) from error
+        yield
+
+
+def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
+    """Print the figures that say how good each student is."""
+    figures = {"val KL": ("val_kl", ".4f"), "test KL": ("test_kl", ".4f"), "val error": ("val_action_error", ".1%"),
+               "test error": ("test_action_error", ".1%"), "score": ("score", ".1f")}  # fmt: skip
+    shown = {title: figure for title, figure in figures.items() if any(row.get(figure[0]) for row in rows)}
+    lines = []
+    for cell, row in zip(cells, rows, strict=True):
+        line = [value_text(value) for value in cell.values()]
+        line += [format(float(row[name]), form) if row.get(name) else "-" for name, form in shown.values()]
+        lines.append(line)
+    header = [name.replace("_", " ") for name in short_names(list(cells[0]))]  # so that it wraps between words
+    print_table(f"sweep over {', '.join(cells[0])}", [*header, *shown], lines)
+    console.print(f"written: {folder / 'rows.csv'}")

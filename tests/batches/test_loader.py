@@ -1,0 +1,137 @@
+"""Which projections a step compares: all that is stored, some of it, or fresh ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill.batches.loader import Batch, Loader
+from distill.collect.pipeline import collect
+from distill.config.config import Config, ObjectiveConfig
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.losses.sobolev import Targets
+from distill.train.loop import train
+from distill.train.setup import check_dataset, make_objective
+
+INDEX = np.array([5, 60, 17, 17, 42])
+STATES = {"states": 64, "num_envs": 2, "shard_states": 64}
+
+
+@pytest.fixture(scope="module")
+def stored(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Dataset]:
+    """``stored("projected")`` has three projections a state, ``stored("full")`` all six rows; the same states."""
+    root = tmp_path_factory.mktemp("jacobians")
+
+    def make(jacobian: str) -> Dataset:
+        out = root / jacobian
+        if not out.exists():
+            collect(make_config(collect={"out": str(out), "jacobian": jacobian, "k": 3, "codec": "fp16", **STATES}))
+        return Dataset(out)
+
+    return make
+
+
+def targets(dataset: Dataset, k: int | None, step: int = 0, share: slice = slice(None)) -> Targets:
+    """What a step of these states is given."""
+    loader = Loader(dataset, ObjectiveConfig(jacobian_weight=1.0, k=k), torch.device("cpu"), 3, None)
+    found = loader.load(INDEX, step, share=share).targets
+    assert found is not None
+    return found
+
+
+def test_all_that_is_stored_by_default(stored: Callable[[str], Dataset]) -> None:
+    assert targets(stored("projected"), None).v.shape == (5, 3, 6)
+    assert targets(stored("full"), None).v.shape == (5, 5, 6)  # as many as there are zero-sum directions
+
+
+def test_some_of_the_stored_projections(stored: Callable[[str], Dataset]) -> None:
+    every, drawn = targets(stored("projected"), None), targets(stored("projected"), 2)
+    assert drawn.v.shape == (5, 2, 6)
+    for state in range(len(INDEX)):
+        places = [int((every.v[state] == v).all(-1).nonzero()) for v in drawn.v[state]]
+        assert len(set(places)) == 2
+        for row, place in enumerate(places):
+            torch.testing.assert_close(drawn.row(row)[state], every.row(place)[state], rtol=0, atol=0)
+    again, later = targets(stored("projected"), 2), targets(stored("projected"), 2, step=1)
+    torch.testing.assert_close(again.v, drawn.v, rtol=0, atol=0)
+    assert not torch.equal(later.v, drawn.v)
+
+
+def test_fresh_directions_of_a_full_jacobian(stored: Callable[[str], Dataset]) -> None:
+    full, drawn = targets(stored("full"), None), targets(stored("full"), 2)
+    assert drawn.v.shape == (5, 2, 6)
+    torch.testing.assert_close(drawn.v.norm(dim=-1), torch.ones(5, 2))
+    torch.testing.assert_close(drawn.v.sum(-1), torch.zeros(5, 2), atol=1e-6, rtol=0)
+    # Zero-sum directions are combinations of the quadrature's, which are orthonormal.
+    parts = torch.einsum("bka,bra->bkr", drawn.v, full.v)
+    rows = torch.stack([full.row(r) for r in range(5)], 1)
+    want = torch.einsum("bkr,brchw->bkchw", parts, rows)
+    got = torch.stack([drawn.row(k) for k in range(2)], 1)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("jacobian", ["projected", "full"])
+def test_processes_share_one_draw(stored: Callable[[str], Dataset], jacobian: str) -> None:
+    joint = targets(stored(jacobian), 1)
+    parts = [targets(stored(jacobian), 1, share=share) for share in (slice(0, 3), slice(3, 5))]
+    torch.testing.assert_close(torch.cat([part.v for part in parts]), joint.v, rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([part.row(0) for part in parts]), joint.row(0))
+
+
+def test_more_than_is_stored_is_refused(quick: Callable[..., Config], pong_data: Path) -> None:
+    config = quick(objective={"jacobian_weight": 0.1, "k": 2})
+    with pytest.raises(UserError, match=r"--objective\.k=2 but .* stores 1 projections"):
+        train(config)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_not_finite_are_refused_by_name(
+    stored: Callable[[str], Dataset], make_config: Callable[..., Config], value: float
+) -> None:
+    dataset = stored("projected")
+    config = make_config(objective={"jacobian_weight": 1.0})
+    check_dataset(config, dataset)
+    dataset.logits[17, 2] = value
+    with pytest.raises(UserError, match=r"NaN or infinite logits in 1 of 64 states, the first of them state 17; run"):
+        check_dataset(config, dataset)
+
+
+@pytest.mark.parametrize("name", ["gain", "row_scale", "v"])
+def test_derivatives_that_are_not_finite_are_refused_by_name(
+    stored: Callable[[str], Dataset], make_config: Callable[..., Config], name: str
+) -> None:
+    dataset = stored("projected")
+    config = make_config(objective={"jacobian_weight": 1.0})
+    loader = Loader(dataset, config.objective, torch.device("cpu"), 3, None)
+    loader.load(INDEX, 0).check(7)
+    getattr(dataset, name)[42] = np.nan
+    with pytest.raises(UserError, match=r"the teacher's derivatives of state 42 are NaN or infinite"):
+        loader.load(INDEX, 0).check(7)
+    if name != "v":
+        scale = loader.mean_square(INDEX, 1.0, 0.0)
+        with pytest.raises(UserError, match="has NaN or infinite derivatives"):
+            make_objective(config, dataset, scale)
+
+
+def test_a_loss_that_is_no_number_for_the_data_s_sake_blames_the_data(
+    make_config: Callable[..., Config], pong_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Loader.load
+
+    def damaged(self: Loader, index: Any, step: int, **options: Any) -> Batch:
+        batch = load(self, index, step, **options)
+        if batch.targets is not None and step == 2:
+            batch.targets.v[0] = np.nan
+        return batch
+
+    monkeypatch.setattr(Loader, "load", damaged)
+    fit = {"data": str(pong_data), "out": str(tmp_path / "run"), "steps": 3, "batch_size": 4}
+    config = make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, objective={"jacobian_weight": 0.1}, train=fit)
+    with pytest.raises(UserError, match="stopped at step 3: the teacher's derivatives of state"):
+        train(config)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill import __version__
+from distill.cli import command as cli
+from distill.cli.command import STAGES, TOOLS, main, parse, stage_parser
+from distill.config.config import Config
+from distill.config.parser import known
+from distill.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str, name: str = "settings.yaml") -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_usage_names_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    usage = capsys.readouterr().out
+    for name in [*STAGES, *TOOLS]:
+        assert re.search(rf"^  {name} +\w", usage, re.MULTILINE), name
+
+
+def test_program_starts_without_importing_pytorch() -> None:
+    program = (
+        "import sys; from distill.cli.command import main; status = main(['--version'])\n"
+        "heavy = {'torch', 'ale_py', 'stable_baselines3', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(status or (f'imported {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, __version__, "")
+
+
+def test_module_is_a_program_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distill.cli", "nonsense"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown command 'nonsense'; see distill --help\n"
+
+
+@pytest.mark.parametrize(("word", "nearest"), [("colect", "collect"), ("evalute", "evaluate"), ("verfy", "verify")])
+def test_misspelt_command_suggests_the_nearest(word: str, nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    assert f"unknown command {word!r} (did you mean {nearest!r}?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    for key in known(stage_parser(command)):
+        assert f"--{key} " in text, key
+    assert "Lambda: weight of the Sobolev term" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_help_of_a_tool(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert f"usage: distill {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--env", "--env-id"])
+@pytest.mark.parametrize("spelling", ["pong", "Pong", "PongNoFrameskip-v4", "ALE/Pong-v5"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_game_by_any_flag_and_spelling(flag: str, spelling: str, joined: bool) -> None:
+    config = parse("collect", [f"{flag}={spelling}"] if joined else [flag, spelling])
+    assert (config.env, config.teacher) == ("pong", "pong")
+
+
+def test_flags_of_other_projects() -> None:
+    config = parse("collect", ["--total-timesteps", "77", "--capture-video", "--env-id", "breakout"])
+    assert (config.collect.states, config.evaluate.capture_video, config.env) == (77, True, "breakout")
+    with pytest.raises(UserError, match=r"--train\.steps"):
+        parse("train", ["--total-timesteps=77"])
+    assert parse("evaluate", ["--capture-video=false"]).evaluate.capture_video is False
+
+
+def test_no_words_give_the_defaults() -> None:
+    config = parse("train", [])
+    assert config == Config(env="pong", teacher="pong")
+
+
+def test_later_settings_win(yaml_file: Callable[..., Path]) -> None:
+    first = yaml_file("env: breakout\ncollect: {states: 5, num_envs: 3}\nteacher: breakout", "first.yaml")
+    second = yaml_file("collect:\n  states: 6\n", "second.yaml")
+    config = parse("collect", ["--config", str(first), "--config", str(second)])
+    assert (config.env, config.collect.states, config.collect.num_envs) == ("breakout", 6, 3)
+    config = parse("collect", [f"--config={first}", "--collect.num_envs", "4"])
+    assert (config.collect.states, config.collect.num_envs) == (5, 4)
+
+
+def test_lists_and_nothing_on_the_command_line() -> None:
+    words = ["--student.convs", "[[8,8,4],[16,4,2]]", "--student.hidden=[64]", "--evaluate.agents=[teacher,a=runs/x]"]
+    config = parse("train", [*words, "--train.states=null"])
+    assert [tuple(conv) for conv in config.student.convs or ()] == [(8, 8, 4), (16, 4, 2)]
+    assert config.student.hidden == [64]
+    assert config.evaluate.agents == ["teacher", "a=runs/x"]
+    assert config.train.states is None
+
+
+def test_missing_seed_is_drawn_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = {parse("collect", ["--seed", "-1"]).seed for _ in range(3)}
+    printed = re.findall(r"^seed: (\d+) \(drawn\)$", capsys.readouterr().out, re.MULTILINE)
+    assert {int(seed) for seed in printed} == seeds
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("collect.num_env", "collect.num_envs"),
+        ("sed", "seed"),
+        ("objective.jacobian_wait", "objective.jacobian_weight"),
+        ("colect.states", "collect.states"),
+    ],
+)
+def test_unknown_setting_suggests_the_nearest_wherever_it_stands(
+    key: str, nearest: str, yaml_file: Callable[..., Path]
+) -> None:
+    section, _, name = key.rpartition(".")
+    file = yaml_file(f"{section}:\n  {name}: 3\n" if section else f"{name}: 3\n")
+    for words in ([f"--{key}", "3"], [f"--{key}=3"], ["--config", str(file)]):
+        with pytest.raises(UserError, match=rf"^unknown setting '{key}' \(did you mean '{nearest}'\?\); see --help"):
+            parse("collect", words)
+
+
+def test_abbreviated_settings_are_not_guessed() -> None:
+    with pytest.raises(UserError, match=r"unknown setting 'collect\.state' \(did you mean 'collect\.states'\?\)"):
+        parse("collect", ["--collect.state", "3"])
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(command: str, words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_stage", interrupted)
+    assert main(["collect"]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command continues\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), FileNotFoundError(2, "gone"), KeyError("x")])
+def test_a_bug_is_not_hidden(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(command: str, words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_stage", broken)
+    with pytest.raises(type(error)):
+        main(["collect"])
+
+
+def test_print_config_is_a_config(capsys: pytest.CaptureFixture[str], yaml_file: Callable[..., Path]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--train.steps", "7", "--print_config"])
+    assert left.value.code == 0
+    assert parse("train", ["--config", str(yaml_file(capsys.readouterr().out))]).train.steps == 7
+
+
+def test_collect_train_verify_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands as a user types them, at their smallest."""
+    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+
+    def words(**settings: Any) -> list[str]:
+        return [f"--{key.replace('__', '.')}={value}" for key, value in settings.items()]
+
+    small = words(collect__out=data, collect__states=24, collect__num_envs=3, collect__shard_states=12)
+    assert main(["collect", "--env-id", "PongNoFrameskip-v4", *small]) == 0
+    assert "24 (24 new)" in capsys.readouterr().out
+    assert main(["collect", *small]) == 0
+    assert "already has 24 states; nothing to do" in capsys.readouterr().out
+    assert main(["verify", data, "--sample", "8"]) == 0
+    assert "2 shards, 24 states: all equal" in " ".join(capsys.readouterr().out.split())
+    net = ["--student.convs", "[[2,8,8]]", "--student.hidden", "[4]"]
+    fit = words(train__data=data, train__out=run, train__steps=2, train__batch_size=4, train__val_states=4)
+    assert main(["train", *net, *fit, "--objective.jacobian_weight=0.1"]) == 0
+    assert "trained kl-sobolev0.1" in capsys.readouterr().out
+    for what, told in ((data, "24 in 3 games, 2 shards"), (run, "mnih2013"), ("pong", "PPO")):
+        assert main(["info", what]) == 0
+        assert told in " ".join(capsys.readouterr().out.split())
+    for what in (data, run, f"{run}/student/student.zip"):
+        assert main(["info", what, "--env=Pong", "--preset=sb3"]) == 0
+        assert main(["info", what, "--env=breakout"]) == 1
+        assert "is of pong, not breakout; leave --env out" in capsys.readouterr().err
+        assert main(["info", what, "--preset=sb3-fast"]) == 1
+        assert "is of preset sb3, not sb3-fast; leave --preset out" in capsys.readouterr().err
+    assert main(["export", f"{run}/student/student.zip", "--format=sb3", f"--out={tmp_path / 'x.zip'}"]) == 0
+    assert (tmp_path / "x.zip").read_bytes() == Path(run, "student", "student.zip").read_bytes()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from distill.errors import UserError
+from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec, count_parameters, net_spec, to_unit
+
+# By hand from the papers' layers, six actions: (4 * 64 + 1) 16 + (16 * 16 + 1) 32 + (32 * 81 + 1) 256 + 257 * 6, ...
+PARAMETERS = {"mnih2013": 677_686, "nature": 1_687_206, "nature-half": 424_790}
+FEATURES = {"mnih2013": 256, "nature": 512, "nature-half": 256}
+
+
+def test_every_network_is_counted() -> None:
+    assert PARAMETERS.keys() == NETS.keys()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_shapes_and_size(name: str) -> None:
+    net = AtariCNN(net_spec(name), 6)
+    assert count_parameters(net) == PARAMETERS[name]
+    x = torch.rand(3, 4, 84, 84)
+    assert net(x).shape == (3, 6)
+    assert net.features(x).shape == (3, FEATURES[name])
+    logits, value = net.logits_and_value(x)
+    assert torch.equal(logits, net(x))
+    assert value is None
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_value_head(name: str) -> None:
+    net = AtariCNN(net_spec(name), 6, value=True)
+    logits, value = net.logits_and_value(torch.rand(3, 4, 84, 84))
+    assert logits.shape == (3, 6)
+    assert value is not None
+    assert value.shape == (3,)
+    assert count_parameters(net) == PARAMETERS[name] + FEATURES[name] + 1
+    assert count_parameters(net.path()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_path_is_the_network_and_shares_its_weights(activation: str) -> None:
+    net = AtariCNN(NetSpec(((4, 8, 4),), (8,), activation), 6)
+    x = torch.rand(2, 4, 84, 84)
+    assert torch.equal(net.path()(x), net(x))
+    assert sum(isinstance(module, ACTIVATIONS[activation]) for module in net.path()) == 2
+    assert {id(parameter) for parameter in net.path().parameters()} == {id(parameter) for parameter in net.parameters()}
+
+
+def test_fresh_policies_are_nearly_uniform() -> None:
+    torch.manual_seed(0)
+    probabilities = AtariCNN(NETS["mnih2013"], 6)(torch.rand(8, 4, 84, 84)).softmax(-1)
+    assert (probabilities - 1 / 6).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_spec_survives_json(name: str, activation: str) -> None:
+    spec = NetSpec(NETS[name].convs, NETS[name].hidden, activation)
+    assert NetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_no_dense_layer() -> None:
+    net = AtariCNN(NetSpec(((4, 8, 4),), ()), 6)
+    assert net(torch.rand(2, 4, 84, 84)).shape == (2, 6)
+    assert [type(module).__name__ for module in net.path()] == ["Conv2d", "ReLU", "Flatten", "Linear"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (NetSpec(((16, 85, 4),), ()), "a 85x85 convolution does not fit a 84x84 input"),
+        (NetSpec(((16, 8, 4), (16, 21, 1)), ()), "a 21x21 convolution does not fit a 20x20 input"),
+        (NetSpec(((16, 8, 0),), ()), "positive channels, kernels, strides and widths; got convs .*16, 8, 0"),
+        (NetSpec(((0, 8, 4),), ()), "positive channels"),
+        (NetSpec(((16, 8, 4),), (256, -1)), r"hidden \(256, -1\)"),
+        (NetSpec((), (256,)), "at least one convolution"),
+        (NetSpec(((16, 8, 4),), (), "softplu"), r"unknown activation 'softplu' \(did you mean 'softplus'\?\)"),
+    ],
+)
+def test_impossible_networks_are_refused(spec: NetSpec, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        AtariCNN(spec, 6)
+
+
+def test_the_largest_kernel_that_fits() -> None:
+    assert AtariCNN(NetSpec(((2, 8, 4), (2, 20, 1)), ()), 6)(torch.rand(1, 4, 84, 84)).shape == (1, 6)
+
+
+def test_unknown_network_suggests_the_nearest() -> None:
+    with pytest.raises(
+        UserError, match=r"unknown network 'mnih2015' \(did you mean 'mnih2013'\?\); known: mnih2013, na"
+    ):
+        net_spec("mnih2015")
+
+
+def test_to_unit() -> None:
+    obs = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    assert to_unit(obs).dtype == torch.float32
+    torch.testing.assert_close(to_unit(obs), torch.tensor([0.0, 0.2, 1.0]))
