@@ -131,6 +131,21 @@ def test_continuing_with_other_lanes_plays_new_games(run: Callable[..., Summary]
     assert len(beginnings) == 13
 
 
+def test_going_on_repeats_no_game_where_one_half_ends_more_games(run: Callable[..., Summary], tmp_path: Path) -> None:
+    """Lanes 0 and 1 are one half, lane 2 the other; each half numbers its own games, and both go on after the last."""
+    played = {"env": "breakout", "behaviour": "epsilon", "epsilon": 1.0, "num_envs": 3, "shard_states": 300}
+    seen: dict[int, bytes] = {}
+    before = 0
+    for states in (1200, 1320, 1440):
+        run(states=states, **played)
+        data = Dataset(tmp_path / "data")
+        new = sorted(set((data.episode[before:] & GAME_MASK).tolist()))
+        assert new[0] > max(seen, default=-1), "a game was played again"
+        seen |= {number: data.action[data.episode & GAME_MASK == number][:10].tobytes() for number in new}
+        before = states
+    assert len(set(seen.values())) == len(seen)
+
+
 def test_writers_of_one_seed_play_different_games(run: Callable[..., Summary], tmp_path: Path) -> None:
     for writer in ("a", "b"):
         run(writer=writer, states=80, num_envs=4, shard_states=40, jacobian="projected")

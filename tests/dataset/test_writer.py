@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -252,6 +253,30 @@ def test_killed_at_every_call_to_the_file_system(tmp_path: Path) -> None:
     kills, committed = map(int, done.stdout.split())
     assert kills > 25
     assert committed > 2, "no kill hit between the commit of a shard and its end"
+
+
+def test_a_shards_name_is_on_disk_before_its_record_says_that_it_is_whole(
+    tmp_path: Path, open_writer: Open, make_arrays: Make, facts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine loses what was never fsynced: the entry in ``shards/``, and with it the whole shard."""
+    writer = open_writer(tmp_path / "data")
+    calls: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def seen_fsync(fd: int) -> None:
+        calls.append(("fsync", Path(f"/proc/self/fd/{fd}").readlink().name))
+        fsync(fd)
+
+    def seen_replace(source: Path, target: Path) -> None:
+        calls.append(("replace", Path(target).name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", seen_fsync)
+    monkeypatch.setattr(os, "replace", seen_replace)
+    shard = writer.commit(make_arrays(3), facts(1))
+    whole = calls.index(("replace", "shard.json"))
+    assert ("fsync", "shards") in calls[:whole]
+    assert ("fsync", shard.name) in calls[whole:], "the record's own name"
 
 
 # Eight processes open a new dataset at once, half of them with another identity.

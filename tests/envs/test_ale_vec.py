@@ -344,6 +344,26 @@ def test_game_counts_every_reward_and_step() -> None:
     assert games >= 2
 
 
+def test_a_game_that_ends_at_the_frame_limit_has_ended_by_itself() -> None:
+    """Gymnasium lets an environment report both at once; a learner would then count on rewards that never come."""
+    with AtariVec("breakout", 1, SB3) as vec:
+        emulator = Emulator(vec)
+        real = emulator.recv
+
+        def both() -> tuple[Any, ...]:
+            frames, reward, terminated, truncated, info = real()
+            return frames, reward, terminated, truncated | terminated, info
+
+        emulator.recv = both  # type: ignore[method-assign]
+        vec.reset(3)
+        step = vec.step(np.zeros(1, np.int64))
+        while not step.games:
+            step = vec.step(np.full(1, 2))
+    assert step.terminated.tolist() == [True]
+    assert step.truncated.tolist() == [False]
+    assert not step.games[0].truncated
+
+
 @pytest.mark.parametrize(("game", "script"), [("breakout", 3), ("asterix", 1)])
 def test_stack_restarts_when_the_script_after_a_life_loss_is_over(game: str, script: int) -> None:
     rng = np.random.default_rng(0)

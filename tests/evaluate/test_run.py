@@ -170,6 +170,33 @@ def test_fidelity_is_that_of_training(record: dict[str, Any], student: Path) -> 
     assert small["val_kl"] > 0
 
 
+def test_the_held_out_states_are_those_of_training(
+    config: Config, teacher: str, student: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Where not all are scored, evaluation draws the same ones, and finds the same figures on them."""
+    data = json.loads((student / "student" / "student.json").read_text())["dataset"]["folder"]
+    few = {"data": data, "val_states": 5}
+    run = train(
+        make_config(
+            env="breakout",
+            teacher=teacher,
+            objective={"jacobian_weight": 0.0},
+            train={**few, "out": str(tmp_path / "run"), "steps": 2, "batch_size": 16, "val_fraction": 0.5},
+        )
+    )
+    trained = load_student(run)
+    assert len(held_out(Dataset(Path(data)), trained.facts)) > 3 * few["val_states"]
+    again = make_config(
+        env="breakout",
+        teacher=teacher,
+        train=few,
+        evaluate={"agents": [str(run)], "games": 1, "num_envs": 1, "data": data, "out": str(tmp_path / "scores")},
+    )
+    (agent,) = evaluate(again)["agents"].values()
+    for name in ("val_kl", "val_total_variation"):
+        assert agent[name] == pytest.approx(trained.facts["metrics"][name], rel=1e-5)
+
+
 def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
     """A student's score is a figure of its run, where HPARAMS looks for it; a teacher's is beside scores.json."""
     folder = scores_path(config).parent

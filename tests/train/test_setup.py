@@ -1,0 +1,105 @@
+"""Every setting reaches what it is for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from distill.config.config import Config
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.losses.sobolev import Objective
+from distill.system.files import write_json
+from distill.train.loop import train
+from distill.train.schedule import learning_rate
+from distill.train.setup import make_loader, make_objective, make_student, training_split
+
+
+def weights(run: Path) -> Tensor:
+    """All of the network after the last step, not the best one's."""
+    model = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+    return torch.cat([tensor.flatten() for tensor in model.values()]).double()
+
+
+@pytest.fixture
+def trained(quick: Callable[..., Config], tmp_path: Path) -> Callable[..., Path]:
+    """``trained(name, start=None, **train)``: a quick run, from the weights of another one if given."""
+
+    def make(name: str, start: Path | None = None, objective: dict[str, Any] | None = None, **settings: Any) -> Path:
+        student = {} if start is None else {"init": str(start)}
+        return train(quick(name, student=student, objective=objective or {}, train=settings))
+
+    return make
+
+
+def test_a_clipped_gradient_moves_less(trained: Callable[..., Path]) -> None:
+    """AdamW is blind to a gradient's length until that is far below its epsilon, 1e-8."""
+    start = trained("start")
+    free, tight = trained("free", start, steps=3), trained("tight", start, steps=3, max_grad_norm=1e-12)
+    # The start is the best student of its run; a rate of nearly zero shows it.
+    before = weights(trained("still", start, steps=3, learning_rate=1e-12))
+    assert (weights(tight) - before).norm() < 1e-3 * (weights(free) - before).norm()
+
+
+def test_zero_clips_nothing(trained: Callable[..., Path]) -> None:
+    assert torch.equal(weights(trained("none", max_grad_norm=0.0)), weights(trained("far", max_grad_norm=1e9)))
+
+
+def test_weight_decay_shrinks_what_adamw_would_leave(trained: Callable[..., Path]) -> None:
+    """By rate times decay of the weights before the step (Loshchilov & Hutter 2019, algorithm 2)."""
+    start, decay = trained("start"), 2.0
+    before = weights(trained("still", start, steps=1, learning_rate=1e-12))
+    plain, shrunk = trained("plain", start, steps=1), trained("shrunk", start, steps=1, weight_decay=decay)
+    rate = learning_rate(0, 1, 0.01, 3)
+    torch.testing.assert_close(weights(plain) - weights(shrunk), rate * decay * before, rtol=1e-3, atol=1e-7)
+
+
+def test_the_objective_is_the_one_that_was_asked_for(quick: Callable[..., Config], pong_data: Path) -> None:
+    asked = {"divergence": "reverse_kl", "match": "l2", "jacobian_blur": 1.5, "temperature": 0.5}
+    config = quick(objective={"jacobian_weight": 0.1, **asked})
+    want = Objective("reverse_kl", "logits", "l2", 1.5, 0.5, 7.0)
+    assert make_objective(config, Dataset(pong_data), 7.0) == want
+
+
+@pytest.mark.parametrize("changes", [{}, {"jacobian_blur": 2.0}, {"temperature": 0.25}, {"temperature": 4.0}])
+def test_a_student_that_knows_nothing_has_a_derivative_loss_of_one(
+    trained: Callable[..., Path], changes: dict[str, float]
+) -> None:
+    """s is the mean square of what is matched: of the derivatives after blur and temperature."""
+    run = trained("run", objective={"jacobian_weight": 0.1, **changes}, steps=1, batch_size=256, log_every=1)
+    (loss,) = EventAccumulator(str(run)).Reload().Scalars("train/jacobian_loss")
+    assert loss.value == pytest.approx(1, abs=0.15)
+
+
+def test_the_normaliser_goes_with_the_square_of_the_temperature(quick: Callable[..., Config], pong_data: Path) -> None:
+    config, dataset = quick(objective={"jacobian_weight": 0.1}), Dataset(pong_data)
+    loader, index = make_loader(config, dataset, torch.device("cpu")), training_split(config, dataset)[0]
+    at_one = loader.mean_square(index, 1.0, 0.0)
+    assert loader.mean_square(index, 0.5, 0.0) == pytest.approx(4 * at_one)
+    assert loader.mean_square(index, 3.0, 0.0) == pytest.approx(at_one / 9)
+
+
+@pytest.mark.parametrize(("paper", "value"), [("game", "breakout"), ("preset_hash", "0123456789abcdef")])
+def test_a_start_that_plays_another_game_is_refused(
+    quick: Callable[..., Config], trained: Callable[..., Path], pong_data: Path, tmp_path: Path, paper: str, value: str
+) -> None:
+    other = Path(shutil.copytree(trained("start", steps=1), tmp_path / "other"))
+    papers = other / "student" / "student.json"
+    write_json(papers, {**json.loads(papers.read_text()), paper: value})
+    with pytest.raises(UserError, match=r"plays breakout, but .* is of pong|plays another game or preset than"):
+        train(quick("run", student={"init": str(other)}))
+    assert not (tmp_path / "run").exists()
+    # Where the settings' game was agreed on already, the papers are still compared with the data's.
+    config = quick("run")
+    asked = replace(config, student=replace(config.student, init=str(other)))
+    with pytest.raises(UserError, match=r"--student\.init=.*other plays another game or preset than"):
+        make_student(asked, Dataset(pong_data))
