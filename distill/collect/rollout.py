@@ -14,6 +14,7 @@ from distill.agents.actor import Actor
 from distill.collect.games import Float32, Games
 from distill.dataset.schema import STACK, ShardArrays
 from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.presets import Padding
 
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -113,7 +114,7 @@ class Rollout:
                 row = self._catch_up(rest, keep, see)
                 context[keep] = rest.obs[keep, : STACK - 1]
             rows.append(row)
-        arrays, order = _lane_by_lane(rows, context)
+        arrays, order = _lane_by_lane(rows, context, self.env.preset.padding_type)
         return Recording(arrays, order, games)
 
     def _advance(self, keep: Mask, see: See) -> tuple[_Row, list[Game]]:
@@ -161,11 +162,13 @@ def joined(recordings: Sequence[Recording]) -> Recording:
     return Recording(ShardArrays(pos=pos, **columns), order, [game for part in recordings for game in part.games])
 
 
-def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> tuple[ShardArrays, npt.NDArray[np.int64]]:
+def _lane_by_lane(
+    rows: list[_Row], context: npt.NDArray[np.uint8], padding: Padding
+) -> tuple[ShardArrays, npt.NDArray[np.int64]]:
     """Reorder (time, lane) to lane-major and put three context frames before every run of frames.
 
     A run is a stretch of one lane in which each stack is the last one shifted by a frame; it ends
-    where the stack was zeroed (new game, lost life). The context makes every stack, the first of a
+    where a stack begins anew (new game, lost life). The context makes every stack, the first of a
     run included, four consecutive frames on disk.
     """
     table = {name: np.stack([getattr(row, name) for row in rows], 1) for name in vars(rows[0])}
@@ -182,8 +185,9 @@ def _lane_by_lane(rows: list[_Row], context: npt.NDArray[np.uint8]) -> tuple[Sha
         bounds = np.unique(np.concatenate([[0], starts, [len(kept)]]))
         for first, last in itertools.pairwise(bounds):
             steps = kept[first:last]
-            before = zeros if table["fresh"][lane, steps[0]] else context[lane]
-            frames += [before, table["frame"][lane, steps]]
+            shown = table["frame"][lane, steps]
+            padded = zeros if padding == "zero" else shown[:1].repeat(STACK - 1, 0)
+            frames += [padded if table["fresh"][lane, steps[0]] else context[lane], shown]
             pos.append(length + STACK - 1 + np.arange(len(steps)))
             length += STACK - 1 + len(steps)
         order.append((lane, kept))

@@ -8,7 +8,6 @@ with a small queue of scripted actions per lane (docs/presets.md).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +17,13 @@ import numpy.typing as npt
 
 from distill.envs.emulators import Emulators
 from distill.envs.emulators import UInt8Array as UInt8Array
-from distill.envs.frames import converter
+from distill.envs.frames import converter, put_newest
 from distill.envs.games import game_info
 from distill.envs.presets import Preset
+from distill.envs.script import Script
 from distill.envs.second_sight import SecondSight
 from distill.errors import UserError
 
-NOOP, FIRE, SECOND = 0, 1, 2
 MAX_LANES = 1024
 MAX_SEED = 2**31 - 1
 
@@ -59,7 +58,7 @@ class Step:
     acting: npt.NDArray[np.bool_]
     """bool (N,): the agent chooses this lane's next action; elsewhere the script does."""
     fresh: npt.NDArray[np.bool_]
-    """bool (N,): the stack was zeroed and holds only its newest frame."""
+    """bool (N,): the stack begins anew and holds nothing but its newest frame, and padding."""
     games: list[Game] = field(default_factory=list)
     """Games that ended in this step."""
 
@@ -132,9 +131,7 @@ class AtariVec:
             reward_clipping=False,
             use_fire_reset=False,
         )
-        self._after_game: list[int] = [FIRE, SECOND] if preset.fire_reset and fire else []
-        self._after_life: list[int] = [NOOP, *self._after_game] if preset.life_loss_reset else []
-        self._script: list[deque[int]] = [deque() for _ in range(num_envs)]
+        self._script = Script(num_envs, preset, has_fire=fire)
         size = preset.frame_size
         self._stack = np.zeros((num_envs, preset.frame_stack, size, size), np.uint8)
         self._next = np.zeros_like(self._stack)
@@ -171,13 +168,10 @@ class AtariVec:
         self._lives[:] = info["lives"]
         self._score[:] = 0
         self._length[:] = 0
-        self._stack[:] = 0
         self._screens = frames
-        self._stack[:, -1] = self._gray
-        for queue in self._script:
-            queue.clear()
-            queue.extend(self._after_game)
-        self._acting[:] = not self._after_game
+        put_newest(self._stack, self._gray, np.ones(self.num_envs, bool), self.preset.padding_type)
+        self._script.start()
+        self._acting = self._script.done
         if self._second is not None:
             self._second.begin(self._acting)
         while not self._acting.all():
@@ -200,8 +194,7 @@ class AtariVec:
         if self._sent is not None:
             raise RuntimeError("call recv() before the next send()")
         scripted = ~self._acting
-        for lane in np.flatnonzero(scripted):
-            actions[lane] = self._script[lane].popleft()
+        self._script.play(actions, scripted)
         self._sent = (actions, scripted)
         self._ale.send(actions)
         self._next[:, :-1] = self._stack[:, 1:]  # while the emulators play
@@ -223,15 +216,14 @@ class AtariVec:
         self._lives = lives
         self._score += reward
         self._length += 1
-        self._queue_scripts(actions, scripted, over, life_lost)
+        self._script.extend(actions, scripted, over, life_lost)
         games = self._finish_games(over, truncated)
         self._stack, self._next = self._next, self._stack
-        acting = np.array([not queue for queue in self._script])
-        # SB3 zeroes the stack and shows the frame after the last scripted action.
+        acting = self._script.done
+        # SB3's wrappers begin the stack anew with the frame after the last scripted action.
         fresh = acting & (scripted | over | (life_lost if self.preset.life_loss_reset else False))
-        self._stack[fresh] = 0
         self._screens = frames
-        self._stack[:, -1] = self._gray
+        put_newest(self._stack, self._gray, fresh, self.preset.padding_type)
         if self._second is not None:
             self._second.take(over, life_lost, acting)
         self._acting = acting
@@ -302,25 +294,6 @@ class AtariVec:
         while (again := over & (info["episode_frame_number"] == self.info.start_frames)).any():
             frames, info = self._ale.reset(options={"reset_mask": again})
         return frames, info
-
-    def _queue_scripts(
-        self,
-        actions: npt.NDArray[np.int64],
-        scripted: npt.NDArray[np.bool_],
-        over: npt.NDArray[np.bool_],
-        life_lost: npt.NDArray[np.bool_],
-    ) -> None:
-        # A game that ends inside a script is reset in place and the script goes on.
-        for lane in np.flatnonzero(over & ~scripted):
-            self._script[lane].extend(self._after_game)
-        if not self.preset.life_loss_reset:
-            return
-        for lane in np.flatnonzero(life_lost):
-            if not scripted[lane]:
-                self._script[lane].extend(self._after_life)
-            elif actions[lane] != NOOP:
-                # SB3's EpisodicLifeEnv looks at the lives after FIRE and action 2, not after its own no-op.
-                self._script[lane].appendleft(NOOP)
 
     def _finish_games(self, over: npt.NDArray[np.bool_], truncated: npt.NDArray[np.bool_]) -> list[Game]:
         games = [

@@ -16,11 +16,15 @@ from distill.errors import UserError, lookup
 FIRST = ("gray", "frame_skip", "frame_size", "frame_stack", "noop_max", "fire_reset", "life_loss_reset", "max_frames")
 """Fields that are always hashed. A later one is only where it is not at its default, so that older data and students
 fit: its default must be what they had, and never change."""
-SIGHT = ("gray", "luma", "resize", "frame_size", "frame_stack", "fire_reset", "life_loss_reset")
+SIGHT = (
+    "gray", "luma", "resize", "resize_first", "frame_size", "frame_stack", "padding_type", "fire_reset",
+    "life_loss_reset",
+)  # fmt: skip
 """Fields that decide what stacks hold, given the screens: pixels, and when a stack begins anew."""
 SIZE, STACK = 84, 4
 Resize = Literal["area", "linear"]
-Luma = Literal["bt601", "bt709", "async-rl"]
+Luma = Literal["bt601", "bt709", "async-rl", "gymnasium"]
+Padding = Literal["zero", "reset"]
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,21 @@ class Preset:
     fire_reset: bool = True
     """Play FIRE and action 2 after a reset or a life loss where the game has FIRE."""
     life_loss_reset: bool = True
-    """Zero the stack and play one no-op after a life loss, as SB3's EpisodicLifeEnv does."""
+    """Begin the stack anew and play one no-op after a life loss, as SB3's EpisodicLifeEnv does."""
     max_frames: int = 108_000
     """A game is truncated after this many emulator frames."""
     resize: Resize = "area"
     """OpenCV's INTER_AREA or INTER_LINEAR."""
     luma: Luma = "bt601"
     """Weights of red, green and blue: ``bt601``, OpenCV's RGB2GRAY; ``bt709``, 0.2126, 0.7152, 0.0722, the sum cut
-    off to whole numbers; ``async-rl``, the same with green's and blue's exchanged."""
+    off to whole numbers; ``async-rl``, the same with green's and blue's exchanged; ``gymnasium``, 0.2125, 0.7154,
+    0.0721, cut off likewise, as Gymnasium 1's GrayscaleObservation has them."""
     noop_min: int = 1
     """1, or 0."""
+    resize_first: bool = False
+    """Resize the colour screen and turn it gray then, instead of the other way round."""
+    padding_type: Padding = "zero"
+    """Gymnasium's word for what stands before a stack's first frame: ``zero``, black frames; ``reset``, that frame."""
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -65,6 +74,8 @@ class Preset:
             ("resize", get_args(Resize)),
             ("luma", get_args(Luma)),
             ("noop_min", (0, 1)),
+            ("resize_first", (False, True)),
+            ("padding_type", get_args(Padding)),
         ):
             value = getattr(self, field)
             if value not in allowed:
@@ -77,6 +88,11 @@ class Preset:
             raise UserError(
                 f"preset {self.name!r}: with gray-then-max the emulator itself turns frames gray, by resize 'area' and "
                 f"luma 'bt601', got {self.resize!r} and {self.luma!r}; use max-then-gray"
+            )
+        if self.gray == "gray-then-max" and self.resize_first:
+            raise UserError(
+                f"preset {self.name!r}: with gray-then-max the emulator itself turns frames gray, before they are "
+                "resized; resize_first is for max-then-gray"
             )
 
     @property
@@ -100,6 +116,10 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="async-rl", gray="max-then-gray", resize="linear", luma="async-rl",
             noop_min=0, fire_reset=False, life_loss_reset=False,
+        ),
+        Preset(name="cleanrl", gray="max-then-gray", resize_first=True, padding_type="reset"),
+        Preset(
+            name="cleanrl-gymnasium1", gray="max-then-gray", resize_first=True, padding_type="reset", luma="gymnasium"
         ),
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from distill.envs.frames import converter
+from distill.envs.frames import converter, put_newest
 from distill.envs.presets import Preset
 from distill.errors import UserError
 
@@ -68,9 +68,8 @@ class SecondSight:
                 self._newest[lane] = frame
 
     def begin(self, acting: Bools) -> None:
-        """All lanes have new games: stacks hold nothing but their first frames. ``acting`` as in ``take``."""
-        self.stacks[:] = 0
-        self.stacks[:, -1] = self._newest
+        """All lanes have new games: stacks begin anew. ``acting`` as in ``take``."""
+        put_newest(self.stacks, self._newest, np.ones(len(self.stacks), bool), self.preset.padding_type)
         self._due[:] = ~acting if self._waits else False
 
     def shift(self) -> None:
@@ -89,6 +88,5 @@ class SecondSight:
         self._due |= life_lost if self.preset.life_loss_reset else False
         fresh = acting & self._due if self._waits else over | acting & self._due
         self.stacks, self._next = self._next, self.stacks
-        self.stacks[fresh] = 0
-        self.stacks[:, -1] = self._newest
+        put_newest(self.stacks, self._newest, fresh, self.preset.padding_type)
         self._due &= ~acting

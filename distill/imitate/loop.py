@@ -64,7 +64,8 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     progress = Progress(teacher=teacher.info.fingerprint)
     if resuming:
         progress = restore(folder, device, net, learner.optimizer, progress.teacher)
-    ring = Ring(c.num_envs, c.ring, {"logits": (net.num_actions,), "value": (), "reward": (), "end": ()})
+    columns = {"logits": (net.num_actions,), "value": (), "reward": (), "end": ()}
+    ring = Ring(c.num_envs, c.ring, columns, preset.padding_type)
     console.print(
         f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.info.name}, "
         f"which sees preset {teacher.info.preset}, in {c.num_envs} games on preset {preset.name}, seed {config.seed}"

@@ -31,7 +31,7 @@ class Row:
     keep: Mask
     """Somebody acted, bool (N,); elsewhere the script did, and the state is not learned from."""
     fresh: Mask
-    """The stack was zeroed and holds only ``frame``, bool (N,)."""
+    """The stack begins anew with ``frame``, bool (N,)."""
     frame: npt.NDArray[np.uint8]
     """Newest frame of what the student saw, uint8 (N, 84, 84)."""
     logits: Float32

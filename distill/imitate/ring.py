@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.dataset.schema import STACK
-from distill.envs.presets import SIZE
+from distill.envs.presets import SIZE, Padding
 from distill.errors import UserError
 from distill.imitate.player import Row
 
@@ -24,12 +24,16 @@ class Ring:
         lanes: games side by side.
         states: how many are kept, rounded up to whole lanes.
         columns: shape of the numbers that are kept of a state, by their names in ``Row``, float32.
+        padding: what stands before the first frame of a stack.
 
     Raises:
         UserError: it does not fit in memory.
     """
 
-    def __init__(self, lanes: int, states: int, columns: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, lanes: int, states: int, columns: Mapping[str, tuple[int, ...]], padding: Padding = "zero"
+    ) -> None:
+        self._padding = padding
         self.lane_states = -(-states // lanes)
         self._slots = self.lane_states + STACK - 1  # the oldest state needs the three frames before it
         rows = lanes * self._slots
@@ -37,14 +41,14 @@ class Ring:
         try:
             # Memory that is not written yet takes no room.
             self._frames = np.empty((1 + rows, SIZE, SIZE), np.uint8)
-            self._age = np.empty(rows, np.uint8)  # frames since the stack was zeroed, at most three
+            self._age = np.empty(rows, np.uint8)  # frames since the stack began anew, at most three
             self._columns = {name: np.empty((rows, *shape), np.float32) for name, shape in columns.items()}
         except MemoryError as error:
             raise UserError(
                 f"a ring of {states:,} states takes {rows * SIZE * SIZE / 1e9:.1f} GB, more than there is; "
                 "lower --imitate.ring"
             ) from error
-        self._frames[0] = 0  # stands for every frame before the stack was zeroed
+        self._frames[0] = 0  # stands for every black frame before a stack's first
 
     def add(self, row: Row) -> None:
         """One step of all lanes. The next state of a lane that is not kept must be fresh, and so must the first one."""
@@ -82,8 +86,9 @@ class Ring:
     def stacks(self, rows: Index) -> npt.NDArray[np.uint8]:
         """What the agent saw, uint8 (B, 4, 84, 84), oldest frame first."""
         lane, slot = np.divmod(rows[:, None], self._slots)
-        frames = np.where(self._age[rows][:, None] >= BACK, 1 + self._row(lane, slot - BACK), 0)
-        return self._frames[frames]
+        age = self._age[rows][:, None]
+        frames = 1 + self._row(lane, slot - np.minimum(age, BACK))
+        return self._frames[np.where(age >= BACK, frames, 0) if self._padding == "zero" else frames]
 
     def column(self, name: str, rows: Index) -> npt.NDArray[np.float32]:
         """What was kept of these states, float32 (B, ...)."""

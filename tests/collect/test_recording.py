@@ -140,14 +140,16 @@ class Recorded:
         return sorted(score for half in self.witness.halves.values() for score in half.scores.values())
 
 
-def record(make_config: Callable[..., Config], out: Path, env: str, counts: list[int], **settings: Any) -> Recorded:
+def record(
+    make_config: Callable[..., Config], out: Path, env: str, counts: list[int], preset: str = "sb3", **settings: Any
+) -> Recorded:
     """Collect up to each count in turn, the later ones by resuming."""
     witness, summaries = Witness(), []
     with pytest.MonkeyPatch.context() as patch:
         witness.watch(patch)
         for states in counts:
             chosen = {"out": str(out), "states": states, "num_envs": LANES, **settings}
-            summaries.append(collect(make_config(env=env, collect=chosen)))
+            summaries.append(collect(make_config(env=env, preset=preset, teacher_preset=preset, collect=chosen)))
     dataset = Dataset(out, verify=True)
     shards = [load_shard(path) for path in dataset.shards]
     sizes, ends = [len(shard) for shard in shards], np.cumsum([len(shard) for shard in shards])
@@ -165,12 +167,20 @@ def breakout(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
+def repeating(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The same on a preset whose stacks begin with their first frame four times."""
+    out = tmp_path_factory.mktemp("repeating") / "data"
+    settings = {"shard_states": 97, "behaviour": "epsilon", "epsilon": 1.0, "jacobian": "none"}
+    return record(make_config, out, "breakout", [560, 700], "cleanrl", **settings)
+
+
+@pytest.fixture(scope="module")
 def pong(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     out = tmp_path_factory.mktemp("pong") / "data"
     return record(make_config, out, "pong", [90], shard_states=40, k=2)
 
 
-@pytest.mark.parametrize("game", ["breakout", "pong"])
+@pytest.mark.parametrize("game", ["breakout", "repeating", "pong"])
 def test_stacks_from_disk_are_what_the_teacher_saw(game: str, request: pytest.FixtureRequest) -> None:
     recorded: Recorded = request.getfixturevalue(game)
     dataset = recorded.dataset

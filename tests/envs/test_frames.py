@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import ale_py
 import cv2
@@ -38,27 +38,38 @@ def screens(request: pytest.FixtureRequest) -> tuple[str, list[Frame]]:
     return request.param, found
 
 
-def plain(screen: Frame, resize: Resize, luma: Luma) -> Frame:
+def plain_gray(screen: Frame, luma: Luma) -> Frame:
     """As the programs whose agents are read here write it."""
     if luma == "bt601":
-        gray = cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)
-    elif luma == "bt709":
-        gray = (screen[:, :, 0] * 0.2126 + screen[:, :, 1] * 0.7152 + screen[:, :, 2] * 0.0722).astype(np.uint8)
-    else:
-        gray = (screen[:, :, 0] * 0.2126 + screen[:, :, 1] * 0.0722 + screen[:, :, 2] * 0.7152).astype(np.uint8)
-    how = cv2.INTER_AREA if resize == "area" else cv2.INTER_LINEAR
-    return cv2.resize(gray, (84, 84), interpolation=how)  # type: ignore[no-any-return]
+        return cv2.cvtColor(screen, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+    if luma == "gymnasium":
+        return np.sum(np.multiply(screen, np.array([0.2125, 0.7154, 0.0721])), axis=-1).astype(np.uint8)  # type: ignore[no-any-return]
+    if luma == "bt709":
+        return (screen[:, :, 0] * 0.2126 + screen[:, :, 1] * 0.7152 + screen[:, :, 2] * 0.0722).astype(np.uint8)
+    return (screen[:, :, 0] * 0.2126 + screen[:, :, 1] * 0.0722 + screen[:, :, 2] * 0.7152).astype(np.uint8)
 
 
-@pytest.mark.parametrize("luma", ["bt601", "bt709", "async-rl"])
-@pytest.mark.parametrize("resize", ["area", "linear"])
-def test_frames_are_plain_opencvs_pixel_by_pixel(screens: tuple[str, list[Frame]], resize: Resize, luma: Luma) -> None:
+def plain(screen: Frame, resize: Resize, luma: Luma, resize_first: bool = False) -> Frame:
+    def resized(image: Frame) -> Frame:
+        how = cv2.INTER_AREA if resize == "area" else cv2.INTER_LINEAR
+        return cv2.resize(image, (84, 84), interpolation=how)  # type: ignore[return-value]
+
+    return plain_gray(resized(screen), luma) if resize_first else resized(plain_gray(screen, luma))
+
+
+@pytest.mark.parametrize("luma", get_args(Luma))
+@pytest.mark.parametrize("resize", get_args(Resize))
+@pytest.mark.parametrize("resize_first", [False, True])
+def test_frames_are_plain_opencvs_pixel_by_pixel(
+    screens: tuple[str, list[Frame]], resize: Resize, luma: Luma, resize_first: bool
+) -> None:
     game, found = screens
     assert found[0].shape[0] == {"air_raid": 250, "pooyan": 220}.get(game, 210)
-    convert, out = converter(replace(SB3, resize=resize, luma=luma)), np.empty((84, 84), np.uint8)
+    convert = converter(replace(SB3, resize=resize, luma=luma, resize_first=resize_first))
+    out = np.empty((84, 84), np.uint8)
     for screen in found:
         convert(screen, out)
-        np.testing.assert_array_equal(out, plain(screen, resize, luma))
+        np.testing.assert_array_equal(out, plain(screen, resize, luma, resize_first))
 
 
 @pytest.mark.parametrize("preset", [{"resize": "linear"}, {"luma": "bt709"}, {"resize": "linear", "luma": "async-rl"}])

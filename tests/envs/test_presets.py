@@ -12,7 +12,13 @@ from distill.envs.presets import PRESETS, Luma, Preset, get_preset
 from distill.errors import UserError
 
 # Datasets and students carry these: a change here means that none of them fits any more.
-PINNED = {"sb3": "739e34ec987e", "sb3-fast": "3ea844f302c7", "async-rl": "d5f0dd1ae3e5"}
+PINNED = {
+    "sb3": "739e34ec987e",
+    "sb3-fast": "3ea844f302c7",
+    "async-rl": "d5f0dd1ae3e5",
+    "cleanrl": "927f63c178da",
+    "cleanrl-gymnasium1": "42f2ff176b32",
+}
 
 
 def test_hashes_never_change() -> None:
@@ -25,7 +31,9 @@ def test_hash_ignores_the_name() -> None:
 
 ONLY = ("frame_size", "frame_stack")
 """Fields with one value that is supported."""
-OTHER: dict[str, Any] = {"gray": "gray-then-max", "resize": "linear", "luma": "bt709", "noop_min": 0}
+OTHER: dict[str, Any] = {
+    "gray": "gray-then-max", "resize": "linear", "luma": "bt709", "noop_min": 0, "padding_type": "reset",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Preset) if field.name not in ("name", *ONLY)])
@@ -40,7 +48,7 @@ def test_later_fields_are_hashed_only_where_they_are_not_at_their_default() -> N
     spelled_out = Preset(name="x", gray="max-then-gray", resize="area", luma="bt601", noop_min=1)
     assert spelled_out.hash == PINNED["sb3"]
     lumas = {replace(spelled_out, luma=luma).hash for luma in get_args(Luma)}
-    assert len(lumas) == 3
+    assert len(lumas) == 4
     # The hash that this preset had before it could be asked for: what any future field must leave alone.
     body = {"fire_reset": False, "frame_size": 84, "frame_skip": 4, "frame_stack": 4, "gray": "max-then-gray",
             "life_loss_reset": False, "luma": "async-rl", "max_frames": 108000, "noop_max": 30, "noop_min": 0,
@@ -56,8 +64,11 @@ def test_later_fields_are_hashed_only_where_they_are_not_at_their_default() -> N
         ({"frame_size": float("nan")}, "frame_size must be 84, got nan"),
         ({"gray": "max"}, "gray must be 'max-then-gray' or 'gray-then-max', got 'max'"),
         ({"resize": "cubic"}, "resize must be 'area' or 'linear', got 'cubic'"),
-        ({"luma": "rgb"}, "luma must be 'bt601' or 'bt709' or 'async-rl', got 'rgb'"),
+        ({"luma": "rgb"}, "luma must be 'bt601' or 'bt709' or 'async-rl' or 'gymnasium', got 'rgb'"),
         ({"noop_min": 2}, "noop_min must be 0 or 1, got 2"),
+        ({"padding_type": "repeat"}, "padding_type must be 'zero' or 'reset', got 'repeat'"),
+        ({"resize_first": "yes"}, "resize_first must be False or True, got 'yes'"),
+        ({"gray": "gray-then-max", "resize_first": True}, "resize_first is for max-then-gray"),
         ({"frame_skip": 0}, "frame_skip must be 1 or more, got 0"),
         ({"noop_max": -1}, "noop_max must be 0 or more, got -1"),
         ({"max_frames": float("nan")}, "max_frames must be 1 or more, got nan"),
@@ -87,6 +98,8 @@ def test_presets_that_make_the_same_stacks_see_as_each_other() -> None:
         {"luma": "bt709"},
         {"fire_reset": False},
         {"life_loss_reset": False},
+        {"resize_first": True},
+        {"padding_type": "reset"},
     )
     for other in others:
         assert not sb3.sees_as(replace(sb3, **other))

@@ -34,9 +34,10 @@ def seeds() -> Any:
         ("asterix", replace(SB3, life_loss_reset=False, fire_reset=False, noop_min=0)),
     ],
 )
-def test_it_is_what_the_other_preset_sees_of_the_same_game(game: str, recorded: Preset) -> None:
+@pytest.mark.parametrize("pixels", [PIXELS, {"resize_first": True, "padding_type": "reset"}])
+def test_it_is_what_the_other_preset_sees_of_the_same_game(game: str, recorded: Preset, pixels: dict[str, Any]) -> None:
     """Presets that differ in pixels only play the same game, so each step can be compared."""
-    other = replace(recorded, **PIXELS)
+    other = replace(recorded, **pixels)
     rng = np.random.default_rng(0)
     settings: dict[str, Any] = {"sticky": 0.25}
     lost = ended = differs = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from distill.agents.actor import Policy
 from distill.config.config import Config
 from distill.dataset.schema import STACK
-from distill.envs.presets import get_preset
+from distill.envs.presets import Padding, get_preset
 from distill.errors import UserError
 from distill.imitate.player import Player, Row
 from distill.imitate.ring import Ring
@@ -47,7 +47,7 @@ def assert_same(ring: Ring, reference: Reference) -> None:
             np.testing.assert_array_equal(ring.column("value", rows), values)
 
 
-def random_steps(lanes: int, steps: int, seed: int = 0) -> Any:
+def random_steps(lanes: int, steps: int, seed: int = 0, padding: Padding = "zero") -> Any:
     """(stacks, row) of lanes that start afresh now and then, and are left out for some steps before."""
     rng = np.random.default_rng(seed)
     stacks = np.zeros((lanes, STACK, 84, 84), np.uint8)
@@ -60,6 +60,8 @@ def random_steps(lanes: int, steps: int, seed: int = 0) -> Any:
         stacks = np.roll(stacks, -1, 1)
         stacks[fresh] = 0
         stacks[:, -1] = rng.integers(1, 256, (lanes, 84, 84))
+        if padding == "reset":
+            stacks[fresh] = stacks[fresh, -1:]
         logits, value = rng.normal(size=(lanes, 3)), rng.normal(size=lanes)
         nothing = np.zeros(lanes, np.float32)
         frame = stacks[:, -1].copy()
@@ -67,11 +69,12 @@ def random_steps(lanes: int, steps: int, seed: int = 0) -> Any:
         yield stacks, Row(keep, fresh, frame, *floats, nothing, nothing)
 
 
+@pytest.mark.parametrize("padding", get_args(Padding))
 @pytest.mark.parametrize(("lanes", "states"), [(1, 1), (1, 7), (3, 30), (3, 31), (2, 1000)])
-def test_equals_a_list_of_stacks(lanes: int, states: int) -> None:
-    ring, reference = Ring(lanes, states, COLUMNS), Reference(lanes, states)
+def test_equals_a_list_of_stacks(lanes: int, states: int, padding: Padding) -> None:
+    ring, reference = Ring(lanes, states, COLUMNS, padding), Reference(lanes, states)
     assert len(ring) == 0
-    for step, (stacks, row) in enumerate(random_steps(lanes, 60)):
+    for step, (stacks, row) in enumerate(random_steps(lanes, 60, padding=padding)):
         ring.add(row)
         reference.add(stacks, row)
         if step % 9 == 0:
@@ -79,13 +82,17 @@ def test_equals_a_list_of_stacks(lanes: int, states: int) -> None:
     assert_same(ring, reference)
 
 
-def test_equals_what_the_student_saw_through_lost_lives_and_games(make_config: Callable[..., Config]) -> None:
+@pytest.mark.parametrize("name", ["sb3", "cleanrl"])
+def test_equals_what_the_student_saw_through_lost_lives_and_games(
+    make_config: Callable[..., Config], name: str
+) -> None:
     torch.manual_seed(0)
     net = AtariCNN(NetSpec(((2, 8, 4),), ()), 4)
-    teacher = load_teacher("breakout")
-    ring, reference = Ring(3, 400, {"logits": (4,), "value": ()}), Reference(3, 400)
+    teacher = load_teacher("breakout", preset=name)
+    preset = get_preset(name)
+    ring, reference = Ring(3, 400, {"logits": (4,), "value": ()}, preset.padding_type), Reference(3, 400)
     config = make_config(env="breakout", seed=7, imitate={"num_envs": 3})
-    with Player(config, get_preset("sb3"), teacher, torch.device("cpu")) as player:
+    with Player(config, preset, teacher, torch.device("cpu")) as player:
         student, gaps, games, lives = Policy(net, torch.device("cpu")), 0, 0, 0
         for _ in range(400):
             before = player.teacher_obs().copy()
