@@ -27,7 +27,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari same lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -119,6 +119,10 @@ paper-atari: $(VENV)/.dev
 BEFORE ?= HEAD~1
 same: $(VENV)/.runtime
 	$(BIN)/python tests/same_bits.py $(BEFORE)
+
+# How much of the code the tests hold in place: a sample of small changes, up to ten minutes (docs/testing.md).
+mutants: $(VENV)/.dev
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

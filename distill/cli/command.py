@@ -1,4 +1,4 @@
-"""The ``distill`` command: collect, train, imitate, sweep, evaluate, report, info, verify, export."""
+"""The ``distill`` command: collect, train, imitate, sweep, evaluate, report, info, verify, export, configs."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ TOOLS = {
     "info": "describe a teacher, dataset or student",
     "verify": "check a dataset's checksums and re-label a sample with its teacher",
     "export": "write a student as onnx, safetensors or sb3 zip",
+    "configs": "list the settings files that come along, or copy one to change it",
 }
 ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}
 AFTER_INTERRUPT = {

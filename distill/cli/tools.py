@@ -1,4 +1,4 @@
-"""The small commands: ``distill info``, ``distill verify`` and ``distill export``."""
+"""The small commands: ``distill info``, ``distill verify``, ``distill export`` and ``distill configs``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(command: str, words: Sequence[str]) -> int:
-    """Run ``info``, ``verify`` or ``export``; returns the exit status."""
+    """Run one of them; returns the exit status."""
     parser = _Parser(prog=f"distill {command}")
     if command == "info":
         parser.add_argument(
@@ -31,6 +31,13 @@ def run(command: str, words: Sequence[str]) -> int:
         parser.add_argument("--sample", type=int, default=256, help="states to label again")
         args = parser.parse_args(words)
         _verify(args.dataset, args.teacher, args.sample)
+    elif command == "configs":
+        from distill.cli import configs
+
+        parser.add_argument("name", nargs="?", help="settings file to copy; without it, all are listed")
+        parser.add_argument("target", nargs="?", help="file or folder to copy it to; default: NAME.yaml here")
+        args = parser.parse_args(words)
+        configs.show(args.name, args.target)
     else:
         parser.add_argument("student", help="student's run folder")
         parser.add_argument("--format", default="onnx", help="onnx, safetensors or sb3")
