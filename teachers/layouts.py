@@ -8,8 +8,9 @@ from pathlib import Path
 from distill.errors import UserError, nearest
 from distill.students.folder import is_student
 from distill.system.files import at_home
+from teachers.by_path import is_path, made_by
 from teachers.envs import run_env_id
-from teachers.formats.archive import is_unpacked
+from teachers.formats.format import format_of, formats
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 STUDENT_FILES = ("student.zip", "model.safetensors")
@@ -33,7 +34,7 @@ def locate(name: str) -> Path:
         raise UserError(f"an agent needs a name: a path, hf://org/repo, or one of: {', '.join(bundled_teachers())}")
     short = short_names()
     path = short.get(name) or student_folder(name)
-    if path.is_file() or is_student(path) or is_unpacked(path):
+    if path.is_file() or is_student(path) or (path.is_dir() and format_of(path) is not None):
         return path
     zipped = path.with_name(f"{path.name}.zip") if path.name else path
     if zipped.is_file():
@@ -55,9 +56,9 @@ def student_folder(name: str) -> Path:
 
 
 def is_agent(name: str) -> bool:
-    """True where ``name`` means an agent that is here, or on the hub."""
+    """True where ``name`` means an agent that is here, on the hub, or made by a program."""
     try:
-        return name.startswith("hf://") or bool(locate(name))
+        return name.startswith("hf://") or (is_path(name) and bool(made_by(name))) or bool(locate(name))
     except UserError:
         return False
 
@@ -79,6 +80,9 @@ def _in_folder(folder: Path) -> Path:
     env = run_env_id(folder.resolve().name)
     if env is not None and (folder / f"{env}.zip").is_file():
         return folder / f"{env}.zip"
+    alone = _only_file(folder)
+    if alone is not None:
+        return alone
     zips = sorted(path.name for path in folder.glob("*.zip"))
     named = [name for name in zips if re.fullmatch(r".*-v\d+\.zip", name) and run_env_id(name.removesuffix(".zip"))]
     if len(named) == 1:
@@ -92,3 +96,9 @@ def _in_folder(folder: Path) -> Path:
         f"{folder} is a folder but neither a dataset nor a finished student's run, and no agent's zip is in it; "
         "give another path"
     )
+
+
+def _only_file(folder: Path) -> Path | None:
+    """The only agent in a folder, where its format says that such a folder means it; zips have rules of their own."""
+    found = [path for form in formats() if form.is_what_a_folder_means for path in folder.glob(f"*{form.suffix}")]
+    return found[0] if len(found) == 1 and not any(folder.glob("*.zip")) else None

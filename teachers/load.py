@@ -13,9 +13,10 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.networks.nets import count_parameters
 from distill.students.folder import is_student, load_student
+from teachers.by_path import file_of, is_path, made_by, teacher_at
 from teachers.card import checked_card, read_card
-from teachers.formats.safetensors_agent import load_safetensors
-from teachers.formats.sb3 import LoadedPolicy, load_sb3_zip
+from teachers.formats.format import LoadedPolicy, TeacherFormat, format_of
+from teachers.formats.sb3 import FORMAT as SB3
 from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
 from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo, fingerprint
@@ -28,7 +29,7 @@ class Source:
     """Where a teacher is and what is written about it."""
 
     path: Path
-    """Its zip, its unpacked folder, or a student's folder."""
+    """Its file, its unpacked folder, a student's folder, or the module that makes it."""
     card: dict[str, Any]
     """Front matter of its card."""
     papers: Papers
@@ -47,7 +48,8 @@ def load_teacher(
 
     Args:
         name: a bundled name (``pong``, ``pong-ppo``), a path to an SB3 zip, an rl-zoo run folder, a student's run
-            folder or zip, a ``.safetensors`` file, or ``hf://org/repo``.
+            folder or zip, a file of any format that is known (docs/teachers.md), ``hf://org/repo``, or the dotted path
+            of a callable that makes one, ``my_package.agents:load``.
         game: the game to play; by default the one that its card, its names or its settings tell.
         preset: what it sees, whatever its papers say; by default the one on the card, else ``recorded``.
         tau: temperature for Q-value agents, logits = Q / tau (Rusu et al. 2016).
@@ -57,8 +59,10 @@ def load_teacher(
     Raises:
         UserError: the teacher cannot be found, read, or does not fit the game.
     """
-    source = find_teacher(name)
     asked = None if game is None else canonical_game(game)
+    if is_path(name):
+        return teacher_at(name, game=asked, preset=preset, recorded=recorded)
+    source = find_teacher(name)
     told = source.papers.game(name, asked)
     if asked is None and told is None:
         _read(source, tau)  # a file that is no agent at all is the greater trouble
@@ -71,7 +75,10 @@ def load_teacher(
     if preset is None and recorded is None:
         source.papers.check_preset(name)
     student = source.papers.student
-    own = _same_preset(name, student, preset) if student is not None else source.card.get("preset")
+    if student is not None:
+        own: object = _same_preset(name, student, preset)
+    else:
+        own = source.card.get("preset") or _form(source.path).preset
     info = TeacherInfo(
         name=name,
         game=chosen,
@@ -97,6 +104,10 @@ def find_teacher(name: str) -> Source:
         path = fetch(name)
         card = read_card(card_beside(path))
         return Source(path, card, read_papers(path, card, name))
+    if is_path(name):
+        made = made_by(name)
+        claims = ((canonical_game(made.info.game), "its Teacher"),) if isinstance(made, Teacher) else ()
+        return Source(file_of(name), {}, Papers(claims))
     path = locate(name)
     if is_student(path):
         game = canonical_game(str(load_student(path).facts.get("game")))
@@ -117,18 +128,22 @@ def agent_game(name: str) -> tuple[str, str] | None:
                 return game, "its name"
     source = find_teacher(name)
     told = source.papers.game(name)
-    if told is None:
+    if told is None and not is_path(name):
         _read(source)  # a file that is no agent at all is the greater trouble
     # A folder or a name without .zip may mean another file than the user thinks of.
-    chosen = source.path.name if source.path.name != Path(name).name and name not in short_names() else ""
+    same = source.path.name == Path(name).name or name in short_names() or is_path(name)
+    chosen = "" if same else source.path.name
     return told and (told[0], f"{chosen}, {told[1]}" if chosen else told[1])
+
+
+def _form(path: Path) -> TeacherFormat:
+    """The format of an agent; SB3's says what is wrong with a file that no format knows."""
+    return format_of(path) or SB3
 
 
 def _read(source: Source, tau: float = 0.01) -> LoadedPolicy:
     """The network of an agent that is no student's folder."""
-    if source.path.suffix == ".safetensors":
-        return load_safetensors(source.path, source.card)
-    return load_sb3_zip(source.path, tau)
+    return _form(source.path).read(source.path, tau, source.card)
 
 
 def _student(name: str, folder: Path, preset: str | None) -> Teacher:

@@ -11,11 +11,13 @@ from typing import Any
 from distill.envs.games import canonical_game
 from distill.errors import UserError
 from teachers.envs import find_env_ids, game_called, objection_to_id, objections, plain_emulator, run_env_id
-from teachers.formats.archive import read_fields
+from teachers.formats.format import format_of, without_ending
 from teachers.plain_yaml import read_plain_yaml
 
 SETTINGS = ("args.yml", "config.yml")
 OWN_NAMES = ("its file name", "the name of the file that it links to")
+ENVPOOL = "envpool"
+"""In the names of CleanRL's scripts that play there: ppo_atari_envpool."""
 LONGEST_NAME = 6
 """Words of a game's name; no game has more."""
 
@@ -70,7 +72,7 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     """Everything in writing about the agent at ``path``.
 
     Args:
-        path: its zip or unpacked folder.
+        path: its file or unpacked folder.
         card: front matter of its card.
         given: the path as the user wrote it, whose folders may be called like a game.
 
@@ -79,26 +81,29 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     """
     claims: list[tuple[str, str]] = []
     found: list[str] = []
-    student = read_fields(path).get("distilled")
-    student = student if isinstance(student, dict) and student.get("game") else None
+    form = format_of(path)
+    own = form.told(path) if form is not None else {}
+    student = own.get("student")
     if student:
         claims.append((str(student["game"]), "its data"))
     beside = path if path.is_dir() else path.parent
     inside = sorted(f for f in beside.glob("*-v[0-9]*") if f.is_dir() and run_env_id(f.name))
-    settings = [(card, "its card"), *_settings([beside, *inside])]
+    settings = [(own, "the file itself"), (card, "its card"), *_settings([beside, *inside])]
     for content, where in settings:
         try:
             claims += [(game, where) for game in _games(content)]
         except UserError as error:
             raise UserError(f"teacher {given}: {where} names an {error}; correct it") from error
         found += [f"{text} ({where})" for text in objections(content)]
-    names = [(_stem(path), OWN_NAMES[0])]
+    names = [(without_ending(path.name), OWN_NAMES[0])]
     if path.is_symlink():
-        names.append((_stem(path.resolve()), OWN_NAMES[1]))
+        names.append((without_ending(path.resolve().name), OWN_NAMES[1]))
     around = [*list(path.absolute().parents)[:3], *inside]
     places = [*names, *((folder.name, f"the folder {folder.name}") for folder in around)]
     for text, where in places:
         envs = find_env_ids(text)
+        if ENVPOOL in text.lower() and (envs or where in OWN_NAMES):
+            found.append(f"EnvPool, whose frames, no-ops and lost lives are its own ({where})")
         games = {game for _, game in envs} | (_games_in_name(text) if where in OWN_NAMES else set())
         if len(games) == 1:  # a name that tells two games tells none
             claims.append((games.pop(), where))
@@ -166,7 +171,3 @@ def _hint(given: str) -> tuple[str, str] | None:
         if game is not None:
             return game, f"the folder {folder.name}"
     return None
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".zip").removesuffix(".safetensors")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distill.networks.nets import AtariCNN
+from distill.envs.games import canonical_game, game_info
+from distill.networks.nets import AtariCNN, count_parameters
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,49 @@ class TeacherInfo:
 class Teacher(nn.Module):
     """A frozen agent: float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
 
+    ``net`` computes them; ``logits_and_value``, where it has one, gives its value too.
+
     For Q-value agents the logits are Q / tau, folded into the head's weights, so that derivatives
     need no special case.
     """
 
-    def __init__(self, net: AtariCNN, info: TeacherInfo) -> None:
+    def __init__(self, net: nn.Module, info: TeacherInfo) -> None:
         super().__init__()
         self.net, self.info = net, info
         self.requires_grad_(False)
         self.eval()
+
+    @classmethod
+    def of(
+        cls, net: nn.Module, *, game: str, preset: str = "sb3", algorithm: str | None = None, name: str = "teacher"
+    ) -> Teacher:
+        """A teacher known by the parameters and buffers of its network.
+
+        Args:
+            net: float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A), with A of the game's minimal action set.
+            game: any name of the game.
+            preset: what it sees.
+            algorithm: in one word; by default the name of the network's class.
+            name: what it is called.
+        """
+        info = game_info(canonical_game(game))
+        told = TeacherInfo(
+            name=name,
+            game=info.game,
+            algorithm=algorithm or type(net).__name__,
+            preset=preset,
+            fingerprint=fingerprint(net.state_dict()),
+            num_actions=len(info.actions),
+            parameters=count_parameters(net),
+        )
+        return cls(net, told)
+
+    @property
+    def has_value(self) -> bool:
+        """True where ``logits_and_value`` gives a value."""
+        if isinstance(self.net, AtariCNN):
+            return self.net.value is not None
+        return hasattr(self.net, "logits_and_value")
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float (B, A)."""
@@ -53,7 +88,8 @@ class Teacher(nn.Module):
 
     def logits_and_value(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B, A) and value (B,), or None for agents without a value head."""
-        return self.net.logits_and_value(x)
+        both = getattr(self.net, "logits_and_value", None)
+        return both(x) if both is not None else (self.net(x), None)
 
 
 def fingerprint(state: Mapping[str, Tensor], *extra: str) -> str:

@@ -254,11 +254,11 @@ def _linear(start: float) -> Callable[[float], float]:
 
 
 def _initial_weights(config: TeacherConfig) -> AtariCNN:
-    from distill.networks.nets import NETS
+    from distill.networks.nets import NETS, AtariCNN
     from teachers.load import load_teacher
 
     net = load_teacher(str(config.init), game=config.env, preset=config.preset).net
-    if net.spec != NETS["nature"]:
+    if not isinstance(net, AtariCNN) or net.spec != NETS["nature"]:
         raise UserError(f"--init={config.init} has another network than CnnPolicy's, so its weights do not fit")
     return net
 

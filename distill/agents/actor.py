@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from distill.engine.engine import Engine, Tape
+from distill.engine.general import GeneralTape
+from distill.engine.step import make_passes
 from distill.networks.nets import AtariCNN
 
 Actions = npt.NDArray[np.int64]
@@ -31,24 +32,32 @@ class Policy:
     """A network ready to act on uint8 stacks.
 
     Args:
-        net: the agent's network.
+        net: the agent's network, float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
         device: where it runs.
         second_sight: it sees the environment's second stacks, not those that are recorded.
     """
 
     second_sight = False
 
-    def __init__(self, net: AtariCNN, device: torch.device, *, second_sight: bool = False) -> None:
+    def __init__(self, net: nn.Module, device: torch.device, *, second_sight: bool = False) -> None:
         self.net, self.device, self.second_sight = net.to(device), device, second_sight
-        self.engine = Engine(net.path(), frozen=True)
-        self.tape: Tape | None = None
+        self.passes = make_passes(net)
+        self.tape: Any = None
         """What the last forward pass left."""
 
     def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
         """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
         with torch.no_grad():
-            self.tape = self.engine.forward(torch.from_numpy(obs).to(self.device))
-        return self.tape.logits.cpu()
+            self.tape = self.passes.forward(torch.from_numpy(obs).to(self.device))
+        return self.tape.logits.cpu()  # type: ignore[no-any-return]
+
+    def value(self, tape: Any) -> Tensor | None:
+        """The value, float (B,), that belongs to a forward pass; None for networks without one."""
+        if isinstance(tape, GeneralTape):
+            return tape.value
+        # The head's input is the last stage's input: one pass serves policy and value.
+        head = self.net.value if isinstance(self.net, AtariCNN) else None
+        return None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
 
 
 @dataclass

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from distill.agents.names import check_apart, check_commas, check_name, default_name, split_item
 from distill.config.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.networks.nets import AtariCNN
 from distill.students.folder import Student, is_student, load_student
 from distill.system.progress import console
+from teachers.formats.format import without_ending
 from teachers.layouts import student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -27,7 +29,7 @@ class Agent:
     """Its name in tables and scores.json."""
     what: str
     """Where it came from, as given on the command line."""
-    net: AtariCNN
+    net: nn.Module
     """Its network."""
     fingerprint: str
     """SHA-256 of its weights."""
@@ -102,7 +104,7 @@ def _load(config: Config, name: str, what: str) -> Agent:
 
 
 def _stem(what: str) -> str:
-    return Path(what).name.removesuffix(".zip").removesuffix(".safetensors")
+    return without_ending(Path(what).name)
 
 
 def _student(config: Config, name: str, what: str, student: Student) -> Agent:

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.agents.actor import Actor, Policy
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import Preset
 from distill.envs.protocols import Protocol
-from distill.networks.nets import AtariCNN
 from distill.system.crew import Crew, halves
 from distill.system.runtime import torch_threads
 
 
 def play(
-    net: AtariCNN,
+    net: nn.Module,
     game: str,
     preset: Preset,
     protocol: Protocol,

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from distill.errors import UserError
+from distill.system.registry import is_dotted
 from teachers.load import find_teacher
 
 SCORES, PARTIAL = "scores.json", "scores.partial.json"
@@ -49,8 +50,8 @@ def check_commas(items: Sequence[str]) -> None:
 
 
 def is_there(what: str) -> bool:
-    """True for ``teacher``, a bundled agent, an agent on the hub and anything on disk."""
-    if what == "teacher" or what.startswith("hf://"):
+    """True for ``teacher``, a bundled agent, an agent on the hub, a dotted path and anything on disk."""
+    if what == "teacher" or what.startswith("hf://") or is_dotted(what):
         return True
     if not what:
         return False

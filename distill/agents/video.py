@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.agents.actor import Actor, Policy
 from distill.envs.ale_vec import AtariVec, UInt8Array
 from distill.envs.presets import Preset
 from distill.envs.protocols import Protocol
 from distill.errors import UserError, first_line
-from distill.networks.nets import AtariCNN
 from distill.system.files import replacing
 
 EMULATOR_HZ = 60
@@ -39,7 +39,7 @@ def require_video() -> Any:
 
 
 def record_game(
-    net: AtariCNN,
+    net: nn.Module,
     game: str,
     preset: Preset,
     protocol: Protocol,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from distill.batches.noise import PixelNoise
 from distill.batches.source import Index, Source, States, Streamed
 from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
-from distill.engine.engine import Engine, Tape
+from distill.engine.step import make_passes
 from distill.errors import UserError
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
@@ -94,7 +95,7 @@ class Loader:
         self.source: Source = Streamed(dataset, device) if source is None else source
         # A teacher that is here only to label noisy pixels leaves the derivatives to the dataset.
         self.online = teacher is not None and (objective.jacobian_weight > 0 or objective.input_noise == 0)
-        self._teacher = Engine(teacher.to(device).net.path(), frozen=True) if teacher is not None else None
+        self._teacher = make_passes(teacher.to(device).net) if teacher is not None else None
         self._noise = PixelNoise(objective.input_noise, seed, device) if objective.input_noise > 0 else None
 
     @torch.no_grad()
@@ -121,7 +122,7 @@ class Loader:
         targets = self._targets(states, tape, index, step, share) if derivatives else None
         return Batch(mine, states.obs, states.logits, targets)
 
-    def _targets(self, states: States, tape: Tape | None, index: Index, step: int, share: slice) -> Targets:
+    def _targets(self, states: States, tape: Any, index: Index, step: int, share: slice) -> Targets:
         """``tape``: the teacher's forward pass, where there was one."""
         k, space = self.objective.k, self.dataset.identity.space
         if self.online:

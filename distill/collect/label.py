@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,6 @@ from torch import Tensor
 from distill.agents.actor import Policy
 from distill.dataset.codec import Encoded, encode
 from distill.dataset.schema import Identity, ShardArrays
-from distill.engine.engine import Tape
 from distill.errors import UserError
 from distill.losses.projection import cotangent, from_normal
 from teachers.protocol import Teacher
@@ -25,7 +25,7 @@ class Seen:
 
     normal: Tensor
     """What their projections are made of, standard normal, float32 (n, numbers a state)."""
-    tape: Tape | None = None
+    tape: Any = None
     """The teacher's forward pass, where the teacher acted, and ..."""
     keep: Tensor | None = None
     """... which of its states, int64; None for all."""
@@ -114,19 +114,17 @@ class Labeller:
         normal = normal.view(len(logits), identity.k, -1)
         return from_normal(identity.law, logits, normal, zero_sum=identity.space == "logits")
 
-    def _forward(self, obs: npt.NDArray[np.uint8]) -> Tape:
-        return self.policy.engine.forward(torch.from_numpy(obs).to(self.policy.device))
+    def _forward(self, obs: npt.NDArray[np.uint8]) -> Any:
+        return self.policy.passes.forward(torch.from_numpy(obs).to(self.policy.device))
 
-    def _tape(self, block: Sequence[Seen]) -> Tape:
+    def _tape(self, block: Sequence[Seen]) -> Any:
         tapes = [seen.tape for seen in block if seen.tape is not None]
         if len(tapes) == len(block):
-            return self.policy.engine.join(tapes, [seen.keep for seen in block])
+            return self.policy.passes.join(tapes, [seen.keep for seen in block])
         return self._forward(np.concatenate([seen.obs for seen in block if seen.obs is not None]))
 
-    def _labels(self, tape: Tape, v: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        identity, logits, head = self.identity, tape.logits, self.policy.net.value
-        # The head's input is the last stage's input: one pass serves policy and value.
-        value = None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
+    def _labels(self, tape: Any, v: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        identity, logits, value = self.identity, tape.logits, self.policy.value(tape)
         if identity.jacobian == "none":
             return logits, value, logits[:, None], None
         if identity.jacobian == "full":
@@ -134,7 +132,7 @@ class Labeller:
         assert v is not None
         v = v.to(logits.device)
         seeds = torch.stack([cotangent(identity.space, logits, v[:, row]) for row in range(v.shape[1])], 1)
-        return logits, value, v, self.policy.engine.rows(tape, seeds)
+        return logits, value, v, self.policy.passes.rows(tape, seeds)
 
 
 def fill(arrays: ShardArrays, blocks: Sequence[Labels], order: npt.NDArray[np.int64], *, projected: bool) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.agents.actor import Actor, Policy
 from distill.collect.label import Labeller
@@ -24,7 +25,6 @@ from distill.envs.games import game_info
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
-from distill.networks.nets import AtariCNN
 from distill.system.crew import Crew
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console, print_table
@@ -143,7 +143,7 @@ def _actors(
     return make, f"{share}-{mark[:8]}"
 
 
-def _student(config: Config, teacher: Teacher, recorded: Preset) -> tuple[AtariCNN, str]:
+def _student(config: Config, teacher: Teacher, recorded: Preset) -> tuple[nn.Module, str]:
     """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
     from distill.students.folder import is_student, load_student
 

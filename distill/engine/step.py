@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill.engine.captured import CapturedStep
 from distill.engine.engine import Engine
+from distill.engine.general import General, Passes
 from distill.errors import UserError
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.networks.layers import known
@@ -26,8 +27,19 @@ def make_engine(net: nn.Module, dtype: torch.dtype = torch.float32) -> Engine | 
     A network is known if it has ``path()``, an ``nn.Sequential`` of Conv2d, Linear, Flatten and
     ReLU, Tanh or Softplus, or is such a sequence itself.
     """
+    path = _known_path(net)
+    return None if path is None else Engine(path, dtype)
+
+
+def make_passes(net: nn.Module) -> Passes:
+    """Passes of a network whose weights do not change: the fast engine's, or any network's."""
+    path = _known_path(net)
+    return General(net) if path is None else Engine(path, frozen=True)
+
+
+def _known_path(net: nn.Module) -> nn.Sequential | None:
     path = net if isinstance(net, nn.Sequential) else getattr(net, "path", lambda: None)()
-    return Engine(path, dtype) if isinstance(path, nn.Sequential) and known(path) else None
+    return path if isinstance(path, nn.Sequential) and known(path) else None
 
 
 def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import play
@@ -28,7 +29,7 @@ from distill.evaluate.tables import show
 from distill.figures.fidelity import Fidelity, measure
 from distill.figures.shares import relate
 from distill.figures.statistics import summarise
-from distill.networks.nets import count_parameters
+from distill.networks.nets import AtariCNN, count_parameters
 from distill.records.scores import read_scores
 from distill.system.device import pick_device
 from distill.system.files import write_json
@@ -174,7 +175,7 @@ def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Play
         "kind": agent.kind,
         "what": agent.what,
         "fingerprint": agent.fingerprint,
-        "parameters": count_parameters(agent.net.path()),
+        "parameters": _policy_parameters(agent.net),
         "returns": played.returns,
         "lengths": played.lengths,
         "mean": summary.mean,
@@ -187,6 +188,11 @@ def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Play
         "share_note": f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
         **{f"val_{field.name}": getattr(faithful, field.name, None) for field in dataclasses.fields(Fidelity)},
     }
+
+
+def _policy_parameters(net: nn.Module) -> int:
+    """Weights from pixels to logits; of a network that nobody here knows, all of them."""
+    return count_parameters(net.path() if isinstance(net, AtariCNN) else net)
 
 
 def _fidelity(config: Config, agent: Agent, dataset: Dataset | None, device: torch.device) -> Fidelity | None:

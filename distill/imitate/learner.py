@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from distill.config.config import Config
-from distill.engine.engine import Engine
+from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError
 from distill.imitate.player import STREAM
 from distill.imitate.ring import Ring
 from distill.losses.sobolev import Losses, Objective
-from distill.networks.nets import AtariCNN
 from distill.system.streams import generator
 
 
@@ -29,8 +28,10 @@ class Learner:
         folder: the run, for errors.
     """
 
-    def __init__(self, config: Config, net: AtariCNN, device: torch.device, objective: Objective, folder: Path) -> None:
-        self.net, self.engine, self.objective = net, Engine(net.path()), objective
+    def __init__(
+        self, config: Config, net: nn.Module, device: torch.device, objective: Objective, folder: Path
+    ) -> None:
+        self.net, self._step, self.objective = net, make_step(net, make_engine(net)), objective
         self.optimizer = torch.optim.Adam(net.parameters(), lr=0.0, fused=True)
         self._config, self._device, self._folder = config, device, folder
         self.seconds = {"batches": 0.0, "updates": 0.0}
@@ -53,7 +54,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.engine.step(obs, logits, None, 0.0, self.objective)
+        losses = self._step(obs, logits, None, 0.0, self.objective)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self._config.imitate.max_grad_norm or float("inf"))
         if not torch.isfinite(norm + losses.total):
             raise diverged(

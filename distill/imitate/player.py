@@ -139,11 +139,11 @@ class Player:
                 f"teacher {self._name} gives NaN or infinite logits; its weights are damaged or far too large, "
                 "so it cannot be imitated"
             )
-        head, tape = self.teacher.net.value, self.teacher.tape
-        if head is None or tape is None:
-            return logits, np.full(len(logits), np.nan, np.float32)
         with torch.no_grad():
-            return logits, head(tape.inputs[-1].float()).squeeze(-1).cpu().numpy()
+            value = self.teacher.value(self.teacher.tape)
+        if value is None:
+            return logits, np.full(len(logits), np.nan, np.float32)
+        return logits, value.cpu().numpy()
 
     def _begin(self, lane: int) -> int:
         seed = self.games.begin(lane)

@@ -32,7 +32,7 @@ def check_settings(config: Config, teacher: Teacher) -> None:
             f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
             f"got {i.learning_starts}"
         )
-    if i.value == "teacher" and teacher.net.value is None:
+    if i.value == "teacher" and not teacher.has_value:
         raise UserError(f"--imitate.value=teacher, but {teacher.info.name} has no value head; use returns or none")
     if i.teacher_zip is None:
         return
@@ -61,7 +61,7 @@ def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
     init = config.imitate.init
     if init is not None:
         start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
-        if start.spec != net.spec:
+        if not isinstance(start, AtariCNN) or start.spec != net.spec:
             raise UserError(
                 f"--imitate.init={init} is another network than --student.name={config.student.name} asks for"
             )

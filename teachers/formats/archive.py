@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import pickletools
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from distill.errors import UserError
+from teachers.formats import torch_file
+from teachers.formats.torch_file import MAX_PARTS, State, more_than
 
-MAX_BYTES = 2**28
-"""Weights that would take more memory are refused: NatureCNN has 7 MB."""
-MAX_DATA, MAX_PARTS = 2**26, 500_000
-"""``data`` with more bytes, or more values in it, is not parsed: SB3 writes kilobytes, and some 1,000 values."""
-MAX_LIST = 2**21
-COMPILED = "_orig_mod."
-State = dict[str, Tensor]
+MAX_DATA = 2**26
+"""``data`` with more bytes, or more than ``MAX_PARTS`` values in it, is not parsed: SB3 writes kilobytes, and some
+1,000 values."""
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +39,7 @@ def read_archive(path: Path) -> Archive:
         UserError: missing, truncated, foreign or hostile file, or one that would take too much memory.
     """
     policy, data = _from_folder(path) if path.is_dir() else _from_zip(path)
-    weights, fields = _read_weights(path, policy), _plain_fields(data)
+    weights, fields = torch_file.read_weights(path, policy, "policy.pth"), _plain_fields(data)
     if not fields:
         log.warning(
             "%s: its data is missing, damaged or far larger than stable-baselines3 writes; only the weights are read, "
@@ -82,9 +74,9 @@ def _from_folder(path: Path) -> tuple[bytes, bytes]:
 
 
 def _check_sizes(path: Path, sizes: dict[str, int]) -> None:
-    for name, limit in (("policy.pth", MAX_BYTES), ("data", MAX_DATA)):
+    for name, limit in (("policy.pth", torch_file.MAX_BYTES), ("data", MAX_DATA)):
         if sizes.get(name, 0) > limit:
-            raise UserError(f"{path}: {name} would unpack to {_more(sizes[name], limit)}; refusing it")
+            raise UserError(f"{path}: {name} would unpack to {more_than(sizes[name], limit)}; refusing it")
 
 
 def _from_zip(path: Path) -> tuple[bytes, bytes]:
@@ -118,10 +110,6 @@ def _prefix(path: Path, archive: zipfile.ZipFile) -> str:
     return inner[0] if inner else ""
 
 
-def _more(size: int, limit: int) -> str:
-    return f"more than {'1 GiB' if size > 2**30 else f'{limit >> 20} MiB'}"
-
-
 def _plain_fields(data: bytes) -> dict[str, Any]:
     if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_PARTS:
         return {}  # a few kilobytes, squeezed, can become gigabytes of small objects
@@ -130,65 +118,3 @@ def _plain_fields(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}
-
-
-def _read_weights(path: Path, policy: bytes) -> State:
-    try:
-        if policy.startswith(b"PK"):  # torch.save's own zip, which torch unpacks however small it was squeezed
-            with zipfile.ZipFile(io.BytesIO(policy)) as records:
-                size = sum(record.file_size for record in records.infolist())
-                if size > MAX_BYTES:
-                    raise UserError(f"{path}: its weights would unpack to {_more(size, MAX_BYTES)}; refusing them")
-                _check_pickle(path, records)
-        else:
-            _check_old_format(path, policy)
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, which the error below tells better
-            weights = torch.load(io.BytesIO(policy), map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # torch raises many kinds for a hostile or damaged pickle
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-        raise UserError(
-            f"{path}: policy.pth is damaged or holds more than plain weights, so it was not loaded ({reason})"
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        raise UserError(f"{path}: policy.pth is not a dictionary of named tensors")
-    return _checked(path, weights)
-
-
-def _check_pickle(path: Path, records: zipfile.ZipFile) -> None:
-    """The list of tensors is a pickle of kilobytes; a large one is gigabytes of small objects."""
-    for record in records.infolist():
-        if record.filename.endswith(".pkl") and record.file_size > MAX_LIST:
-            raise UserError(f"{path}: the list of its weights has {record.file_size >> 20} MiB; refusing it")
-
-
-def _check_old_format(path: Path, policy: bytes) -> None:
-    """The same for the format before PyTorch 1.6: five pickles, then the numbers."""
-    stream, steps = io.BytesIO(policy), 0
-    for _ in range(5):
-        for _ in pickletools.genops(stream):
-            steps += 1
-            if steps > MAX_PARTS:
-                raise UserError(f"{path}: the list of its weights has more than {MAX_PARTS:,} parts; refusing it")
-
-
-def _checked(path: Path, weights: dict[str, Any]) -> State:
-    """Ordinary float32 arrays of finite numbers, by the names that they have without torch.compile."""
-    arrays: State = {}
-    size = 0
-    for raw, value in weights.items():
-        name = raw.replace(COMPILED, "")
-        if name in arrays:
-            raise UserError(f"{path}: policy.pth has two parameters called {name}; the file is damaged")
-        if not (isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"):
-            raise UserError(f"{path}: {name} in policy.pth is not an ordinary tensor")
-        if value.is_nested or not value.is_floating_point() or value.dim() == 0 or value.numel() == 0:
-            raise UserError(f"{path}: {name} in policy.pth is not an array of floats, as weights are")
-        size += 4 * value.numel()  # a view with stride 0 can be far larger than its file
-        if size > MAX_BYTES:
-            raise UserError(f"{path}: its weights would take {_more(size, MAX_BYTES)}; refusing them")
-        arrays[name] = value.detach().to(torch.float32).contiguous()
-        if not torch.isfinite(arrays[name]).all():
-            raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")
-    return arrays

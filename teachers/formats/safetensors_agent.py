@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 
 from distill.errors import UserError, first_line
 from distill.networks.nets import NETS, NetSpec
-from teachers.formats.archive import MAX_BYTES, State
-from teachers.formats.sb3 import LoadedPolicy, build
+from teachers.formats.format import LoadedPolicy, TeacherFormat
+from teachers.formats.rebuild import build
+from teachers.formats.torch_file import MAX_BYTES, State
 
 LAYER = re.compile(r"(?:(convs|dense)\.(\d{1,3})|policy|value)\.(?:weight|bias)")
 
@@ -108,3 +109,11 @@ def _strides(path: Path, shapes: list[tuple[int, ...]], told: Any) -> list[int]:
         f"{path}: nothing tells the strides of its convolutions; write them on its card "
         f"{path.with_suffix('.md').name}, such as `strides: {[1] * len(shapes)}` between two lines of ---"
     )
+
+
+FORMAT = TeacherFormat(
+    "safetensors",
+    recognises=lambda path: path.suffix == ".safetensors",
+    read=lambda path, tau, card: load_safetensors(path, card),
+    suffix=".safetensors",
+)

@@ -9,36 +9,20 @@ not tell stands in ``data`` in plain text beside the pickles.
 from __future__ import annotations
 
 import math
-import re
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from distill.errors import UserError, first_line
-from distill.networks.nets import AtariCNN, NetSpec
-from teachers.formats.archive import State, read_archive
+from distill.networks.nets import NetSpec
+from teachers.formats.archive import is_unpacked, read_archive, read_fields
 from teachers.formats.described import Described, describe, extra_activation
-
-NATURE_STRIDES = {8: 4, 4: 2, 3: 1}
-
-
-@dataclass(frozen=True)
-class LoadedPolicy:
-    """A network rebuilt from a zip, before anyone says which game it plays."""
-
-    net: AtariCNN
-    """Float pixels in [0, 1], (B, 4, 84, 84), to logits (B, A)."""
-    algorithm: str
-    """``PPO/A2C`` (the weights do not tell which), ``TRPO``, ``DQN``, ``QR-DQN`` or ``student``."""
-    num_actions: int
-    """Width of the policy head."""
-    tau: float | None
-    """Q-value agents only: the head's weights are already divided by it."""
-    state: Mapping[str, Tensor]
-    """The net's parameters, float32 on the CPU; they share memory with it."""
+from teachers.formats.format import LoadedPolicy, TeacherFormat
+from teachers.formats.rebuild import Weights, build, nature_convs
+from teachers.formats.torch_file import State
 
 
 def load_sb3_zip(path: Path, tau: float = 0.01) -> LoadedPolicy:
@@ -55,7 +39,7 @@ def load_sb3_zip(path: Path, tau: float = 0.01) -> LoadedPolicy:
         raise UserError(f"tau must be a positive number, got {tau}")
     archive = read_archive(path)
     described = describe(path, archive.fields)
-    weights = _Weights(path, archive.weights)
+    weights = Weights(path, archive.weights)
     if weights.under("q_net."):
         return _q_network(weights, "DQN", "q_net", tau, described)
     if weights.under("quantile_net."):
@@ -68,33 +52,7 @@ def load_sb3_zip(path: Path, tau: float = 0.01) -> LoadedPolicy:
     )
 
 
-class _Weights:
-    """Named tensors of one file, taken out by name so that nothing is overlooked."""
-
-    def __init__(self, path: Path, tensors: State) -> None:
-        self.path, self.tensors, self.left = path, tensors, set(tensors)
-
-    def under(self, prefix: str) -> list[str]:
-        return [name for name in self.tensors if name.startswith(prefix)]
-
-    def take(self, name: str) -> Tensor:
-        if name not in self.tensors:
-            raise UserError(f"{self.path}: parameter {name} is missing; the file is damaged or from another network")
-        self.left.discard(name)
-        return self.tensors[name]
-
-    def layers(self, prefix: str) -> list[str]:
-        """``prefix.0``, ``prefix.2``, ... in the order of an nn.Sequential."""
-        pattern = re.compile(rf"{re.escape(prefix)}\.(\d{{1,3}})\.(?:weight|bias)")
-        return [f"{prefix}.{n}" for n in sorted({int(m[1]) for m in map(pattern.fullmatch, self.tensors) if m})]
-
-    def check_all_taken(self, *copies: str) -> None:
-        left = sorted(name for name in self.left if not name.startswith(copies))
-        if left:
-            raise UserError(f"{self.path}: parameters {', '.join(left[:3])} fit no network this toolkit knows")
-
-
-def _actor_critic(weights: _Weights, described: Described) -> LoadedPolicy:
+def _actor_critic(weights: Weights, described: Described) -> LoadedPolicy:
     separate = bool(weights.under("pi_features_extractor."))
     extractor = "pi_features_extractor" if separate else "features_extractor"
     extra = weights.layers("mlp_extractor.shared_net") + weights.layers("mlp_extractor.policy_net")
@@ -118,7 +76,7 @@ def _actor_critic(weights: _Weights, described: Described) -> LoadedPolicy:
     return LoadedPolicy(net, algorithm, net.num_actions, None, state)
 
 
-def _critic_shares_features(weights: _Weights) -> bool:
+def _critic_shares_features(weights: Weights) -> bool:
     """False where critic or actor have layers of their own; such agents are loaded without a value."""
     if weights.under("mlp_extractor.value_net.") or weights.under("mlp_extractor.policy_net."):
         return False
@@ -126,7 +84,7 @@ def _critic_shares_features(weights: _Weights) -> bool:
     return all(pi is not None and torch.equal(vf, pi) for vf, pi in twins)
 
 
-def _student_features(weights: _Weights, extractor: str) -> State:
+def _student_features(weights: Weights, extractor: str) -> State:
     prefix = f"{extractor}.body."
     return {f"features.{name.removeprefix(prefix)}": weights.take(name) for name in weights.under(prefix)}
 
@@ -138,7 +96,7 @@ def _student_spec(path: Path, fields: dict[str, object]) -> NetSpec:
         raise UserError(f"{path}: its description of a student's network is damaged ({first_line(error)})") from error
 
 
-def _q_network(weights: _Weights, algorithm: str, root: str, tau: float, described: Described) -> LoadedPolicy:
+def _q_network(weights: Weights, algorithm: str, root: str, tau: float, described: Described) -> LoadedPolicy:
     *hidden, head = weights.layers(f"{root}.{root}") or [f"{root}.{root}.0"]
     state = _features(weights, f"{root}.features_extractor", hidden)
     spec = _spec(weights.path, state, described)
@@ -163,7 +121,7 @@ def _actions_of(path: Path, described: Described, outputs: int) -> int:
     return actions
 
 
-def _features(weights: _Weights, extractor: str, extra: list[str]) -> State:
+def _features(weights: Weights, extractor: str, extra: list[str]) -> State:
     """Rename convolutions and dense layers to ``features.N.*`` in the order AtariCNN builds them."""
     convs, dense = weights.layers(f"{extractor}.cnn"), weights.layers(f"{extractor}.linear") + extra
     state: State = {}
@@ -184,26 +142,31 @@ def _spec(path: Path, state: State, described: Described) -> NetSpec:
     hidden = tuple(shape[0] for shape in shapes if len(shape) == 2)
     if not convs:
         raise UserError(f"{path}: its network has no convolutions; only CnnPolicy agents are supported")
-    for shape in convs:
-        if shape[2] not in NATURE_STRIDES or shape[2] != shape[3]:
-            raise UserError(f"{path}: a convolution of shape {shape} is not one of NatureCNN's")
+    convolutions = nature_convs(path, convs)
     if not hidden:
         raise UserError(f"{path}: the dense layer after its convolutions is missing; the file is damaged")
     # NatureCNN's own activations are ReLU, whatever those of net_arch are.
     told = described.net_arch or hidden[1:]
     extra = extra_activation(path, described, hidden[1:]) if told else None
-    convolutions = tuple((shape[0], shape[2], NATURE_STRIDES[shape[2]]) for shape in convs)
     return NetSpec(convolutions, hidden, "relu", None if extra == "relu" else extra)
 
 
-def build(path: Path, spec: NetSpec, state: State) -> AtariCNN:
-    """A network of these parameters; UserError where they do not fit 4 stacked 84x84 frames."""
-    # On the meta device nothing is allocated or drawn: shapes are checked first, then tensors assigned.
-    with torch.device("meta"):
-        net = AtariCNN(spec, len(state["policy.bias"]), value="value.weight" in state)
+def _recognises(path: Path) -> bool:
+    """True for the content of an SB3 zip, packed or not, whatever its name."""
+    if path.is_dir():
+        return is_unpacked(path)
     try:
-        net.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path}: its shapes do not fit 4 stacked 84x84 frames ({detail})") from error
-    return net
+        with zipfile.ZipFile(path) as archive:
+            return any(name == "policy.pth" or name.endswith("/policy.pth") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _told(path: Path) -> Mapping[str, Any]:
+    student = read_fields(path).get("distilled")
+    return {"student": student} if isinstance(student, dict) and student.get("game") else {}
+
+
+FORMAT = TeacherFormat(
+    "sb3", recognises=_recognises, read=lambda path, tau, card: load_sb3_zip(path, tau), suffix=".zip", told=_told
+)

@@ -20,7 +20,8 @@ from stable_baselines3.common.save_util import json_to_data
 
 from distill.errors import UserError
 from distill.networks.nets import to_unit
-from teachers.formats.sb3 import LoadedPolicy, load_sb3_zip
+from teachers.formats.format import LoadedPolicy
+from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import bundled_teachers
 
 Agent = tuple[Any, Path]  # an SB3 model and its zip
@@ -222,7 +223,7 @@ def test_squeezed_records_inside_the_weights(ppo: Agent, rezip: Rezip, monkeypat
         for name in old.namelist():
             new.writestr(name, old.read(name))
     path = rezip(ppo[1], {"policy.pth": squeezed.getvalue(), "data": b"{}"})
-    monkeypatch.setattr("teachers.formats.archive.MAX_BYTES", 10**6)
+    monkeypatch.setattr("teachers.formats.torch_file.MAX_BYTES", 10**6)
     assert len(squeezed.getvalue()) < 10**5
     with pytest.raises(UserError, match="weights would unpack to more than"):
         load_sb3_zip(path)
