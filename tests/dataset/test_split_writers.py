@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,3 +35,14 @@ def test_a_new_writer_leaves_the_others_held_out_games_alone() -> None:
     )
     of_student = held_of_both[both.writer[held_of_both] == 0]
     assert set(both.episode[of_student] & GAME_MASK) != set(both.episode[of_teacher] & GAME_MASK)
+
+
+def test_which_games_are_held_out_is_written_down() -> None:
+    """Students' papers keep a digest of it: a new rule would make every student's own test set unknown."""
+    both = dataset({"student-1": 30, "teacher": 40})
+    held = np.unique(both.episode[split_by_episode(both, 0.2, seed=3)[1]])
+    want = []
+    for writer, (name, games) in enumerate({"student-1": 30, "teacher": 40}.items()):
+        key = {game: hashlib.sha256(f"3:{name}:{game}".encode()).hexdigest() for game in range(games)}
+        want += [(writer << 40) + game for game in sorted(sorted(key, key=lambda game: key[game])[: games // 5])]
+    assert held.tolist() == want
