@@ -36,8 +36,9 @@ from measure import Elsewhere, Row, main  # first: it sets the process up, befor
 import numpy as np
 import torch
 
-from distill.collect.pipeline import collect
-from distill.config.config import CollectConfig, Config
+from distill.collect.settings import CollectConfig
+from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard

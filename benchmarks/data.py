@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distill.config.config import CollectConfig, Config
+from distill.collect.settings import CollectConfig
+from distill.config.config import Config
 from distill.dataset.shards import read_record
 from distill.losses.projection import sample
 from distill.losses.sobolev import Targets
@@ -41,7 +42,7 @@ def random_batch(batch: int, actions: int, device: torch.device) -> Inputs:
 
 def collected(folder: Path, states: int) -> Path:
     """States of Pong, played and labelled by the bundled teacher."""
-    from distill.collect.pipeline import collect
+    from distill.config.stages import collect
 
     with contextlib.redirect_stdout(io.StringIO()):
         collect(Config(env="pong", collect=CollectConfig(out=str(folder), states=states, shard_states=states)))

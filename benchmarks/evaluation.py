@@ -25,9 +25,9 @@ from measure import Elsewhere, Row, main  # first: it sets the process up, befor
 import torch
 
 from distill.agents.episodes import play
-from distill.config.config import EvaluateConfig
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
+from distill.evaluate.settings import EvaluateConfig
 from distill.system.device import pick_device
 from teachers.load import find_teacher, load_teacher
 from teachers.protocol import Teacher

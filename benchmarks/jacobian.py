@@ -36,7 +36,8 @@ from torch.func import jacrev, vmap
 
 from distill.collect.label import Labeller
 from distill.collect.pipeline import identify
-from distill.config.config import CollectConfig, Config
+from distill.collect.settings import CollectConfig
+from distill.config.config import Config
 from distill.networks.nets import OBS_SHAPE
 from distill.system.device import pick_device
 from teachers.load import load_teacher

@@ -25,9 +25,9 @@ import torch
 from data import collected, tiled
 
 from distill.batches.loader import Batch, Loader, Sampler, batches
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, net_spec
 from distill.system.device import pick_device

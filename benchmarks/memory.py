@@ -30,9 +30,9 @@ from data import collected, tiled
 
 from distill.batches.loader import Loader, Sampler, batches
 from distill.batches.source import make_source
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine, make_step
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, net_spec
 from distill.system.device import pick_device

@@ -25,12 +25,12 @@ from data import random_batch
 from torch import nn
 
 from distill.batches.loader import Loader, Sampler, batches
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine, make_step
 from distill.envs.ale_vec import AtariVec
 from distill.envs.games import env_id
 from distill.envs.presets import get_preset
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective, sobolev_loss
 from distill.networks.nets import AtariCNN, net_spec, to_unit
 from distill.system.device import arithmetic, pick_device

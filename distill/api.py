@@ -5,33 +5,26 @@ from distill.api import Config, CollectConfig, collect, validated
 collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", states=20_000))))
 """
 
-from distill.collect.pipeline import collect
-from distill.config.config import (
-    CollectConfig,
-    Config,
-    EvaluateConfig,
-    ImitateConfig,
-    ObjectiveConfig,
-    ReportConfig,
-    StudentConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from distill.collect.settings import CollectConfig
+from distill.config.config import Config
+from distill.config.stages import collect, evaluate, imitate, report, sweep, train
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
 from distill.errors import DivergedError, UserError
-from distill.evaluate.run import evaluate
+from distill.evaluate.settings import EvaluateConfig
 from distill.figures.fidelity import Fidelity, measure
-from distill.imitate.loop import imitate
+from distill.imitate.settings import ImitateConfig
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.networks.layers import ReCU
 from distill.networks.nets import AtariCNN, NetSpec
-from distill.report.run import report
+from distill.networks.settings import StudentConfig
+from distill.report.settings import ReportConfig
 from distill.students.folder import Student, load_student
 from distill.sweep.grid import product, run_grid
-from distill.sweep.run import sweep
-from distill.train.loop import train
+from distill.sweep.settings import SweepConfig
+from distill.train.settings import TrainConfig
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 

@@ -180,10 +180,10 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     Raises:
         UserError: the folder holds something else, or a run with other settings.
     """
-    from distill.config.config import fill
-    from distill.config.parser import read_saved
     from distill.system.files import write_bytes, write_json
+    from distill.system.parser import read_saved
     from distill.system.provenance import command_line, versions
+    from distill.system.settings import fill
 
     folder = fill(config.out, env=config.env)
     path = folder / "config.yaml"
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C, 143 SIGTERM.
     """
     tune_process()
-    from distill.config.parser import make_parser, read
+    from distill.system.parser import make_parser, read
 
     parser = make_parser("python -m teachers.train", str(__doc__), TeacherConfig)
     words = [_our_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]

@@ -16,19 +16,17 @@ from typing import Any
 import pytest
 import torch
 
-from distill.collect.pipeline import collect
-from distill.config.config import (
-    CollectConfig,
-    Config,
-    EvaluateConfig,
-    ImitateConfig,
-    ObjectiveConfig,
-    ReportConfig,
-    StudentConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from distill.collect.settings import CollectConfig
+from distill.config.config import Config
+from distill.config.stages import collect
 from distill.config.validate import validated
+from distill.evaluate.settings import EvaluateConfig
+from distill.imitate.settings import ImitateConfig
+from distill.losses.settings import ObjectiveConfig
+from distill.networks.settings import StudentConfig
+from distill.report.settings import ReportConfig
+from distill.sweep.settings import SweepConfig
+from distill.train.settings import TrainConfig
 
 pytest_plugins = ["tests.fixtures.nets", "tests.fixtures.quick"]
 SECTIONS: dict[str, type] = {

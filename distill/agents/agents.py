@@ -10,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from distill.agents.names import check_apart, check_commas, check_name, default_name, split_item
-from distill.config.config import Config
 from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.evaluate.settings import EvaluateRun
 from distill.students.folder import Student, is_student, load_student
 from distill.system.progress import console
 from teachers.formats.format import without_ending
@@ -46,7 +46,7 @@ class Agent:
         return "student" if self.student is not None or self.exported else "teacher"
 
 
-def find_agents(config: Config) -> list[Agent]:
+def find_agents(config: EvaluateRun) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
     ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students in the list, else the
@@ -92,7 +92,7 @@ def _check_presets(agents: Sequence[Agent]) -> None:
         raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
 
 
-def _load(config: Config, name: str, what: str) -> Agent:
+def _load(config: EvaluateRun, name: str, what: str) -> Agent:
     folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
@@ -107,7 +107,7 @@ def _stem(what: str) -> str:
     return without_ending(Path(what).name)
 
 
-def _student(config: Config, name: str, what: str, student: Student) -> Agent:
+def _student(config: EvaluateRun, name: str, what: str, student: Student) -> Agent:
     student.check_papers()
     preset = get_preset(student.facts["preset"])
     if student.facts["game"] != config.env:
@@ -125,7 +125,7 @@ def _agent(name: str, what: str, teacher: Teacher) -> Agent:
     return Agent(name, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
 
 
-def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agent]:
+def _teachers(config: EvaluateRun, name: str, students: Sequence[Agent]) -> list[Agent]:
     """Whom ``teacher`` means: several agents where the students learned from several."""
     if config.teacher or not students:
         wanted = config.teacher or config.env
@@ -148,7 +148,7 @@ def _teachers(config: Config, name: str, students: Sequence[Agent]) -> list[Agen
     return [_agent(default_name(_stem(what)), what, teacher) for what, teacher in found]
 
 
-def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
+def _who_taught(config: EvaluateRun, student: Agent) -> tuple[str, Teacher]:
     """The teacher on a student's papers, known by its weights, and what to call it.
 
     Raises:
@@ -170,7 +170,7 @@ def _who_taught(config: Config, student: Agent) -> tuple[str, Teacher]:
     )
 
 
-def _candidates(config: Config, facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Teacher | UserError]]:
+def _candidates(config: EvaluateRun, facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Teacher | UserError]]:
     tau = facts.get("teacher_tau") or config.tau
     sees = config.teacher_preset or config.preset or facts.get("teacher_preset")
     for what in dict.fromkeys((name, config.env)):

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from distill.batches.noise import PixelNoise
 from distill.batches.source import Index, Source, States, Streamed
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_passes
 from distill.errors import UserError
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Targets
 from teachers.protocol import Teacher
 

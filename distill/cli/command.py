@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import logging
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.config.parser import make_parser, read
 from distill.errors import UserError, nearest
 from distill.system.files import unreadable
+from distill.system.parser import bring_forward, known, make_parser, read
 from distill.system.runtime import tune_process
 from distill.system.signals import outcome, raising_on_sigterm
 
@@ -128,10 +129,12 @@ def _usage() -> str:
 
 
 def stage_parser(command: str) -> ArgumentParser:
-    """The parser of a stage: one ``--config`` and every field of ``Config``."""
-    from distill.config.config import Config
+    """The parser of a stage: one ``--config`` and what the stage reads; the settings that matter come first."""
+    from distill.config.stages import SETTINGS
 
-    return make_parser(f"distill {command}", STAGES[command], Config)
+    parser = make_parser(f"distill {command}", STAGES[command], SETTINGS[command])
+    bring_forward(parser, SETTINGS[command].FIRST, "settings that matter first")
+    return parser
 
 
 def parse(command: str, words: Sequence[str]) -> Config:
@@ -153,7 +156,30 @@ def given(command: str, words: Sequence[str]) -> Config:
     """
     from distill.config.config import Config
 
-    return Config(**read(stage_parser(command), _canonical(command, words)))
+    words = _canonical(command, words)
+    parser = make_parser(f"distill {command}", STAGES[command], Config)  # a file may be of all stages
+    given = read(parser, words)
+    _refuse_of_other_stages(command, words, known(parser))
+    return Config(**given)
+
+
+def _refuse_of_other_stages(command: str, words: Sequence[str], names: Sequence[str]) -> None:
+    """A flag that the stage does not read would change nothing, in silence."""
+    from distill.config.stages import SETTINGS
+
+    sections = {field.name for field in dataclasses.fields(SETTINGS[command])}
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        section = name.partition(".")[0]
+        if not word.startswith("--") or name not in names or section in sections:
+            continue
+        readers = sorted(
+            stage for stage, kind in SETTINGS.items() if section in {f.name for f in dataclasses.fields(kind)}
+        )
+        raise UserError(
+            f"distill {command} does not read --{name}: it is of {' and '.join(f'distill {one}' for one in readers)}; "
+            "leave it out"
+        )
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:
@@ -176,31 +202,9 @@ def _stage(command: str, words: list[str]) -> int:
         return 0
     if any(word.partition("=")[0] == "--print_config" for word in words):
         return _print_config(command, words)
-    config = given(command, words)
-    if command == "collect":
-        from distill.collect.pipeline import collect
+    from distill.config import stages
 
-        collect(config)
-    elif command == "train":
-        from distill.train.loop import train
-
-        train(config)
-    elif command == "imitate":
-        from distill.imitate.loop import imitate
-
-        imitate(config)
-    elif command == "sweep":
-        from distill.sweep.run import sweep
-
-        sweep(config)
-    elif command == "evaluate":
-        from distill.evaluate.run import evaluate
-
-        evaluate(config)
-    else:
-        from distill.report.run import report
-
-        report(config)
+    getattr(stages, command)(given(command, words))
     return 0
 
 
@@ -208,7 +212,9 @@ def _print_config(command: str, words: Sequence[str]) -> int:
     """Print all settings as YAML, if they are good ones."""
     with contextlib.redirect_stdout(io.StringIO()):  # a drawn seed is not to stand in the YAML
         parse(command, [word for word in words if word.partition("=")[0] != "--print_config"])
-    read(stage_parser(command), _canonical(command, words))  # prints and leaves
+    from distill.config.config import Config
+
+    read(make_parser(f"distill {command}", STAGES[command], Config), _canonical(command, words))  # prints and leaves
     return 0
 
 

@@ -16,8 +16,7 @@ from distill.agents.actor import Actor, Policy
 from distill.collect.label import Labeller
 from distill.collect.play import Play
 from distill.collect.scribe import Scribe
-from distill.config.config import Config, fill
-from distill.config.validate import validated
+from distill.collect.settings import CollectRun
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
 from distill.envs.ale_vec import Game
@@ -29,6 +28,7 @@ from distill.system.crew import Crew
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console, print_table
 from distill.system.runtime import torch_threads
+from distill.system.settings import fill
 from teachers.layouts import is_agent, student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -56,13 +56,12 @@ class Summary:
     """Bytes on disk per state, over all committed shards of this writer."""
 
 
-def collect(config: Config) -> Summary:
+def collect(config: CollectRun) -> Summary:
     """Record ``config.collect.states`` states into the dataset folder.
 
     Raises:
         UserError: bad settings, or a folder that holds something else.
     """
-    config = validated(config, "collect")
     device = pick_device(config.device)
     eyes = {"preset": config.teacher_preset, "recorded": config.preset}
     teacher = load_teacher(config.teacher, game=config.env, tau=config.tau, **eyes)
@@ -87,7 +86,7 @@ def collect(config: Config) -> Summary:
         writer.close()
 
 
-def identify(config: Config, teacher: Teacher) -> Identity:
+def identify(config: CollectRun, teacher: Teacher) -> Identity:
     """What every state of this collection has in common."""
     c, info = config.collect, game_info(config.env)
     sees = get_preset(teacher.info.preset)
@@ -109,7 +108,7 @@ def identify(config: Config, teacher: Teacher) -> Identity:
     )
 
 
-def _check_eyes(config: Config, identity: Identity) -> None:
+def _check_eyes(config: CollectRun, identity: Identity) -> None:
     """Refuse to record what the teacher's eyes, where they are other ones, cannot be told from."""
     if identity.same_eyes:
         return
@@ -123,7 +122,7 @@ def _check_eyes(config: Config, identity: Identity) -> None:
 
 
 def _actors(
-    config: Config, teacher: Teacher, identity: Identity, device: torch.device
+    config: CollectRun, teacher: Teacher, identity: Identity, device: torch.device
 ) -> tuple[Callable[[], Actor], str]:
     """Who acts, made anew for every thread, and the name that its stream of shards gets."""
     c = config.collect
@@ -143,7 +142,7 @@ def _actors(
     return make, f"{share}-{mark[:8]}"
 
 
-def _student(config: Config, teacher: Teacher, recorded: Preset) -> tuple[nn.Module, str]:
+def _student(config: CollectRun, teacher: Teacher, recorded: Preset) -> tuple[nn.Module, str]:
     """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
     from distill.students.folder import is_student, load_student
 
@@ -159,7 +158,7 @@ def _student(config: Config, teacher: Teacher, recorded: Preset) -> tuple[nn.Mod
     return agent.net, agent.info.fingerprint
 
 
-def _fill(config: Config, writer: DatasetWriter, labeller: Labeller, make_actor: Callable[[], Actor]) -> Summary:
+def _fill(config: CollectRun, writer: DatasetWriter, labeller: Labeller, make_actor: Callable[[], Actor]) -> Summary:
     c = config.collect
     summary = Summary(writer.folder, writer.writer, writer.states, 0)
     if writer.states >= c.states:

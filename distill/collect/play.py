@@ -9,7 +9,7 @@ from distill.agents.actor import Actor, Policy
 from distill.collect.games import Games
 from distill.collect.rollout import Recording, Rollout, joined
 from distill.collect.scribe import Notes
-from distill.config.config import Config
+from distill.collect.settings import CollectRun
 from distill.dataset.writer import DatasetWriter
 from distill.envs.ale_vec import AtariVec
 from distill.envs.games import game_info
@@ -31,7 +31,7 @@ class Play:
         crew: its threads.
     """
 
-    def __init__(self, config: Config, writer: DatasetWriter, make_actor: Callable[[], Actor], crew: Crew) -> None:
+    def __init__(self, config: CollectRun, writer: DatasetWriter, make_actor: Callable[[], Actor], crew: Crew) -> None:
         c = config.collect
         parts, identity = halves(c.num_envs), writer.identity
         self._crew, self._stack = crew, contextlib.ExitStack()

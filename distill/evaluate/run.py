@@ -13,8 +13,6 @@ from torch import nn
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import play
-from distill.config.config import Config, fill
-from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
@@ -25,6 +23,7 @@ from distill.envs.protocols import Protocol, get_protocol
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
+from distill.evaluate.settings import EvaluateRun
 from distill.evaluate.tables import show
 from distill.figures.fidelity import Fidelity, measure
 from distill.figures.shares import relate
@@ -35,9 +34,10 @@ from distill.system.device import pick_device
 from distill.system.files import write_json
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
+from distill.system.settings import fill
 
 
-def evaluate(config: Config) -> dict[str, Any]:
+def evaluate(config: EvaluateRun) -> dict[str, Any]:
     """Play ``evaluate.games`` whole games with every agent and write scores.json.
 
     Returns:
@@ -46,8 +46,6 @@ def evaluate(config: Config) -> dict[str, Any]:
     Raises:
         UserError: an agent is unknown or of another game, or scores.json exists.
     """
-    # A config that was checked before the stage names a teacher; "" where no one was asked for.
-    config = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)
@@ -63,7 +61,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         require_video()
     check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
     # A flipped bit would change the figures.
-    data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=config.train.verify)
+    data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
     kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed))
     scores = {}
@@ -100,7 +98,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     return record
 
 
-def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]:
+def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str, Any]:
     """Accept a complete scores.json of the same evaluation when resuming; refuse any other."""
     if not config.evaluate.resume:
         raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
@@ -130,7 +128,7 @@ def _existing(path: Path, config: Config, agents: list[Agent]) -> dict[str, Any]
     return record
 
 
-def _data_digest(config: Config) -> str | None:
+def _data_digest(config: EvaluateRun) -> str | None:
     """Of ``evaluate.data``, where figures are measured on that."""
     return None if config.evaluate.data is None else folder_digest(fill(config.evaluate.data, env=config.env))
 
@@ -146,7 +144,7 @@ def _teacher_names(agents: list[Agent]) -> dict[str, str]:
     return {agent.name: str(agent.student.facts.get("teacher_name")) for agent in agents if agent.student}
 
 
-def _play(config: Config, agent: Agent, protocol: Protocol, device: torch.device) -> Played:
+def _play(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device) -> Played:
     e = config.evaluate
     with Bar(f"play {agent.name}", "games", e.games) as bar:
         ended: list[float] = []
@@ -162,13 +160,13 @@ def _play(config: Config, agent: Agent, protocol: Protocol, device: torch.device
     return Played([game.score for game in games], [game.length for game in games])
 
 
-def _record(config: Config, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
+def _record(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
     from distill.agents.video import record_game
 
     record_game(agent.net, config.env, get_preset(agent.preset), protocol, config.seed, device, path)
 
 
-def _facts(config: Config, agent: Agent, faithful: Fidelity | None, played: Played) -> dict[str, Any]:
+def _facts(config: EvaluateRun, agent: Agent, faithful: Fidelity | None, played: Played) -> dict[str, Any]:
     """An agent's entry in scores.json."""
     summary = summarise(played.returns)
     return {
@@ -195,7 +193,7 @@ def _policy_parameters(net: nn.Module) -> int:
     return count_parameters(net.path() if isinstance(net, AtariCNN) else net)
 
 
-def _fidelity(config: Config, agent: Agent, dataset: Dataset | None, device: torch.device) -> Fidelity | None:
+def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Fidelity | None:
     """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
     if agent.student is None:
         return None
@@ -208,6 +206,6 @@ def _fidelity(config: Config, agent: Agent, dataset: Dataset | None, device: tor
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     held = held_out(dataset, facts)
-    chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.train.val_states])
+    chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.evaluate.val_states])
     temperature = facts["objective"]["temperature"]
     return measure(agent.net, dataset, chosen, temperature=temperature, device=device, seed=config.seed)

@@ -12,10 +12,10 @@ from torch import nn
 
 from distill.batches.loader import Loader
 from distill.batches.source import Index
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
 from distill.engine.step import make_engine
 from distill.figures.fidelity import SUMS, Fidelity, from_sums, state_figures
+from distill.losses.settings import ObjectiveConfig
 
 Game = dict[str, Any]
 """``writer``, ``game`` (its number there), ``states``, and every name of ``SUMS`` added up over the game's states."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from distill.batches.loader import Loader
 from distill.batches.source import Index
-from distill.config.config import ObjectiveConfig
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
 from distill.engine.step import make_engine
@@ -21,6 +20,7 @@ from distill.envs.games import merged_actions
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.losses.matching import TINY
 from distill.losses.projection import cotangent
+from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import to_unit
 
 Figures = npt.NDArray[np.float64]

@@ -13,10 +13,10 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from distill.config.config import Config
 from distill.errors import UserError
 from distill.imitate.player import Played
 from distill.imitate.progress import Progress
+from distill.imitate.settings import ImitateRun
 from distill.losses.divergence import action_error, kl
 from distill.losses.sobolev import Losses
 from distill.system.files import write_bytes
@@ -96,7 +96,7 @@ class Curve:
 class CurveBar(Bar):
     """A progress bar over the budget."""
 
-    def __init__(self, config: Config, progress: Progress) -> None:
+    def __init__(self, config: ImitateRun, progress: Progress) -> None:
         c = config.imitate
         self._by_time = c.states is None
         total = round(60 * (c.minutes or 0)) if c.states is None else c.states

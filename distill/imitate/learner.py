@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distill.config.config import Config
 from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError
 from distill.imitate.player import STREAM
 from distill.imitate.ring import Ring
+from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Losses, Objective
 from distill.system.streams import generator
 
@@ -29,7 +29,7 @@ class Learner:
     """
 
     def __init__(
-        self, config: Config, net: nn.Module, device: torch.device, objective: Objective, folder: Path
+        self, config: ImitateRun, net: nn.Module, device: torch.device, objective: Objective, folder: Path
     ) -> None:
         self.net, self._step, self.objective = net, make_step(net, make_engine(net)), objective
         self.optimizer = torch.optim.Adam(net.parameters(), lr=0.0, fused=True)

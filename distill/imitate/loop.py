@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 
 from distill.agents.actor import Policy
-from distill.config.config import Config
-from distill.config.validate import validated
 from distill.figures.fidelity import Fidelity
 from distill.imitate.curve import Curve, CurveBar, Hook, Tally
 from distill.imitate.learner import Learner
@@ -22,6 +20,7 @@ from distill.imitate.progress import LAST_GAMES, Progress, Saver, open_run, rest
 from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
 from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
+from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
 from distill.networks.nets import count_parameters
 from distill.students.folder import is_student
@@ -33,7 +32,7 @@ from distill.train.network import network_text
 from teachers.load import load_teacher
 
 
-def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     """Let a student learn from its own games while it plays them, and write its run folder.
 
     Args:
@@ -47,7 +46,6 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
         UserError: bad settings, or an agent that cannot be used.
         DivergedError: the loss became NaN or infinite; it is a UserError too.
     """
-    config = validated(config, "imitate")
     c, device = config.imitate, pick_device(config.device)
     teacher = load_teacher(
         config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset

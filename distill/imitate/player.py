@@ -11,10 +11,10 @@ import torch
 
 from distill.agents.actor import Policy
 from distill.collect.games import Games
-from distill.config.config import Config
 from distill.envs.ale_vec import AtariVec, Game
 from distill.envs.presets import Preset, get_preset
 from distill.errors import UserError
+from distill.imitate.settings import ImitateRun
 from distill.system.streams import generator
 from teachers.protocol import Teacher
 
@@ -80,7 +80,9 @@ class Player:
         first: number of the first game; a run that continues plays the games that follow.
     """
 
-    def __init__(self, config: Config, preset: Preset, teacher: Teacher, device: torch.device, first: int = 0) -> None:
+    def __init__(
+        self, config: ImitateRun, preset: Preset, teacher: Teacher, device: torch.device, first: int = 0
+    ) -> None:
         lanes, sees = config.imitate.num_envs, get_preset(teacher.info.preset)
         self.teacher, self._name, self._seed = Policy(teacher.net, device), teacher.info.name, config.seed
         self.games = Games(config.seed, STREAM, lanes, first)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill.config.config import Config, fill
 from distill.errors import UserError
+from distill.imitate.settings import ImitateRun
+from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.system.files import is_vacant
 from distill.system.progress import console
+from distill.system.settings import fill
 from distill.system.signals import StopRequest, outcome
 from distill.train.checkpoint import can_go_on, newest_checkpoint, save_checkpoint
-from distill.train.run import describe_run, differences, plain, read_settings
 
 LAST_GAMES = 20
 MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "imitate")
@@ -49,7 +50,7 @@ class Progress:
     """Fingerprint of who labels; another one makes it another run."""
 
 
-def open_run(config: Config) -> tuple[Path, bool]:
+def open_run(config: ImitateRun) -> tuple[Path, bool]:
     """Create the run folder, or accept an existing one that may be resumed.
 
     Returns:
@@ -68,7 +69,7 @@ def open_run(config: Config) -> tuple[Path, bool]:
             raise UserError(
                 f"{folder} exists; add --imitate.resume=true to continue it, or choose another --imitate.out"
             )
-        changed = differences(read_settings(folder, "--imitate.out"), asked, MATTERS, FREE)
+        changed = differences(read_settings(folder, "--imitate.out", ImitateRun), asked, MATTERS, FREE)
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --imitate.out")
         if can_go_on(folder):
@@ -77,7 +78,7 @@ def open_run(config: Config) -> tuple[Path, bool]:
     return folder, False
 
 
-def _folder(config: Config, when: str) -> Path:
+def _folder(config: ImitateRun, when: str) -> Path:
     return fill(config.imitate.out, env=config.env, student=config.student.name, seed=config.seed, time=when)
 
 
@@ -117,7 +118,7 @@ class Saver:
     """
 
     def __init__(
-        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: Config
+        self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, config: ImitateRun
     ) -> None:
         self._folder, self._model, self._optimizer = folder / "checkpoints", model, optimizer
         self._progress, self._config = progress, config

@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 
 from distill.agents.actor import Policy
-from distill.config.config import Config
 from distill.envs.games import merged_actions
 from distill.envs.presets import get_preset
 from distill.figures.fidelity import Fidelity
@@ -19,6 +18,7 @@ from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.progress import Progress
 from distill.imitate.ring import Ring
+from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
@@ -32,14 +32,14 @@ OWN_GAMES = "its own games"
 """Stands in the papers where others name their dataset's folder."""
 
 
-def last_fidelity(config: Config, policy: Policy, player: Player, ring: Ring, folder: Path) -> Fidelity:
+def last_fidelity(config: ImitateRun, policy: Policy, player: Player, ring: Ring, folder: Path) -> Fidelity:
     """Figures on states that the final student plays and nothing was learned from; they go into the ring, too.
 
     Raises:
         DivergedError: the last update left weights that give NaN or infinity.
     """
     c, played = config.imitate, Played()
-    while played.states < config.train.val_states or len(ring) < c.learning_starts:
+    while played.states < c.val_states or len(ring) < c.learning_starts:
         more = player.play(policy, c.steps_per_turn, c.teacher_share)
         ring.extend(more.rows)
         played.rows += more.rows
@@ -60,7 +60,7 @@ def last_fidelity(config: Config, policy: Policy, player: Player, ring: Ring, fo
 
 
 def write_student(
-    config: Config, folder: Path, net: AtariCNN, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
+    config: ImitateRun, folder: Path, net: AtariCNN, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
 ) -> None:
     """The student folder, with papers that every other stage reads."""
     preset = student_preset(config, teacher)
@@ -95,7 +95,7 @@ def write_student(
     save_student(folder / "student", net, facts)
 
 
-def write_teacher_zip(config: Config, net: AtariCNN, teacher: TeacherInfo, progress: Progress, ring: Ring) -> Path:
+def write_teacher_zip(config: ImitateRun, net: AtariCNN, teacher: TeacherInfo, progress: Progress, ring: Ring) -> Path:
     """The student as stable-baselines3's own ``CnnPolicy``, and its model card beside it.
 
     Raises:

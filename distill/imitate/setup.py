@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.config.config import Config
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
+from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
 from distill.networks.nets import NETS, AtariCNN
 from distill.train.setup import student_spec
@@ -15,7 +15,7 @@ from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
 
 
-def check_settings(config: Config, teacher: Teacher) -> None:
+def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     """Refuse settings of other stages that would be passed over, and a zip that could not be written at the end.
 
     Raises:
@@ -46,12 +46,12 @@ def check_settings(config: Config, teacher: Teacher) -> None:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
 
 
-def student_preset(config: Config, teacher: TeacherInfo) -> Preset:
+def student_preset(config: ImitateRun, teacher: TeacherInfo) -> Preset:
     """What the student sees: by default what the teacher sees."""
     return get_preset(config.preset or teacher.preset)
 
 
-def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
+def make_student(config: ImitateRun, teacher: TeacherInfo) -> AtariCNN:
     """The student that the settings describe, with fresh or given weights.
 
     Raises:
@@ -69,6 +69,6 @@ def make_student(config: Config, teacher: TeacherInfo) -> AtariCNN:
     return net
 
 
-def make_objective(config: Config) -> Objective:
+def make_objective(config: ImitateRun) -> Objective:
     """The divergence at its temperature."""
     return Objective(config.objective.divergence, temperature=config.objective.temperature)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill.config.parser import read_saved
 from distill.errors import UserError
 from distill.report.plots import Curve
 from distill.students.folder import Student, load_student
 from distill.system.files import read_json
+from distill.system.parser import read_saved
 from teachers.layouts import student_folder
 
 CURVES = {  # tag: name of its picture, label with unit, options

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from distill.batches.source import Index
-from distill.config.config import Config, fill
-from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.errors import UserError
@@ -22,10 +20,12 @@ from distill.report import page
 from distill.report import plots as figures
 from distill.report.papers import CURVES, Run, find_run
 from distill.report.plots import DARK, LIGHT, Theme
+from distill.report.settings import ReportRun
 from distill.students.folder import Student
 from distill.system.device import pick_device
 from distill.system.files import write_bytes
 from distill.system.progress import console
+from distill.system.settings import fill
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -33,7 +33,7 @@ PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
 OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
 
 
-def report(config: Config) -> Path:
+def report(config: ReportRun) -> Path:
     """Write ``index.html``, which needs no other file, and its pictures as PNG beside it.
 
     What cannot be found any more (a student's run, its dataset, its teacher) is left out, and the
@@ -45,7 +45,6 @@ def report(config: Config) -> Path:
     Raises:
         UserError: no scores.json, a damaged one, or a folder with other files in it.
     """
-    config = validated(config, "report")
     path = fill(config.report.scores, env=config.env)
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)
@@ -72,14 +71,14 @@ def _name_teachers(record: Mapping[str, Any], runs: Mapping[str, Run]) -> None:
         )
 
 
-def look(config: Config, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:
+def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:
     """Saliency of every student at hand, on states held out from their training.
 
     Returns:
         (pictures or None, sentences about what is left out or doubtful).
     """
     students = {name: run.student for name, run in runs.items() if run.student is not None}
-    given = config.evaluate.data
+    given = config.report.data
     trained_on = [Path(student.facts["dataset"]["folder"]) for student in students.values()]
     folders = trained_on if given is None else [fill(given, env=config.env)] * len(students)
     here = [folder for folder in folders if (folder / "dataset.json").is_file()]
@@ -118,7 +117,7 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
     return shown, held if shown else held[:0], notes
 
 
-def _teacher(config: Config, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
+def _teacher(config: ReportRun, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
     """The teacher that labelled the dataset, or None and the reason."""
     name, tau = student.facts["teacher_name"], dataset.manifest["teacher"].get("tau")
     identity = dataset.identity

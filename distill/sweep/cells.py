@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from distill.config.config import Config
-from distill.config.validate import validated
 from distill.errors import UserError, nearest
 from distill.sweep.grid import Cell
+from distill.sweep.settings import SweepRun
+from distill.system.parser import make_parser, readable
+from distill.system.settings import check_settings, part
+from distill.train.settings import TrainRun
 
 VARIES = ("seed", "teacher", "preset", "tau", "device", "student", "objective", "train")
 OWN = ("train.out", "train.resume", "train.verify")
@@ -39,15 +41,16 @@ def typed_cells(cells: Sequence[Cell]) -> list[Cell]:
     return [{name: read(name, cell[name]) for name in names} for cell in cells]
 
 
-def cell_config(base: Config, cell: Cell, folder: Path) -> Config:
+def cell_config(base: SweepRun, cell: Cell, folder: Path) -> TrainRun:
     """The settings of one cell, validated; its run is in ``folder`` and goes on from its last checkpoint."""
-    changed = base
+    changed = part(base, TrainRun)
     for name, value in {**cell, "train.out": str(folder), "train.resume": True, "train.verify": False}.items():
         section, _, field = name.rpartition(".")
-        part: Any = dataclasses.replace(getattr(changed, section), **{field: value}) if section else value
-        changed = dataclasses.replace(changed, **{section or field: part})
+        new: Any = dataclasses.replace(getattr(changed, section), **{field: value}) if section else value
+        changed = dataclasses.replace(changed, **{section or field: new})
     with naming(cell):
-        return validated(changed)
+        check_settings(changed)
+    return changed
 
 
 @contextlib.contextmanager
@@ -98,16 +101,18 @@ def value_text(value: Any) -> str:
 
 def _check_name(name: str) -> None:
     fields = {
-        key: dataclasses.fields(value) for key, value in vars(Config()).items() if dataclasses.is_dataclass(value)
+        key: dataclasses.fields(value) for key, value in vars(SweepRun()).items() if dataclasses.is_dataclass(value)
     }
-    known = [key for key in vars(Config()) if key not in fields]
+    known = [key for key in vars(SweepRun()) if key not in fields]
     known += [f"{section}.{field.name}" for section, members in fields.items() for field in members]
     varies = [key for key in known if key.partition(".")[0] in VARIES and key not in OWN]
     if name in varies:
         return
     if name not in known:
         close = nearest(str(name), varies)
-        raise UserError(f"--sweep.grid has the unknown setting {name!r}{close}; see --help for all")
+        raise UserError(
+            f"--sweep.grid has the unknown setting {name!r}{close}; distill train --help has all that it may go through"
+        )
     if name == "env":
         why = "a sweep is of one game; make one for each"
     elif name in OWN or name.startswith("sweep."):
@@ -121,9 +126,7 @@ class _Reader:
     """Reads values as the command line does, each of them once."""
 
     def __init__(self) -> None:
-        from distill.cli.command import stage_parser
-
-        self._parser = stage_parser("train")
+        self._parser = make_parser("distill sweep", "one cell", TrainRun)
         self._read: dict[tuple[str, str], Any] = {}
 
     def __call__(self, name: str, value: Any) -> Any:
@@ -133,8 +136,6 @@ class _Reader:
         return self._read[key]
 
     def _typed(self, name: str, value: Any) -> Any:
-        from distill.config.parser import readable
-
         section, _, field = name.rpartition(".")
         given: Mapping[str, Any] = {section: {field: value}} if section else {field: value}
         try:
@@ -142,7 +143,7 @@ class _Reader:
         except ArgumentError as error:
             raise UserError(f"--sweep.grid: {readable(str(error), [name])}") from error
         typed = getattr(result[section], field) if section else result[field]
-        kind = get_type_hints(type(result[section]) if section else Config)[field]
+        kind = get_type_hints(type(result[section]) if section else TrainRun)[field]
         if typed is None and type(None) not in getattr(kind, "__args__", ()):
             raise UserError(f"--sweep.grid: --{name} must have a value, got null")
         if name == "seed" and typed == -1:

@@ -6,15 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distill.config.config import Config, fill
 from distill.dataset.shards import folder_digest
 from distill.errors import UserError
+from distill.records.runs import data_of
 from distill.sweep.grid import Row
+from distill.sweep.settings import SweepRun
 from distill.system.progress import console
-from distill.train.run import data_of
+from distill.system.settings import fill
 
 
-def refuse_other_data(config: Config, folder: Path, rows: Sequence[Row]) -> None:
+def refuse_other_data(config: SweepRun, folder: Path, rows: Sequence[Row]) -> None:
     """Compare the data behind the rows with what lies on disk now.
 
     Args:
@@ -47,7 +48,7 @@ def _same(folder: Path, row: Row, what: str, name: str, told: str | None, digest
     return bool(told) or now is None
 
 
-def _digest_now(config: Config, name: str) -> str | None:
+def _digest_now(config: SweepRun, name: str) -> str | None:
     """Digest of a dataset, or None where it is not there any more."""
     folder = fill(name, env=config.env)
     return folder_digest(folder) if (folder / "dataset.json").exists() else None

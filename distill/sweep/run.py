@@ -10,28 +10,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.config.config import Config, fill
-from distill.config.validate import validated
 from distill.dataset.reader import Dataset
+from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
+from distill.evaluate.settings import EvaluateRun
+from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
 from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
+from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import UNTESTED, TestSet
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
+from distill.system.settings import fill, part
 from distill.train.loop import train
-from distill.train.run import FREE, MATTERS, describe_run, differences, plain, read_settings
+from distill.train.run import FREE, MATTERS
+from distill.train.settings import TrainRun
 from distill.train.setup import check_dataset, make_student, training_split
 
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
-After = Callable[[Config, Path], Mapping[str, Any]]
+After = Callable[[TrainRun, Path], Mapping[str, Any]]
 
 
-def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
+def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
     """Train a student for every cell that has no row yet, and write its row.
 
     Args:
@@ -48,7 +52,6 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
             the folder holds another sweep.
         DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
     """
-    config = validated(config, "sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a sweep runs in one process; start it without torchrun")
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
@@ -76,7 +79,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
                 raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
             row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
             row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
-            row |= _scores(mine, where) if mine.sweep.games else {}
+            row |= _scores(config, mine, where) if config.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
         if taken := more.keys() & {*cell, *row}:
@@ -95,7 +98,7 @@ def sweep(config: Config, cells: Sequence[Cell] | None = None, after: After | No
     return rows
 
 
-def _settings(config: Config, cells: Sequence[Cell]) -> dict[str, Any]:
+def _settings(config: SweepRun, cells: Sequence[Cell]) -> dict[str, Any]:
     """What the sweep's config.yaml says: the shared settings, and the values that the cells go through."""
     grid = {name: [cell[name] for cell in cells] for name in cells[0]}
     grid = {name: [v for i, v in enumerate(values) if v not in values[:i]] for name, values in grid.items()}
@@ -106,7 +109,7 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
     """Rows of other shared settings cannot stand beside these; other values of the same grid can."""
     if not folder.exists() or (folder.is_dir() and is_vacant(folder)):
         return
-    before = read_settings(folder, "--sweep.out")
+    before = read_settings(folder, "--sweep.out", SweepRun)
     then, now = ((content.get("sweep") or {}).get("grid") or {} for content in (before, settings))
     if then.keys() != now.keys():
         raise UserError(
@@ -121,7 +124,7 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _check_data(
-    config: Config, cells: Sequence[tuple[Cell, Config]], test: TestSet | None, rows: Path
+    config: SweepRun, cells: Sequence[tuple[Cell, TrainRun]], test: TestSet | None, rows: Path
 ) -> dict[Path, str]:
     """Verify every training dataset once, and refuse now what a cell would be refused for in hours.
 
@@ -151,7 +154,7 @@ def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts["metrics"], **tested, **{name: facts[name] for name in ("steps", "best_step", "train_seconds")}}
 
 
-def _scores(config: Config, run: Path) -> dict[str, Any]:
+def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
     """Play whole games with a finished student."""
     played = dataclasses.replace(
         config.evaluate,
@@ -161,7 +164,8 @@ def _scores(config: Config, run: Path) -> dict[str, Any]:
         out=str(run / "scores"),
         resume=True,
     )
-    facts = evaluate(dataclasses.replace(config, evaluate=played))["agents"]["student"]
+    played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played)
+    facts = evaluate(played_on)["agents"]["student"]
     return {"score": facts["mean"], "score_low": facts["ci95"][0], "score_high": facts["ci95"][1]}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.batches.source import Index
-from distill.config.config import Config, fill
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import share_among, shared_games, stack_names
@@ -20,8 +19,11 @@ from distill.figures.by_game import measure_games, over_games
 from distill.figures.fidelity import Fidelity
 from distill.students.folder import Student
 from distill.sweep.grid import read_rows, write_rows
+from distill.sweep.settings import SweepRun
 from distill.system.device import pick_device
 from distill.system.progress import console
+from distill.system.settings import fill
+from distill.train.settings import TrainRun
 
 TEST_GAMES = "test_games.csv"
 """In a run folder: figures of the student added up over each test game (docs/metrics.md)."""
@@ -35,7 +37,7 @@ class TestSet:
 
     __test__ = False  # no test for pytest
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SweepRun) -> None:
         mapped = config.train.hold_data == "disk"
         data = fill(str(config.sweep.data), env=config.env)
         self._dataset = Dataset(data, verify=config.train.verify, mapped=mapped)
@@ -75,7 +77,7 @@ class TestSet:
             f"{all_of_them - there} fragments of games ({np.sum(~whole):,} states) are left out"
         )
 
-    def count_repeats(self, config: Config, training: Dataset, index: Index) -> None:
+    def count_repeats(self, config: TrainRun, training: Dataset, index: Index) -> None:
         """Count, and print, the test states that occur among a student's training states; once for each split."""
         key = _split(config)
         if key in self._repeats:
@@ -92,7 +94,7 @@ class TestSet:
     def _names(self) -> npt.NDArray[Any]:
         return stack_names(self._dataset, self._index)
 
-    def figures(self, student: Student, config: Config, run: Path) -> dict[str, Any]:
+    def figures(self, student: Student, config: TrainRun, run: Path) -> dict[str, Any]:
         """Columns of one student, with the teacher at its objective's temperature; each game's sums go into its run."""
         temperature, device = config.objective.temperature, pick_device(config.device)
         games = measure_games(student.net, self._dataset, self._index, temperature=temperature, device=device)
@@ -102,7 +104,7 @@ class TestSet:
         return {**measured, **self._size, **known}
 
 
-def _split(config: Config) -> tuple[Any, ...]:
+def _split(config: TrainRun) -> tuple[Any, ...]:
     """What decides which states a student trains on."""
     t = config.train
     return fill(t.data, env=config.env), config.seed, t.val_fraction, t.states

@@ -70,18 +70,21 @@ def check_types(settings: object, above: str = "") -> None:
             raise UserError(f"--{name} must be {_kind(hint)}, got {got}")
 
 
-def check_ranges(settings: object, ranges: Mapping[str, Range]) -> None:
-    """Compare numbers with their ranges, by dotted name; null is left alone.
+def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "") -> None:
+    """Compare numbers with their ranges, by field; null is left alone.
+
+    Args:
+        settings: a dataclass.
+        ranges: of its fields.
+        above: its dotted name, with a dot.
 
     Raises:
         UserError: naming the first setting that is outside.
     """
     for name, allowed in ranges.items():
-        value: Any = settings
-        for part in name.split("."):
-            value = getattr(value, part)
+        value = getattr(settings, name)
         if value is not None:
-            allowed.check(f"--{name}", value)
+            allowed.check(f"--{above}{name}", value)
 
 
 def _fits(value: object, hint: Any) -> bool:

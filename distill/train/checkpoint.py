@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config.config import Config
 from distill.errors import UserError, first_line
 from distill.figures.fidelity import Fidelity
 from distill.system.files import write_bytes
 from distill.system.progress import console
 from distill.system.signals import StopRequest, outcome
+from distill.train.settings import TrainRun
 from distill.train.team import Team
 
 
@@ -158,7 +158,7 @@ class Saver:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
-        config: Config,
+        config: TrainRun,
         best: dict[str, Tensor] | None = None,
     ) -> None:
         self.folder, self.progress = folder, progress

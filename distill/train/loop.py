@@ -13,8 +13,6 @@ from torch import nn
 
 from distill.batches.loader import Batch, Loader, Sampler, batches
 from distill.batches.source import Index
-from distill.config.config import Config, fill
-from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.dataset.used import DataUsed
@@ -28,11 +26,13 @@ from distill.students.folder import is_student, save_student
 from distill.system.device import arithmetic, pick_device
 from distill.system.files import remove_leftovers
 from distill.system.progress import Bar, console, print_table
+from distill.system.settings import fill
 from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
 from distill.train.logs import TrainLog
 from distill.train.network import named_after, network_text
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
+from distill.train.settings import TrainRun
 from distill.train.setup import (
     check_dataset,
     data_used,
@@ -45,7 +45,7 @@ from distill.train.setup import (
 from distill.train.team import Team
 
 
-def train(config: Config, net: nn.Module | None = None) -> Path:
+def train(config: TrainRun, net: nn.Module | None = None) -> Path:
     """Fit a student and write its run folder.
 
     Args:
@@ -61,7 +61,6 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
         DivergedError: the loss became NaN or infinite; it is a UserError too.
     """
     team = Team.join()
-    config = team.agree(validated(config, "train") if team.main else config)
     config = config if net is None else named_after(config, net)
     device = team.device(pick_device(config.device))
     dtype = arithmetic(device, config.train.precision)
@@ -151,13 +150,13 @@ def score(
     return found
 
 
-def out_of_patience(config: Config, progress: Progress) -> bool:
+def out_of_patience(config: TrainRun, progress: Progress) -> bool:
     """True after ``train.patience`` validations without a better val/kl."""
     return 0 < config.train.patience <= progress.bad_validations
 
 
 def describe(
-    config: Config, dataset: Dataset, model: nn.Module, train_index: Index, val_index: Index, total: int, s: Sampler
+    config: TrainRun, dataset: Dataset, model: nn.Module, train_index: Index, val_index: Index, total: int, s: Sampler
 ) -> None:
     """Print what is about to happen."""
     console.print(
@@ -175,7 +174,7 @@ def describe_repeats(dataset: Dataset, train_index: Index, val_index: Index) -> 
 
 
 def finish(
-    config: Config, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
+    config: TrainRun, folder: Path, dataset: Dataset, loader: Loader, val_index: Index, model: nn.Module,
     saver: Saver, log: TrainLog,
 ) -> None:  # fmt: skip
     """Score the best weights once more and write the student folder."""
@@ -193,7 +192,7 @@ def finish(
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
 
 
-def _settings(config: Config, progress: Progress) -> dict[str, Any]:
+def _settings(config: TrainRun, progress: Progress) -> dict[str, Any]:
     """What the HPARAMS tab shows of a run, by short names."""
     t = config.train
     return {
@@ -207,7 +206,7 @@ def _settings(config: Config, progress: Progress) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _facts(config: Config, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _facts(config: TrainRun, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
     identity = dataset.identity
     return {
         "student": config.student.name,

@@ -6,11 +6,12 @@ import dataclasses
 
 from torch import nn
 
-from distill.config.config import Config, StudentConfig
 from distill.networks.nets import NETS, AtariCNN
+from distill.networks.settings import StudentConfig
+from distill.train.settings import TrainRun
 
 
-def named_after(config: Config, net: nn.Module) -> Config:
+def named_after(config: TrainRun, net: nn.Module) -> TrainRun:
     """The settings of a training of ``net``, whose name they then give: its class's, or a known network's."""
     if not isinstance(net, AtariCNN):
         return dataclasses.replace(config, student=StudentConfig(name=type(net).__name__))

@@ -9,20 +9,21 @@ import torch
 
 from distill.batches.loader import Loader, Sampler
 from distill.batches.source import Index, make_source
-from distill.config.config import Config, StudentConfig
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import DataUsed
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, NetSpec, net_spec
+from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
+from distill.train.settings import TrainRun
 
 VANISHING = 1e-30
 """A mean square of derivatives below this counts as zero."""
 
 
-def check_dataset(config: Config, dataset: Dataset) -> None:
+def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     """Refuse data of another game, or without the derivatives that the objective asks for."""
     identity, o = dataset.identity, config.objective
     if identity.game != config.env:
@@ -54,7 +55,7 @@ def check_dataset(config: Config, dataset: Dataset) -> None:
         )
 
 
-def _check_eyes(config: Config, dataset: Dataset) -> None:
+def _check_eyes(config: TrainRun, dataset: Dataset) -> None:
     """Refuse to ask a teacher of another preset about what is recorded."""
     identity, o = dataset.identity, config.objective
     if config.teacher_preset not in (None, identity.teacher_preset):
@@ -82,7 +83,7 @@ def _check_scale(dataset: Dataset, scale: float) -> None:
         )
 
 
-def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loader:
+def make_loader(config: TrainRun, dataset: Dataset, device: torch.device) -> Loader:
     """A loader with the teacher at hand where fresh derivatives or labels are asked for."""
     teacher, o = None, config.objective
     online = o.jacobian_targets == "online" and o.jacobian_weight > 0
@@ -97,7 +98,7 @@ def make_loader(config: Config, dataset: Dataset, device: torch.device) -> Loade
     return Loader(dataset, o, device, config.seed, teacher, source)
 
 
-def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
+def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
     """Training and validation states: whole games apart, each at most as many as asked for."""
     train_index, val_index = split_by_episode(dataset, config.train.val_fraction, config.seed)
     if config.train.states is not None:
@@ -110,7 +111,7 @@ def training_split(config: Config, dataset: Dataset) -> tuple[Index, Index]:
     return train_index, np.sort(chosen)
 
 
-def data_used(config: Config, dataset: Dataset, train_index: Index) -> DataUsed:
+def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:
     """Which data a run with these training states uses."""
     return DataUsed.of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
 
@@ -123,7 +124,7 @@ def student_spec(student: StudentConfig) -> NetSpec:
     return NetSpec(convs, hidden, student.activation)
 
 
-def make_student(config: Config, dataset: Dataset) -> AtariCNN:
+def make_student(config: TrainRun, dataset: Dataset) -> AtariCNN:
     """The student that the config describes, with fresh or given weights."""
     s = config.student
     net = AtariCNN(student_spec(s), dataset.logits.shape[1])
@@ -138,7 +139,7 @@ def make_student(config: Config, dataset: Dataset) -> AtariCNN:
     return net
 
 
-def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
+def make_objective(config: TrainRun, dataset: Dataset, scale: float) -> Objective:
     """The objective with its normaliser s.
 
     Raises:
@@ -150,7 +151,7 @@ def make_objective(config: Config, dataset: Dataset, scale: float) -> Objective:
     return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
 
 
-def total_steps(config: Config, sampler: Sampler) -> int:
+def total_steps(config: TrainRun, sampler: Sampler) -> int:
     """Optimizer steps in all: ``train.epochs`` wins over ``train.steps``."""
     if config.train.epochs is None:
         return config.train.steps

@@ -22,6 +22,7 @@ from distill.api import (
 )
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
 from distill.sweep.test_set import TEST_GAMES
+from distill.train.settings import TrainRun
 from studies.atari.choose import METHODS, chosen, own_best
 from studies.atari.perturb import Index, agreement, chosen_states
 from studies.atari.plan import SEED, STATES, WEIGHT, Recording, Scale, grid, longer, part_config
@@ -46,7 +47,7 @@ def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> lis
     """Students of a part, one row each: figures on validation and test games, and on perturbed test pixels."""
     config = validated(part_config(part, game, scale))
 
-    def after(_: Config, run: Path) -> Mapping[str, Any]:
+    def after(_: TrainRun, run: Path) -> Mapping[str, Any]:
         perturbed = agreement(load_student(run).net, *_test_states(str(config.sweep.data), scale.perturbed))
         return {**game_columns(read_rows(run / TEST_GAMES)), **perturbed}
 

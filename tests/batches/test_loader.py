@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from distill.batches.loader import Batch, Loader
-from distill.collect.pipeline import collect
-from distill.config.config import Config, ObjectiveConfig
+from distill.config.config import Config
+from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Targets
-from distill.train.loop import train
 from distill.train.setup import check_dataset, make_objective
 
 INDEX = np.array([5, 60, 17, 17, 42])

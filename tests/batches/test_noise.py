@@ -12,13 +12,14 @@ import torch
 
 from distill.batches.loader import Batch, Loader, Sampler, batches
 from distill.batches.noise import PixelNoise
-from distill.config.config import Config, ObjectiveConfig
+from distill.config.config import Config
+from distill.config.stages import train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.projection import sample
+from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import to_unit
 from distill.students.folder import load_student
-from distill.train.loop import train
 from distill.train.run import objective_name
 from teachers.load import load_teacher
 from teachers.protocol import Teacher

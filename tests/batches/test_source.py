@@ -12,10 +12,11 @@ import torch
 from distill.batches import source
 from distill.batches.loader import Loader, Sampler, batches
 from distill.batches.source import Resident, Streamed, make_source, resident_bytes
-from distill.config.config import Config, ObjectiveConfig
+from distill.config.config import Config
+from distill.config.stages import train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from distill.train.loop import train
+from distill.losses.settings import ObjectiveConfig
 
 CPU = torch.device("cpu")
 INDEX = np.array([599, 0, 127, 128, 300, 127])

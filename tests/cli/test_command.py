@@ -13,8 +13,9 @@ from distill import __version__
 from distill.cli import command as cli
 from distill.cli.command import STAGES, TOOLS, main, parse, stage_parser
 from distill.config.config import Config
-from distill.config.parser import known
+from distill.config.stages import SETTINGS
 from distill.errors import UserError
+from distill.system.parser import known
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +73,31 @@ def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.Captur
     text = capsys.readouterr().out
     for key in known(stage_parser(command)):
         assert f"--{key} " in text, key
-    assert "Lambda: weight of the Sobolev term" in " ".join(text.split())
+    reads_lambda = command in ("train", "imitate", "sweep")
+    assert ("Lambda: weight of the Sobolev term" in " ".join(text.split())) == reads_lambda
+    first, _, rest = text.partition("options:")
+    assert "settings that matter first:" in first
+    assert all(f"--{key} " in first and f"\n  --{key} " not in rest for key in SETTINGS[command].FIRST)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "readers"),
+    [
+        ("train", "--collect.states=5", "distill collect"),
+        ("collect", "--objective.k=2", "distill imitate and distill sweep and distill train"),
+        ("evaluate", "--sweep.games=3", "distill sweep"),
+        ("report", "--evaluate.data=x", "distill evaluate and distill sweep"),
+    ],
+)
+def test_flag_that_the_stage_does_not_read(command: str, flag: str, readers: str) -> None:
+    name = flag.partition("=")[0]
+    with pytest.raises(UserError, match=f"^distill {command} does not read {name}: it is of {readers}; leave it out$"):
+        parse(command, [flag])
+
+
+def test_a_file_may_be_of_all_stages(yaml_file: Callable[..., Path]) -> None:
+    config = parse("train", ["--config", str(yaml_file("collect: {states: 5}\nevaluate: {games: 1}\n"))])
+    assert (config.collect.states, config.evaluate.games) == (5, 1)
 
 
 @pytest.mark.parametrize("command", TOOLS)
@@ -92,8 +117,9 @@ def test_game_by_any_flag_and_spelling(flag: str, spelling: str, joined: bool) -
 
 
 def test_flags_of_other_projects() -> None:
-    config = parse("collect", ["--total-timesteps", "77", "--capture-video", "--env-id", "breakout"])
-    assert (config.collect.states, config.evaluate.capture_video, config.env) == (77, True, "breakout")
+    config = parse("collect", ["--total-timesteps", "77", "--env-id", "breakout"])
+    assert (config.collect.states, config.env) == (77, "breakout")
+    assert parse("evaluate", ["--capture-video"]).evaluate.capture_video is True
     with pytest.raises(UserError, match=r"--train\.steps"):
         parse("train", ["--total-timesteps=77"])
     assert parse("evaluate", ["--capture-video=false"]).evaluate.capture_video is False
@@ -114,11 +140,11 @@ def test_later_settings_win(yaml_file: Callable[..., Path]) -> None:
 
 
 def test_lists_and_nothing_on_the_command_line() -> None:
-    words = ["--student.convs", "[[8,8,4],[16,4,2]]", "--student.hidden=[64]", "--evaluate.agents=[teacher,a=runs/x]"]
+    words = ["--student.convs", "[[8,8,4],[16,4,2]]", "--student.hidden=[64]"]
     config = parse("train", [*words, "--train.states=null"])
     assert [tuple(conv) for conv in config.student.convs or ()] == [(8, 8, 4), (16, 4, 2)]
     assert config.student.hidden == [64]
-    assert config.evaluate.agents == ["teacher", "a=runs/x"]
+    assert parse("evaluate", ["--evaluate.agents=[teacher,a=runs/x]"]).evaluate.agents == ["teacher", "a=runs/x"]
     assert config.train.states is None
 
 

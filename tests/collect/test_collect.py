@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from distill.agents.actor import Actor, Policy
-from distill.collect.pipeline import Summary, collect
+from distill.collect.pipeline import Summary
 from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
 from distill.dataset.shards import load_shard
 from distill.envs.presets import get_preset

@@ -13,17 +13,15 @@ import pytest
 import torch
 
 from distill.agents.actor import Actor, Policy
-from distill.collect.pipeline import collect
 from distill.collect.verify import verify
 from distill.config.config import Config
+from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
-from distill.evaluate.run import evaluate
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
-from distill.train.loop import train
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from distill.agents.actor import Actor
-from distill.collect.pipeline import Summary, collect
+from distill.collect.pipeline import Summary
 from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import dataclasses
 import re
 import shlex
@@ -11,32 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-import distill.config.config
 from distill.cli.command import parse
-from distill.config.config import Config, fill
+from distill.config.base_yaml import base_yaml, documented
+from distill.config.config import Config
 from distill.errors import UserError
+from distill.system.settings import Section, fill
+from tests.fixtures.stages import stage_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-
-
-def classes() -> dict[str, ast.ClassDef]:
-    tree = ast.parse(Path(distill.config.config.__file__).read_text())
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def documented_fields(node: ast.ClassDef) -> dict[str, str]:
-    """Fields that have a string right behind them, and that string."""
-    pairs = zip(node.body, node.body[1:], strict=False)
-    return {
-        before.target.id: after.value.value
-        for before, after in pairs
-        if isinstance(before, ast.AnnAssign)
-        and isinstance(before.target, ast.Name)
-        and isinstance(after, ast.Expr)
-        and isinstance(after.value, ast.Constant)
-        and isinstance(after.value.value, str)
-    }
 
 
 def leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
@@ -47,13 +29,14 @@ def leaves(values: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
             yield *above, key
 
 
-@pytest.mark.parametrize("name", sorted(classes()))
-def test_every_setting_has_a_docstring(name: str) -> None:
-    kind = getattr(distill.config.config, name)
-    assert dataclasses.is_dataclass(kind)
-    documented = documented_fields(classes()[name])
-    assert set(documented) == {field.name for field in dataclasses.fields(kind)}
-    assert all(len(text) > 10 and text.rstrip().endswith((".", "]")) for text in documented.values())
+SECTIONS = [type(value) for value in vars(Config()).values() if isinstance(value, Section)]
+
+
+@pytest.mark.parametrize("kind", [Config, *SECTIONS])
+def test_every_setting_has_a_docstring(kind: type[Section]) -> None:
+    about = documented(kind)
+    assert {field.name for field in dataclasses.fields(kind)} <= set(about)
+    assert all(len(text) > 10 and text.rstrip().endswith((".", "]")) for text in about.values())
     assert kind.__doc__
 
 
@@ -97,7 +80,8 @@ def test_first_line_is_a_command_that_uses_the_file(path: Path, monkeypatch: pyt
 
 def test_base_yaml_is_every_setting_with_its_default() -> None:
     path = ROOT / "configs" / "base.yaml"
-    assert yaml.safe_load(path.read_text()) == Config().to_dict()
+    assert path.read_text() == base_yaml()
+    assert yaml.safe_load(base_yaml()) == Config().to_dict()
 
 
 def test_fill_puts_names_into_a_folder() -> None:
@@ -156,4 +140,4 @@ def test_fill_names_what_it_cannot_fill_in(template: str) -> None:
 )
 def test_value_out_of_range_is_refused_by_name(flag: str, value: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
-        parse("collect", [f"{flag}={value}"])
+        parse(stage_of(flag), [f"{flag}={value}"])

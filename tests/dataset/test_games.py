@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.collect.pipeline import collect
 from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.games import LONGEST_SCRIPT, some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays

@@ -4,9 +4,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from distill.config.config import EvaluateConfig
 from distill.envs.protocols import PROTOCOLS, get_protocol
 from distill.errors import UserError
+from distill.evaluate.settings import EvaluateConfig
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from distill.config.config import Config
+from distill.config.stages import evaluate
 from distill.errors import UserError
 from distill.evaluate import run
 from distill.evaluate.kept import Kept, Played, Terms
-from distill.evaluate.run import evaluate
 from distill.system.files import write_json
 
 TERMS = Terms("pong", "sb3", "zoo", 2, 2, 1)

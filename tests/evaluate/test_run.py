@@ -18,20 +18,18 @@ from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.agents.agents import find_agents
-from distill.collect.pipeline import collect
 from distill.config.config import Config
+from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
-from distill.evaluate.run import evaluate
 from distill.evaluate.tables import HEADER, show, table
 from distill.figures.shares import relate
 from distill.records.seal import sealed
 from distill.students.folder import load_student
 from distill.system.files import write_json
-from distill.train.loop import train
 from teachers.load import PRETRAINED, load_teacher
 
 TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "data", "created", "command", "versions", "agents"}

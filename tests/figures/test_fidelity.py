@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.batches.loader import Loader
-from distill.config.config import Config, ObjectiveConfig
+from distill.config.config import Config
 from distill.dataset.codec import decode, encode
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays, gather_stacks
@@ -22,6 +22,7 @@ from distill.engine.engine import Engine
 from distill.envs.games import MERGED_ACTIONS, merged_actions
 from distill.figures.fidelity import Fidelity, fidelity, input_gradient, measure
 from distill.losses.projection import cotangent, outputs, quadrature, sample
+from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from teachers.load import load_teacher
 

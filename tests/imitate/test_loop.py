@@ -20,13 +20,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from distill.agents.actor import Policy
 from distill.cli.command import main
 from distill.config.config import Config
+from distill.config.stages import imitate
 from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import DivergedError, UserError
 from distill.imitate import loop
 from distill.imitate.curve import Point, read_curve
 from distill.imitate.learner import Learner
-from distill.imitate.loop import imitate
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
 from distill.networks.nets import AtariCNN, NetSpec

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from distill.config.config import Config
+from distill.config.stages import report, train
 from distill.dataset.reader import Dataset
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
@@ -21,9 +22,8 @@ from distill.evaluate.tables import HEADER
 from distill.figures.statistics import summarise
 from distill.report import papers
 from distill.report.papers import find_run
-from distill.report.run import look, read_scores, report
+from distill.report.run import look, read_scores
 from distill.students.folder import load_student
-from distill.train.loop import train
 from teachers.load import load_teacher
 
 PNG = b"\x89PNG\r\n\x1a\n"

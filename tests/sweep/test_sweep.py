@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from distill.cli.command import main
-from distill.collect.pipeline import collect
 from distill.config.config import Config
+from distill.config.stages import collect, sweep
 from distill.dataset import shards
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
@@ -26,7 +26,7 @@ from distill.students.folder import load_student
 from distill.sweep import run as module
 from distill.sweep.cells import cell_name, typed_cells
 from distill.sweep.grid import Cell, read_rows, unfinished, write_rows
-from distill.sweep.run import DATA_COLUMNS, sweep
+from distill.sweep.run import DATA_COLUMNS
 from distill.sweep.test_set import TEST_GAMES
 from distill.train import loop
 
@@ -330,7 +330,10 @@ BAD = {
     "own folder": ({"train.out": ["a"]}, r"cannot vary 'train\.out': the sweep itself takes care of it"),
     "own resume": ({"train.resume": [False]}, r"cannot vary 'train\.resume': the sweep itself"),
     "own": ({"sweep.games": [1, 2]}, r"cannot vary 'sweep\.games': the sweep itself"),
-    "other stage": ({"collect.k": [1, 2]}, r"cannot vary 'collect\.k': it changes nothing in training"),
+    "other stage": (
+        {"collect.k": [1, 2]},
+        r"has the unknown setting 'collect\.k' \(did you mean 'objective\.k'\?\); distill train --help has all",
+    ),
 }
 
 
@@ -476,7 +479,7 @@ def test_the_command(pong_data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(config: Config) -> None:
+    def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "sweep", interrupted)

@@ -11,12 +11,17 @@ import pytest
 import yaml
 
 from distill.cli.command import parse
-from distill.config.config import Config, ObjectiveConfig, StudentConfig, SweepConfig, TrainConfig
-from distill.config.validate import RANGES, validated
+from distill.config.config import Config
+from distill.config.validate import validated
 from distill.errors import UserError
+from distill.losses.settings import ObjectiveConfig
+from distill.networks.settings import StudentConfig
+from distill.sweep.settings import SweepConfig
 from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_types
+from distill.train.settings import TrainConfig
 from teachers.train import RANGES as TEACHER_RANGES
 from teachers.train import TeacherConfig
+from tests.fixtures.stages import stage_of
 
 
 def leaves(settings: Any, above: str = "") -> list[tuple[str, Any]]:
@@ -28,6 +33,20 @@ def leaves(settings: Any, above: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def ranges(settings: Any, above: str = "") -> dict[str, Range]:
+    """Of every setting, by dotted name."""
+    found = {
+        above + name: allowed
+        for kind in type(settings).__mro__
+        for name, allowed in vars(kind).get("RANGES", {}).items()
+    }
+    for field in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(value := getattr(settings, field.name)):
+            found |= ranges(value, f"{field.name}.")
+    return found
+
+
+RANGES = ranges(Config())
 LEAVES = leaves(Config())
 NEEDED = [name for name, hint in LEAVES if type(None) not in getattr(hint, "__args__", ())]
 NUMBERS = [
@@ -92,7 +111,7 @@ def test_ends_of_ranges(allowed: Range, inside: tuple[float, ...], outside: tupl
 @pytest.mark.parametrize("word", [".nan", ".inf", "nan", "inf", "-.inf"])
 def test_nan_and_infinity_on_the_command_line(name: str, word: str) -> None:
     with pytest.raises(UserError, match=f"^--{name} must be "):
-        parse("train", [f"--{name}={word}"])
+        parse(stage_of(name), [f"--{name}={word}"])
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from distill.config.config import Config
+from distill.config.stages import train
 from distill.errors import UserError
 from distill.train import checkpoint
 from distill.train.checkpoint import MARK, Saver, load_checkpoint, newest_checkpoint, save_checkpoint
-from distill.train.loop import train
 
 CPU = torch.device("cpu")
 CONTENT: dict[str, Any] = {

@@ -15,8 +15,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.collect.pipeline import collect
 from distill.config.config import Config
+from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.errors import UserError
@@ -24,7 +24,6 @@ from distill.figures.fidelity import Fidelity
 from distill.records.seal import sealed
 from distill.system.signals import Terminated
 from distill.train import loop
-from distill.train.loop import train
 from distill.train.setup import training_split
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -298,7 +297,7 @@ def test_settings_that_do_not_matter_may_change(quick: Callable[..., Config], cu
 def test_dataset_that_has_grown_is_another_run(
     quick: Callable[..., Config], cut_at: Callable[..., None], pong_copy: Path, make_config: Callable[..., Config]
 ) -> None:
-    from distill.collect.pipeline import collect
+    from distill.config.stages import collect
 
     settings = {"train": {"data": str(pong_copy)}}
     cut_at(1)

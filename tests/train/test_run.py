@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from distill.batches.loader import Batch, Loader
 from distill.cli.command import parse
-from distill.collect.pipeline import collect
 from distill.config.config import Config
+from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.figures.fidelity import Fidelity
 from distill.students.folder import load_student
 from distill.train import loop
-from distill.train.loop import train, training_split
+from distill.train.loop import training_split
 from distill.train.run import open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 from distill.train.setup import data_used

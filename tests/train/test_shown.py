@@ -14,9 +14,9 @@ from tensorboard.plugins.hparams import metadata
 from torch import nn
 
 from distill.config.config import Config
+from distill.config.stages import train
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student
-from distill.train.loop import train
 from distill.train.team import Team
 
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}

@@ -16,9 +16,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.config.config import Config
+from distill.config.stages import train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from distill.train.loop import train
 from distill.train.run import objective_name
 from distill.train.setup import make_student
 from distill.train.team import Team

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from distill.errors import UserError, first_line, nearest
 from distill.system.files import at_home
@@ -26,11 +26,37 @@ def make_parser(program: str, description: str, settings: type) -> ArgumentParse
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     set_loader("strict", _load_value, (BadYaml,))
     parser = ArgumentParser(
-        prog=program, description=description, exit_on_error=False, allow_abbrev=False, parser_mode="strict"
+        prog=program,
+        description=description,
+        usage=f"{program} [--config FILE.yaml] [--NAME VALUE ...]",
+        exit_on_error=False,
+        allow_abbrev=False,
+        parser_mode="strict",
     )
     parser.add_argument("--config", action="config", help="YAML file; later settings win")
+    _resolve_annotations(settings)
     parser.add_class_arguments(settings, as_group=False)
     return parser
+
+
+def _resolve_annotations(settings: type) -> None:
+    """Fields that a dataclass inherits are annotated with names of another module, which the parser cannot see."""
+    init: Any = settings.__init__  # type: ignore[misc]
+    hints = get_type_hints(settings)
+    init.__annotations__ = {name: hints.get(name, kind) for name, kind in init.__annotations__.items()}
+
+
+def bring_forward(parser: ArgumentParser, names: Sequence[str], title: str) -> None:
+    """Show these settings first in the help, in a group of their own."""
+    group: Any = parser.add_argument_group(title)
+    groups: Any = parser._action_groups
+    by_name = {action.dest: (action, owner) for owner in groups for action in owner._group_actions}
+    for name in names:
+        action, owner = by_name[name]
+        owner._group_actions.remove(action)
+        group._group_actions.append(action)
+    groups.remove(group)
+    groups.insert(0, group)  # before --help, --config and what every stage reads
 
 
 def read(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:

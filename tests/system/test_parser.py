@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from distill.cli.command import main, parse
-from distill.config.parser import read_saved
 from distill.errors import UserError
+from distill.system.parser import read_saved
 
 Fails = Callable[..., str]
 

@@ -1,0 +1,144 @@
+"""Every stage as a function of all settings: checked first, and then handed the part that the stage reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.collect.settings import CollectRun
+from distill.config.config import Config
+from distill.config.validate import validated
+from distill.envs.settings import CommonConfig
+from distill.evaluate.settings import EvaluateRun
+from distill.imitate.settings import ImitateRun
+from distill.report.settings import ReportRun
+from distill.sweep.settings import SweepRun
+from distill.system.settings import part
+from distill.train.settings import TrainRun
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from distill.collect.pipeline import Summary
+    from distill.imitate.curve import Hook
+    from distill.sweep.grid import Cell, Row
+
+SETTINGS: dict[str, type[CommonConfig]] = {
+    "collect": CollectRun,
+    "train": TrainRun,
+    "imitate": ImitateRun,
+    "sweep": SweepRun,
+    "evaluate": EvaluateRun,
+    "report": ReportRun,
+}
+"""What each stage reads."""
+
+
+def collect(config: Config) -> Summary:
+    """Record ``config.collect.states`` states into the dataset folder.
+
+    Raises:
+        UserError: bad settings, or a folder that holds something else.
+    """
+    from distill.collect import pipeline
+
+    return pipeline.collect(part(validated(config, "collect"), CollectRun))
+
+
+def train(config: Config, net: nn.Module | None = None) -> Path:
+    """Fit a student and write its run folder.
+
+    Args:
+        config: settings.
+        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings or data.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
+    """
+    from distill.train import loop
+    from distill.train.team import Team
+
+    team = Team.join()
+    config = team.agree(validated(config, "train") if team.main else config)
+    return loop.train(part(config, TrainRun), net)
+
+
+def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+    """Let a student learn from its own games while it plays them, and write its run folder.
+
+    Args:
+        config: settings.
+        hooks: called with every point of the curve, besides the toolkit's own.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings, or an agent that cannot be used.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
+    """
+    from distill.imitate import loop
+
+    return loop.imitate(part(validated(config, "imitate"), ImitateRun), hooks)
+
+
+def sweep(
+    config: Config,
+    cells: Sequence[Cell] | None = None,
+    after: Callable[[TrainRun, Path], Mapping[str, Any]] | None = None,
+) -> list[Row]:
+    """Train a student for every cell that has no row yet, and write its row.
+
+    Args:
+        config: settings that all cells share.
+        cells: dotted settings and their values, the same settings in all; by default every combination
+            of ``config.sweep.grid``.
+        after: given a cell's settings and its finished run folder, returns more columns for its row.
+
+    Returns:
+        The rows of these cells, in their order, as text (docs/metrics.md).
+
+    Raises:
+        UserError: a setting, value or dataset that cannot work, in any cell, before the first is trained; or
+            the folder holds another sweep.
+        DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
+    """
+    from distill.sweep import run
+
+    return run.sweep(part(validated(config, "sweep"), SweepRun), cells, after)
+
+
+def evaluate(config: Config) -> dict[str, Any]:
+    """Play ``evaluate.games`` whole games with every agent and write scores.json.
+
+    Returns:
+        The content of scores.json (docs/metrics.md).
+
+    Raises:
+        UserError: an agent is unknown or of another game, or scores.json exists.
+    """
+    from distill.evaluate import run
+
+    # A config that was checked before the stage names a teacher; "" where no one was asked for.
+    checked = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
+    return run.evaluate(part(checked, EvaluateRun))
+
+
+def report(config: Config) -> Path:
+    """Write one self-contained HTML page about one evaluation, and its pictures.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: there are no scores, or they cannot be shown.
+    """
+    from distill.report import run
+
+    return run.report(part(validated(config, "report"), ReportRun))

@@ -1,0 +1,81 @@
+"""Settings of ``distill evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from distill.envs.ale_vec import MAX_LANES
+from distill.envs.settings import CommonConfig
+from distill.system.ranges import POSITIVE, Range
+from distill.system.settings import Section, require
+
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """Playing whole games, and fidelity on held-out states."""
+
+    agents: list[str] = field(default_factory=lambda: ["teacher"])
+    """Teachers' names or zips, students' run folders, "teacher" (--teacher, else the students'); NAME=WHAT renames."""
+    games: int = 32
+    """Whole games per agent."""
+    num_envs: int = 32
+    """Games played side by side; `games` must be a multiple of it."""
+    protocol: Literal["zoo", "zoo-greedy", "machado"] = "zoo"
+    """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""
+    data: str | None = None
+    """Dataset to measure fidelity on; by default what was measured after training on its held-out games."""
+    val_states: int = 2048
+    """At most this many held-out states of `data` are scored."""
+    verify: bool = True
+    """Check the checksums of `data`."""
+    out: str = "runs/{env}__scores"
+    """Folder for scores.json and TensorBoard events; an existing scores.json is refused."""
+    resume: bool = False
+    """Leave an existing, complete scores.json for the same agents as it is."""
+    capture_video: bool = False
+    """Also write one game per agent as MP4 (needs the video extra)."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "games": POSITIVE,
+        "num_envs": LANES,
+        "val_states": POSITIVE,
+    }
+    PLACES: ClassVar[tuple[str, ...]] = (
+        "data",
+        "out",
+    )
+
+    def check(self) -> None:
+        """Refuse no agents, and games that do not fill the lanes."""
+        require(fills(self.games, self.num_envs), "--evaluate.games", self.games, "a multiple of evaluate.num_envs")
+        require(len(self.agents) > 0, "--evaluate.agents", self.agents, "at least one agent")
+
+
+def fills(games: int, lanes: int) -> bool:
+    """True where every lane plays the same number of games."""
+    return games == 0 or games % min(lanes, games) == 0
+
+
+@dataclass(frozen=True)
+class EvaluateRun(CommonConfig):
+    """What ``distill evaluate`` reads."""
+
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Settings of `distill evaluate`."""
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        "env",
+        "teacher",
+        "evaluate.agents",
+        "evaluate.games",
+        "evaluate.protocol",
+        "evaluate.out",
+        "evaluate.data",
+        "evaluate.capture_video",
+        "seed",
+        "device",
+    )

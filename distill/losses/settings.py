@@ -1,0 +1,59 @@
+"""Settings of the training objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from distill.envs.ale_vec import MAX_LANES
+from distill.errors import UserError
+from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
+from distill.system.settings import Section
+
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
+
+
+ROWS = Range("between 1 and 64", 1, 64)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(Section):
+    """What is minimised: divergence + jacobian_weight * derivative mismatch / s."""
+
+    divergence: Literal["kl", "reverse_kl", "ce", "mse"] = "kl"
+    """Distance of policies: KL(teacher||student), KL(student||teacher), hard actions, logits."""
+    temperature: float = 1.0
+    """Teacher's logits (and derivatives) are divided by this; below 1 sharpens the policy."""
+    jacobian_weight: float = 1.0
+    """Lambda: weight of the Sobolev term. 0 is plain distillation."""
+    jacobian_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Lambda over training: constant, or decayed to 0."""
+    jacobian_targets: Literal["stored", "online"] = "stored"
+    """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""
+    jacobian_blur: float = 0.0
+    """Sigma in pixels of a Gaussian low-pass on both derivatives before they are compared."""
+    match: Literal["l2", "cosine"] = "l2"
+    """Compare derivatives by squared distance, or by direction only."""
+    law: Literal["sphere", "fisher"] = "sphere"
+    """Law of v for online targets and for full Jacobians (stored projections keep their own)."""
+    k: int | None = None
+    """Projections per state and step: fresh ones, or drawn from the stored ones; default: all stored, or 1 online."""
+    input_noise: float = 0.0
+    """Standard deviation, in gray levels (0..255), of Gaussian noise on the pixels; the teacher labels them afresh."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "temperature": POSITIVE,
+        "jacobian_weight": ZERO_OR_MORE,
+        "jacobian_blur": ZERO_OR_MORE,
+        "k": ROWS,
+        "input_noise": Range("zero or more, and finite", 0),
+    }
+
+    def check(self) -> None:
+        """Refuse derivatives of other pixels than those the student sees."""
+        if self.input_noise > 0 and self.jacobian_weight > 0 and self.jacobian_targets == "stored":
+            raise UserError(
+                f"--objective.input_noise={self.input_noise} moves the pixels away from where derivatives were stored; "
+                "use --objective.jacobian_targets=online or --objective.jacobian_weight=0"
+            )

@@ -1,0 +1,40 @@
+"""Settings of a student's network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from distill.envs.ale_vec import MAX_LANES
+from distill.networks.nets import net_spec
+from distill.system.ranges import POSITIVE, Range
+from distill.system.settings import Section, require
+
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
+
+
+@dataclass(frozen=True)
+class StudentConfig(Section):
+    """The network that learns."""
+
+    name: str = "mnih2013"
+    """mnih2013, nature or nature-half."""
+    convs: list[tuple[int, int, int]] | None = None
+    """Replaces the named network's convolutions: [[channels, kernel, stride], ...]."""
+    hidden: list[int] | None = None
+    """Replaces the named network's dense widths."""
+    activation: Literal["relu", "tanh", "softplus", "recu"] = "relu"
+    """Activation after every layer but the last."""
+    init: str | None = None
+    """Run folder of a student of the same shape to start from; by default random weights."""
+
+    PLACES: ClassVar[tuple[str, ...]] = ("init",)
+
+    def check(self) -> None:
+        """Refuse a network that is not known, and layers that cannot be."""
+        net_spec(self.name)
+        require(
+            all(width in POSITIVE for width in self.hidden or ()), "--student.hidden", self.hidden, "positive widths"
+        )
+        numbers = [number for conv in self.convs or () for number in conv]
+        require(all(number in POSITIVE for number in numbers), "--student.convs", self.convs, "positive numbers")

@@ -1,0 +1,110 @@
+"""A run's folder: what was asked, with which versions, and on which data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.dataset.used import DataUsed
+from distill.errors import UserError
+from distill.records.seal import check_seal
+from distill.system.files import read_json, write_bytes, write_json
+from distill.system.parser import read_saved
+from distill.system.provenance import command_line, versions
+from distill.system.settings import Section
+
+DATA = "data.json"
+
+
+def refuse_other_data(folder: Path, used: DataUsed, flag: str) -> None:
+    """A run must not go on, or count as finished, on other data than it began with.
+
+    Args:
+        folder: the run, finished or not.
+        used: the data at hand.
+        flag: the setting to change.
+    """
+    change = used.change_since(data_of(folder))
+    if change:
+        raise UserError(f"{folder} is of other data: {change}; choose another {flag}")
+
+
+def data_of(folder: Path) -> dict[str, Any]:
+    """What a run says of its data; runs of earlier versions say less."""
+    path, papers = folder / DATA, folder / "student" / "student.json"
+    if path.is_file():
+        told: dict[str, Any] = read_json(path, "description of a run's data", *(f.name for f in fields(DataUsed)))
+        check_seal(path, told, "description of a run's data")
+        return told
+    return dict(read_json(papers, "student description", "dataset")["dataset"]) if papers.is_file() else {}
+
+
+def describe_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Write down what was asked, how and with which versions; makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+    write_bytes(folder / "command.txt", (command_line() + "\n").encode())
+    write_json(folder / "versions.json", versions())
+
+
+def read_settings(folder: Path, flag: str, kind: type[Section]) -> dict[str, Any]:
+    """The config.yaml of a run, completed by the defaults of ``kind``; errors ask for another value of ``flag``."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} exists and is not a run of this toolkit; choose another {flag}")
+    return _completed(read_saved(path, f"choose another {flag}"), kind)
+
+
+def _completed(before: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
+    """Settings of an older run, where what it could not name yet has its default."""
+    sections = {name: usual for name, usual in plain(kind()).items() if isinstance(usual, dict)}
+    return before | {
+        name: usual | before[name] for name, usual in sections.items() if isinstance(before.get(name), dict)
+    }
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], free: Container[str]
+) -> list[str]:
+    """``name was this, now that`` for every setting that changed.
+
+    Args:
+        before: settings by section, as in a config.yaml.
+        now: the same.
+        names: sections and dotted settings to compare.
+        free: dotted settings that may differ.
+    """
+    found = []
+    for name in names:
+        old, new = _setting(before, name), _setting(now, name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(before, now, [f"{name}.{key}" for key in new], free)
+        elif old != new and name not in free:
+            found.append(f"{name} was {old}, now {new}")
+    return found
+
+
+def _setting(settings: Mapping[str, Any], name: str) -> Any:
+    value: Any = settings
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def plain(config: Section) -> dict[str, Any]:
+    """Settings by section as YAML knows them: tuples are lists."""
+    result: dict[str, Any] = yaml.safe_load(
+        yaml.safe_dump(_without_tuples(dataclasses.asdict(config)), sort_keys=False)
+    )
+    return result
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_tuples(item) for key, item in value.items()}
+    return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,67 @@
+"""Settings of ``distill sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from distill.envs.ale_vec import MAX_LANES
+from distill.evaluate.settings import EvaluateRun, fills
+from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
+from distill.system.settings import Section, require
+from distill.train.settings import TrainRun
+
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
+
+
+@dataclass(frozen=True)
+class SweepConfig(Section):
+    """One student for every combination of some settings."""
+
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted settings and their values, as {seed: [1, 2], train.states: [1000, 3000]}; every combination is trained."""
+    out: str = "runs/{env}__sweep"
+    """Folder for rows.csv and one run folder per combination; the same command, or a larger grid, continues it."""
+    data: str | None = None
+    """Test dataset: fidelity of every student there, besides that on its held-out games."""
+    test_states: int = 8192
+    """Whole games of it until they have this many states, the same for all students; fragments are left out."""
+    games: int = 0
+    """Whole games per student, under evaluate.protocol; by default none."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "test_states": POSITIVE,
+        "games": ZERO_OR_MORE,
+    }
+    PLACES: ClassVar[tuple[str, ...]] = (
+        "data",
+        "out",
+    )
+
+
+@dataclass(frozen=True)
+class SweepRun(EvaluateRun, TrainRun):
+    """What ``distill sweep`` reads."""
+
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Settings of `distill sweep`."""
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        "env",
+        "sweep.grid",
+        "sweep.out",
+        "sweep.data",
+        "sweep.games",
+        "train.data",
+        "student.name",
+        "train.steps",
+        "seed",
+        "device",
+    )
+
+    def check(self) -> None:
+        """Refuse games that do not fill the lanes."""
+        super().check()
+        fit = fills(self.sweep.games, self.evaluate.num_envs)
+        require(fit, "--sweep.games", self.sweep.games, "a multiple of evaluate.num_envs")

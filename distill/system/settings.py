@@ -1,0 +1,80 @@
+"""A group of settings: its fields, what they may be, and folders' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from distill.errors import UserError
+from distill.system.files import at_home
+from distill.system.ranges import Range, check_ranges, check_types
+
+S = TypeVar("S", bound="Section")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Settings that belong together; a field may be a section again.
+
+    A section knows its own rules: the ranges of its numbers, which fields name a file or folder, and ``check`` for
+    what concerns several of them.
+    """
+
+    RANGES: ClassVar[Mapping[str, Range]] = {}
+    """By field; null is left alone."""
+    PLACES: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file or folder."""
+
+    def check(self) -> None:
+        """Refuse, with a UserError, what single fields do not tell."""
+
+
+def check_settings(settings: Section, above: str = "") -> None:
+    """Check types and ranges of all fields, sections in it included.
+
+    Args:
+        settings: what to check.
+        above: its dotted name, with a dot.
+
+    Raises:
+        UserError: the first setting that cannot work, by its name on the command line.
+    """
+    if not above:
+        check_types(settings)
+    check_ranges(settings, settings.RANGES, above)
+    for name in settings.PLACES:
+        # An empty name would be the working directory.
+        value = getattr(settings, name)
+        good = value is None or (value.strip() != "" and value.isprintable())
+        require(good, f"--{above}{name}", repr(value), "the name of a file or folder")
+    for field in fields(settings):
+        inner = getattr(settings, field.name)
+        if isinstance(inner, Section):
+            check_settings(inner, f"{above}{field.name}.")
+    settings.check()
+
+
+def part(settings: Section, kind: type[S]) -> S:
+    """The fields of ``settings`` that another class of settings has, too, as one of that class."""
+    return kind(**{field.name: getattr(settings, field.name) for field in fields(kind)})
+
+
+def require(holds: bool, flag: str, value: object, want: str) -> None:
+    """Raise a UserError that names the flag and what it must be, unless it holds."""
+    if not holds:
+        raise UserError(f"{flag} must be {want}, got {value}")
+
+
+def fill(template: str, **values: object) -> Path:
+    """Fill ``{env}``, ``{student}``, ``{objective}``, ``{seed}``, ``{time}`` in a folder name.
+
+    Raises:
+        UserError: another name in braces, or a brace alone.
+    """
+    try:
+        return at_home(template.format(**values))
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        known = ", ".join(f"{{{name}}}" for name in values)
+        raise UserError(f"cannot fill in the folder name {template!r}; in braces it may have only {known}") from error

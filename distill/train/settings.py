@@ -1,0 +1,112 @@
+"""Settings of ``distill train``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from distill.envs.ale_vec import MAX_LANES
+from distill.envs.settings import CommonConfig
+from distill.losses.settings import ObjectiveConfig
+from distill.networks.settings import StudentConfig
+from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
+from distill.system.settings import Section
+
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
+
+
+@dataclass(frozen=True)
+class TrainConfig(Section):
+    """Fitting the student."""
+
+    data: str = "data/{env}"
+    """Dataset folder."""
+    out: str = "runs/{env}__{student}__{objective}__{seed}__{time}"
+    """Run folder; an existing one is refused unless resume is set."""
+    hold_data: Literal["auto", "device", "memory", "disk"] = "auto"
+    """The dataset's place: device (its own memory), memory, or disk (mapped); auto: a GPU if it fits, else memory."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint; a finished run is left as it is."""
+    steps: int = 5_000
+    """Optimizer steps in total."""
+    epochs: float | None = None
+    """Passes over the training states; replaces steps where given."""
+    batch_size: int = 128
+    """States per step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam."""
+    warmup: int = 200
+    """Steps of linear warm-up; a cosine to zero follows."""
+    max_grad_norm: float = 10.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    states: int | None = None
+    """Use only this many training states, whole games in random order; by default all."""
+    val_fraction: float = 0.1
+    """Share of episodes held out for validation, whole episodes, at least one per writer."""
+    val_states: int = 2048
+    """At most this many held-out states are scored at each validation."""
+    val_every: int = 500
+    """Steps between validations."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    log_every: int = 50
+    """Steps between TensorBoard points of the training loss."""
+    patience: int = 0
+    """Stop after this many validations without a better val/kl; 0 never stops early."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Arithmetic: auto is tf32 on CUDA and fp32 on CPU."""
+    engine: Literal["fast", "autograd"] = "fast"
+    """fast: the Sobolev gradient from first-order passes; autograd: double backward, any network."""
+    cuda_graph: bool = False
+    """Record the fast engine's step as a CUDA graph and replay it: small students on a GPU."""
+    verify: bool = True
+    """Check the dataset's checksums before training."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "steps": POSITIVE,
+        "epochs": POSITIVE,
+        "batch_size": POSITIVE,
+        "learning_rate": POSITIVE,
+        "warmup": ZERO_OR_MORE,
+        "max_grad_norm": ZERO_OR_MORE,
+        "weight_decay": ZERO_OR_MORE,
+        "patience": ZERO_OR_MORE,
+        "states": POSITIVE,
+        "val_fraction": Range("between 0 and 1", 0, 1, without=(0, 1)),
+        "val_states": POSITIVE,
+        "val_every": POSITIVE,
+        "checkpoint_every": POSITIVE,
+        "log_every": POSITIVE,
+    }
+    PLACES: ClassVar[tuple[str, ...]] = (
+        "data",
+        "out",
+    )
+
+
+@dataclass(frozen=True)
+class TrainRun(CommonConfig):
+    """What ``distill train`` reads."""
+
+    student: StudentConfig = field(default_factory=StudentConfig)
+    """The student's network."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """The training objective."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Settings of `distill train`."""
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        "env",
+        "train.data",
+        "train.out",
+        "student.name",
+        "objective.jacobian_weight",
+        "train.steps",
+        "train.batch_size",
+        "train.learning_rate",
+        "seed",
+        "device",
+    )
