@@ -173,9 +173,7 @@ def _refuse_of_other_stages(command: str, words: Sequence[str], names: Sequence[
         section = name.partition(".")[0]
         if not word.startswith("--") or name not in names or section in sections:
             continue
-        readers = sorted(
-            stage for stage, kind in SETTINGS.items() if section in {f.name for f in dataclasses.fields(kind)}
-        )
+        readers = sorted(stage for stage, kind in SETTINGS.items() if hasattr(kind(), section))
         raise UserError(
             f"distill {command} does not read --{name}: it is of {' and '.join(f'distill {one}' for one in readers)}; "
             "leave it out"
