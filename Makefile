@@ -27,7 +27,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -122,6 +122,14 @@ paper-synthetic: $(VENV)/.dev
 
 paper-atari: $(VENV)/.dev
 	$(BIN)/python -m studies.atari $(ARGS)
+
+# The site, in build/site: the pages of docs/ and the Python API from the docstrings.
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(CONSTRAINTS) -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Whether a change computes the same, to the bit, as an earlier revision.
 BEFORE ?= HEAD~1
