@@ -19,8 +19,7 @@ from distill.networks.settings import StudentConfig
 from distill.sweep.settings import SweepConfig
 from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_types
 from distill.train.settings import TrainConfig
-from teachers.train import RANGES as TEACHER_RANGES
-from teachers.train import TeacherConfig
+from teachers.settings import TeacherConfig
 from tests.fixtures.stages import stage_of
 
 
@@ -47,6 +46,7 @@ def ranges(settings: Any, above: str = "") -> dict[str, Range]:
 
 
 RANGES = ranges(Config())
+TEACHER_RANGES = TeacherConfig.RANGES
 LEAVES = leaves(Config())
 NEEDED = [name for name, hint in LEAVES if type(None) not in getattr(hint, "__args__", ())]
 NUMBERS = [

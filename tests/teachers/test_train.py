@@ -23,8 +23,10 @@ from distill.system.files import read_json, sha256
 from teachers import keeper, policy
 from teachers.card import read_card
 from teachers.load import load_teacher
+from teachers.ppo import copy_weights
 from teachers.sb3_vec import AtariVecSB3
-from teachers.train import TeacherConfig, copy_weights, main, train_teacher
+from teachers.settings import TeacherConfig
+from teachers.train import main, train_teacher
 
 TINY = TeacherConfig(
     env="Pong", num_envs=2, n_steps=16, batch_size=16, n_epochs=1, total_timesteps=64, seed=3, device="cpu"
