@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
 from distill.system.files import read_json, sha256
-from teachers import keeper, policy
+from teachers import keeper, ppo
 from teachers.card import read_card
 from teachers.load import load_teacher
 from teachers.ppo import copy_weights
@@ -180,16 +180,16 @@ def test_a_run_begun_with_sb3s_own_policy_goes_on_and_learns_the_same(
     for second_half in ("old", "new"):
         out = tmp_path / second_half
         with monkeypatch.context() as patch:
-            patch.setattr(policy, "make_ppo", plain)
-            patch.setattr(policy, "fuse_optimizer", lambda model: None)
+            patch.setattr(ppo, "make_ppo", plain)
+            patch.setattr(ppo, "fuse_optimizer", lambda model: None)
             patch.setattr(keeper.Keeper, "_on_step", _interrupt_at(80))
             with pytest.raises(KeyboardInterrupt):
                 train_teacher(replace(config, out=str(out)))
         assert read_json(out / "progress.json", "training state")["timesteps"] == 64
         with monkeypatch.context() as patch:
             if second_half == "old":
-                patch.setattr(policy, "make_ppo", plain)
-                patch.setattr(policy, "fuse_optimizer", lambda model: None)
+                patch.setattr(ppo, "make_ppo", plain)
+                patch.setattr(ppo, "fuse_optimizer", lambda model: None)
             train_teacher(replace(config, out=str(out)))
         with zipfile.ZipFile(out / keeper_name(out)) as checkpoint:
             weights[second_half] = torch.load(io.BytesIO(checkpoint.read("policy.pth")), weights_only=True)
