@@ -24,7 +24,7 @@ from measure import Elsewhere, Row, main  # first: it sets the process up, befor
 
 import torch
 
-from distill.agents.episodes import play
+from distill.agents.episodes import Match, play
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
 from distill.evaluate.settings import EvaluateConfig
@@ -50,10 +50,9 @@ def ours(teacher: Teacher, games: int, seed: int, device: torch.device) -> Playe
     """As ``distill evaluate`` plays by default."""
     settings = EvaluateConfig()
     started = time.perf_counter()
-    played = play(
-        teacher.net, teacher.info.game, get_preset(teacher.info.preset), get_protocol(settings.protocol),
-        games=games, num_envs=settings.num_envs, seed=seed, device=device,
-    )  # fmt: skip
+    info, protocol = teacher.info, get_protocol(settings.protocol)
+    match = Match(teacher.net, info.game, get_preset(info.preset), protocol, device)
+    played = play(match, games=games, num_envs=settings.num_envs, seed=seed)
     seconds = time.perf_counter() - started
     return Played(seconds, [game.score for game in played], [game.length for game in played])
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,29 +18,40 @@ from distill.system.crew import Crew, halves
 from distill.system.runtime import torch_threads
 
 
+@dataclass(frozen=True)
+class Match:
+    """Who plays what, and how."""
+
+    net: nn.Module
+    """The agent."""
+    game: str
+    """Canonical game name."""
+    preset: Preset
+    """What the agent sees."""
+    protocol: Protocol
+    """Sampled or greedy, sticky or not."""
+    device: torch.device
+    """Where the network runs."""
+
+    def actor(self) -> Actor:
+        """Who acts, for one thread."""
+        return Actor(Policy(self.net, self.device), "greedy" if self.protocol.greedy else "sampled")
+
+    def env(self, num_envs: int) -> AtariVec:
+        """The games, not begun yet."""
+        return AtariVec(self.game, num_envs, self.preset, sticky=self.protocol.sticky)
+
+
 def play(
-    net: nn.Module,
-    game: str,
-    preset: Preset,
-    protocol: Protocol,
-    *,
-    games: int,
-    num_envs: int,
-    seed: int,
-    device: torch.device,
-    on_game: Callable[[Game], None] = lambda game: None,
+    match: Match, *, games: int, num_envs: int, seed: int, on_game: Callable[[Game], None] = lambda game: None
 ) -> list[Game]:
     """Play ``games`` whole games.
 
     Args:
-        net: the agent.
-        game: canonical game name.
-        preset: what it sees.
-        protocol: sampled or greedy, sticky or not.
+        match: who plays what.
         games: whole games; every lane plays ``games / num_envs`` of them, its first ones.
         num_envs: lanes.
         seed: seeds games and actions; agents given the same seed start the same games.
-        device: where the network runs.
         on_game: called after each game that counts.
 
     Returns:
@@ -50,44 +61,33 @@ def play(
     quota = games // num_envs
     lock = threading.Lock()
 
-    def report(ended: Game) -> None:
-        with lock:
-            on_game(ended)
-
     def half(lanes: range) -> list[list[Game]]:
-        actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
-        with AtariVec(game, len(lanes), preset, sticky=protocol.sticky) as env:
-            return _play_lanes(env, actor, quota, seed, lanes, report, crew.check)
+        played: list[list[Game]] = [[] for _ in lanes]
+        with match.env(len(lanes)) as env:
+            for ended in _first_games(env, match.actor(), quota, seed, lanes.start):
+                crew.check()
+                for game in ended:
+                    played[game.lane - lanes.start].append(game)
+                    with lock:
+                        on_game(game)
+        return played
 
-    net.to(device)
+    match.net.to(match.device)
     with torch_threads(0.5), Crew(2) as crew:
         return [ended for played in crew.map(half, halves(num_envs)) for lane in played for ended in lane]
 
 
-def _play_lanes(
-    env: AtariVec,
-    actor: Actor,
-    quota: int,
-    seed: int,
-    lanes: range,
-    on_game: Callable[[Game], None],
-    check: Callable[[], None],
-) -> list[list[Game]]:
-    """The first ``quota`` games of each of these lanes; ``check`` is called between steps."""
-    rng = np.random.default_rng([seed, 6, lanes.start])
-    played: list[list[Game]] = [[] for _ in lanes]
-    busy = np.ones(len(lanes), bool)
-    obs = env.reset(seed + lanes.start)
-    while busy.any():
-        check()
-        actions = np.zeros(len(lanes), np.int64)
+def _first_games(env: AtariVec, actor: Actor, quota: int, seed: int, first: int) -> Iterator[list[Game]]:
+    """Step by step, which of the first ``quota`` games of each lane ended; lanes are numbered from ``first`` on."""
+    rng = np.random.default_rng([seed, 6, first])
+    left = np.full(env.num_envs, quota)
+    obs = env.reset(seed + first)
+    while left.any():
+        busy = left > 0
+        actions = np.zeros(env.num_envs, np.int64)
         actions[busy] = actor.act(obs[busy], rng)
         step = env.step(actions)
         obs = step.obs
-        for ended in step.games:
-            if busy[ended.lane]:
-                game = replace(ended, lane=lanes[ended.lane])
-                played[ended.lane].append(game)
-                busy[ended.lane] = len(played[ended.lane]) < quota
-                on_game(game)
-    return played
+        ended = [game for game in step.games if busy[game.lane]]
+        left[[game.lane for game in ended]] -= 1
+        yield [replace(game, lane=first + game.lane) for game in ended]

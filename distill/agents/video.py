@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from distill.agents.actor import Actor, Policy
-from distill.envs.ale_vec import AtariVec, UInt8Array
-from distill.envs.presets import Preset
-from distill.envs.protocols import Protocol
+from distill.agents.episodes import Match
+from distill.envs.ale_vec import UInt8Array
 from distill.errors import UserError, first_line
 from distill.system.files import replacing
 
@@ -38,29 +34,15 @@ def require_video() -> Any:
     return imageio_ffmpeg
 
 
-def record_game(
-    net: nn.Module,
-    game: str,
-    preset: Preset,
-    protocol: Protocol,
-    seed: int,
-    device: torch.device,
-    path: Path,
-    *,
-    max_seconds: float = 300.0,
-) -> Path:
+def record_game(match: Match, seed: int, path: Path, *, max_seconds: float = 300.0) -> Path:
     """Play one game and write what the emulator showed, at the speed of the console.
 
     The picture is in colour where the preset asks the emulator for colour (``sb3``), else it is the
     gray 84x84 frame; both are enlarged by whole pixels to at least 480 pixels of width.
 
     Args:
-        net: the agent.
-        game: canonical game name.
-        preset: what the agent sees.
-        protocol: sampled or greedy, sticky or not.
+        match: who plays what.
         seed: the first game that ``episodes.play`` gives with this seed and one lane.
-        device: where the network runs.
         path: MP4 file, replaced in one piece when the game is over.
         max_seconds: a longer game is cut after this much game time, in seconds.
 
@@ -68,10 +50,10 @@ def record_game(
         UserError: the ``video`` extra is not installed.
     """
     ffmpeg = require_video()
-    fps = EMULATOR_HZ / preset.frame_skip
-    actor = Actor(Policy(net, device), "greedy" if protocol.greedy else "sampled")
+    fps = EMULATOR_HZ / match.preset.frame_skip
+    actor = match.actor()
     rng = np.random.default_rng([seed, 6])
-    with AtariVec(game, 1, preset, sticky=protocol.sticky) as env, replacing(path) as temporary:
+    with match.env(1) as env, replacing(path) as temporary:
         obs = env.reset(seed)
         screen = _enlarge(env.screens[0])
         height, width = screen.shape[:2]

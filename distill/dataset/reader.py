@@ -24,7 +24,7 @@ from distill.dataset.shards import (
     refuse_not_finite,
     refuse_other_arrays,
 )
-from distill.dataset.store import mapped_copy, memory_size, will_need
+from distill.dataset.store import Wanted, mapped_copy, memory_size, will_need
 from distill.errors import UserError
 
 GAME_BITS = 40
@@ -198,15 +198,16 @@ class Dataset:
                 load_shard(path, jacobian=False, frames=frames[place])
 
         shape = (int(max(place.stop for place in places.values())), *FRAME)
-        return mapped_copy(self.folder, "frames", self._contents, shape, np.uint8, fill, verify=self._verify)
+        wanted = Wanted("frames", shape, np.uint8)
+        return mapped_copy(self.folder, self._contents, wanted, fill, verify=self._verify)
 
     def _mapped_scales(self, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
         def fill(row_scale: npt.NDArray[Any]) -> None:
             for path, (first, last) in zip(self.shards, itertools.pairwise(self._starts), strict=True):
                 row_scale[first:last] = load_shard(path, jacobian=False, decompress=False).row_scale
 
-        whole = (len(self), *shape)
-        return mapped_copy(self.folder, "row_scale", self._contents, whole, np.float16, fill, verify=self._verify)
+        wanted = Wanted("row_scale", (len(self), *shape), np.float16)
+        return mapped_copy(self.folder, self._contents, wanted, fill, verify=self._verify)
 
     @property
     def _contents(self) -> list[str]:

@@ -12,7 +12,7 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +26,16 @@ DIGEST, PIECE = 32, 2**20
 """Bytes of a SHA-256, and bytes that are hashed or written at once."""
 
 
+class Wanted(NamedTuple):
+    """An array of a whole dataset."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: type[np.generic]
+
+
 def mapped_copy(
-    folder: Path,
-    name: str,
-    contents: Sequence[str],
-    shape: tuple[int, ...],
-    dtype: type[np.generic],
-    fill: Callable[[Array], None],
-    *,
-    verify: bool = False,
+    folder: Path, contents: Sequence[str], wanted: Wanted, fill: Callable[[Array], None], *, verify: bool = False
 ) -> Array:
     """One array of a whole dataset as a memory map of ``<folder>/cache/<name>-<contents>.npy``, made where missing.
 
@@ -42,10 +43,8 @@ def mapped_copy(
 
     Args:
         folder: dataset folder.
-        name: of the array.
         contents: checksums of the dataset's shards, in order; a copy made from any others is replaced.
-        shape: of the array.
-        dtype: of the array.
+        wanted: the array.
         fill: writes the array's contents.
         verify: compare a copy that is there with its checksum.
 
@@ -53,14 +52,15 @@ def mapped_copy(
         UserError: they differ; the copy is removed.
         OSError: there is no room for the copy.
     """
+    name, shape, dtype = wanted.name, wanted.shape, np.dtype(wanted.dtype)
     checksum = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
     path = folder / "cache" / f"{name}-{checksum}.npy"
-    header = _header(shape, np.dtype(dtype))
-    if not _is_whole(path, header, shape, np.dtype(dtype)):
+    header = _header(shape, dtype)
+    if not _is_whole(path, header, shape, dtype):
         if path.exists():
             console.print(f"{path} is cut short, or from an older version: it is made again")
         with replacing(path) as temporary:
-            _write(temporary, header, np.dtype(dtype), shape, fill)
+            _write(temporary, header, dtype, shape, fill)
         for old in path.parent.glob(f"{name}-*.npy"):
             if old != path:
                 old.unlink()

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from distill.agents.agents import Agent, find_agents
-from distill.agents.episodes import play
+from distill.agents.episodes import Match, play
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
@@ -153,17 +153,15 @@ def _play(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.d
             ended.append(game.score)
             bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
-        games = play(
-            agent.net, config.env, get_preset(agent.preset), protocol,
-            games=e.games, num_envs=e.num_envs, seed=config.seed, device=device, on_game=on_game,
-        )  # fmt: skip
+        match = Match(agent.net, config.env, get_preset(agent.preset), protocol, device)
+        games = play(match, games=e.games, num_envs=e.num_envs, seed=config.seed, on_game=on_game)
     return Played([game.score for game in games], [game.length for game in games])
 
 
 def _record(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
     from distill.agents.video import record_game
 
-    record_game(agent.net, config.env, get_preset(agent.preset), protocol, config.seed, device, path)
+    record_game(Match(agent.net, config.env, get_preset(agent.preset), protocol, device), config.seed, path)
 
 
 def _facts(config: EvaluateRun, agent: Agent, faithful: Fidelity | None, played: Played) -> dict[str, Any]:

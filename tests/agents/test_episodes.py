@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.agents.actor import Policy
-from distill.agents.episodes import play
+from distill.agents.episodes import Match, play
 from distill.envs.ale_vec import AtariVec, Game, Step
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
@@ -31,8 +31,8 @@ def lazy(seed: int = 0, hidden: int = 8) -> AtariCNN:
 
 
 def games(net: AtariCNN, protocol: str = "zoo-greedy", **changes: Any) -> list[Game]:
-    settings = {"games": 4, "num_envs": 2, "seed": 1, "device": CPU, **changes}
-    return play(net, "breakout", get_preset("sb3"), get_protocol(protocol), **settings)
+    settings = {"games": 4, "num_envs": 2, "seed": 1, **changes}
+    return play(Match(net, "breakout", get_preset("sb3"), get_protocol(protocol), CPU), **settings)
 
 
 @dataclass

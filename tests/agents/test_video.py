@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.agents.episodes import play
+from distill.agents.episodes import Match, play
 from distill.agents.video import record_game
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
@@ -36,7 +36,7 @@ def decoded(path: Path) -> tuple[dict[str, object], np.ndarray]:
 @pytest.mark.parametrize(("preset", "size"), [("sb3", (480, 630)), ("sb3-fast", (504, 504))])
 def test_a_cut_game_shows_what_the_emulator_shows(preset: str, size: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "new" / "pong.mp4"
-    assert record_game(agent(6), "pong", get_preset(preset), ZOO, 3, CPU, path, max_seconds=2) == path
+    assert record_game(Match(agent(6), "pong", get_preset(preset), ZOO, CPU), 3, path, max_seconds=2) == path
     meta, frames = decoded(path)
     assert meta["fps"] == 15
     assert meta["size"] == size
@@ -55,8 +55,9 @@ def test_a_cut_game_shows_what_the_emulator_shows(preset: str, size: tuple[int, 
 
 def test_a_whole_game_is_the_one_that_evaluation_plays(tmp_path: Path) -> None:
     net, preset = agent(4), get_preset("sb3")
-    (game,) = play(net, "breakout", preset, ZOO, games=1, num_envs=1, seed=5, device=CPU)
-    record_game(net, "breakout", preset, ZOO, 5, CPU, tmp_path / "game.mp4")
+    match = Match(net, "breakout", preset, ZOO, CPU)
+    (game,) = play(match, games=1, num_envs=1, seed=5)
+    record_game(match, 5, tmp_path / "game.mp4")
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "game.mp4"))
     assert frames == game.length - 2  # FIRE and action 2 come before the first choice
     assert seconds == pytest.approx(frames / 15, abs=0.1)
@@ -66,7 +67,7 @@ def test_a_failure_leaves_the_old_video(tmp_path: Path) -> None:
     path = tmp_path / "pong.mp4"
     path.write_bytes(b"old")
     with pytest.raises(ValueError, match=r"actions must be in 0\.\.5"):
-        record_game(agent(18), "pong", get_preset("sb3"), ZOO, 1, CPU, path)
+        record_game(Match(agent(18), "pong", get_preset("sb3"), ZOO, CPU), 1, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -74,5 +75,5 @@ def test_a_failure_leaves_the_old_video(tmp_path: Path) -> None:
 def test_without_the_extra_the_user_is_told_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match=r'pip install -e "\.\[video\]"'):
-        record_game(agent(6), "pong", get_preset("sb3"), ZOO, 1, CPU, tmp_path / "pong.mp4")
+        record_game(Match(agent(6), "pong", get_preset("sb3"), ZOO, CPU), 1, tmp_path / "pong.mp4")
     assert list(tmp_path.iterdir()) == []
