@@ -13,8 +13,9 @@ import numpy.typing as npt
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from distill.envs.ale_vec import MAX_LANES, AtariVec, Game, Step, UInt8Array
+from distill.envs.ale_vec import MAX_LANES, AtariVec, UInt8Array
 from distill.envs.presets import Preset
+from distill.envs.step import Game, Step
 from distill.errors import UserError
 
 Indices = int | Iterable[int] | None
@@ -61,7 +62,7 @@ class AtariVecSB3(VecEnv):
     ) -> None:
         if not 1 <= num_envs <= MAX_LANES:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
-        self._lanes = [AtariVec(game, 1, preset, sticky=sticky, num_threads=1) for _ in range(num_envs)]
+        self._lanes = [AtariVec(game, 1, preset, sticky=sticky) for _ in range(num_envs)]
         self._clip, self._frame_skip, self._start = clip_reward, preset.frame_skip, time.monotonic()
         shape = (preset.frame_stack, preset.frame_size, preset.frame_size)
         self._obs = np.zeros((num_envs, *shape), np.uint8)

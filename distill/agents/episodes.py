@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from distill.agents.actor import Actor, Policy
-from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Preset
 from distill.envs.protocols import Protocol
+from distill.envs.step import Game
 from distill.system.crew import Crew, halves
 from distill.system.runtime import torch_threads
 

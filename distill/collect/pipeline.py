@@ -19,10 +19,10 @@ from distill.collect.scribe import Scribe
 from distill.collect.settings import CollectRun
 from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
-from distill.envs.ale_vec import Game
 from distill.envs.games import game_info
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
+from distill.envs.step import Game
 from distill.errors import UserError
 from distill.system.crew import Crew
 from distill.system.device import pick_device

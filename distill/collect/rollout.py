@@ -13,8 +13,9 @@ import numpy.typing as npt
 from distill.agents.actor import Actor
 from distill.collect.games import Float32, Games
 from distill.dataset.schema import STACK, ShardArrays
-from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Padding
+from distill.envs.step import Game
 
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

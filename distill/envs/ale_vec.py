@@ -9,7 +9,6 @@ with a small queue of scripted actions per lane (docs/presets.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,45 +21,11 @@ from distill.envs.games import game_info
 from distill.envs.presets import Preset
 from distill.envs.script import Script
 from distill.envs.second_sight import SecondSight
+from distill.envs.step import Game, Step
 from distill.errors import UserError
 
 MAX_LANES = 1024
 MAX_SEED = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Game:
-    """One finished game."""
-
-    lane: int
-    score: float
-    """Sum of raw, unclipped rewards over all lives."""
-    length: int
-    """Agent steps, scripted ones included (``frame_skip`` emulator frames each)."""
-    truncated: bool
-    """True where the frame limit ended the game, not the game itself."""
-
-
-@dataclass
-class Step:
-    """What one step of all lanes gave. ``obs`` is a live buffer, written anew two steps later: copy what you keep."""
-
-    obs: UInt8Array
-    """uint8 (N, frame_stack, 84, 84): the stack each lane sees now, oldest frame first."""
-    reward: npt.NDArray[np.float64]
-    """float64 (N,): raw reward of this step."""
-    terminated: npt.NDArray[np.bool_]
-    """bool (N,): the game ended; ``obs`` already belongs to the next one."""
-    truncated: npt.NDArray[np.bool_]
-    """bool (N,): the frame limit ended the game."""
-    life_lost: npt.NDArray[np.bool_]
-    """bool (N,): a life, but not the game, was lost."""
-    acting: npt.NDArray[np.bool_]
-    """bool (N,): the agent chooses this lane's next action; elsewhere the script does."""
-    fresh: npt.NDArray[np.bool_]
-    """bool (N,): the stack begins anew and holds nothing but its newest frame, and padding."""
-    games: list[Game] = field(default_factory=list)
-    """Games that ended in this step."""
 
 
 class AtariVec:
@@ -76,7 +41,6 @@ class AtariVec:
         num_envs: number of lanes, 1..1024.
         preset: what the agent sees.
         sticky: probability that the emulator repeats the previous action (Machado et al. 2018).
-        num_threads: emulator threads; 0 lets ALE choose.
         next_seed: called with a lane whose game has ended, lanes in order; returns the seed of its next game. Each
             such game is then the same whatever was played before it, for 0.07 s of loading its ROM again. By default
             a lane's games are one long stream from its first seed.
@@ -93,7 +57,6 @@ class AtariVec:
         preset: Preset,
         *,
         sticky: float = 0.0,
-        num_threads: int = 0,
         next_seed: Callable[[int], int] | None = None,
         second: Preset | None = None,
     ) -> None:
@@ -101,8 +64,6 @@ class AtariVec:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
         if not 0.0 <= sticky < 1.0:
             raise UserError(f"sticky action probability must be in [0, 1), got {sticky}")
-        if num_threads < 0:
-            raise UserError(f"num_threads must not be negative, got {num_threads}")
         self.game, self.preset, self.num_envs, self.sticky = game, preset, num_envs, sticky
         self._next_seed = next_seed
         self.info = game_info(game)
@@ -118,7 +79,7 @@ class AtariVec:
             game,
             num_envs,
             self._prepare,
-            num_threads=num_threads,
+            num_threads=1 if num_envs == 1 else 0,
             max_num_frames_per_episode=preset.max_frames,
             repeat_action_probability=sticky,
             autoreset_mode="SameStep",

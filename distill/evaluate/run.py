@@ -16,10 +16,10 @@ from distill.agents.episodes import Match, play
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
-from distill.envs.ale_vec import Game
 from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
 from distill.envs.protocols import Protocol, get_protocol
+from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
 from distill.evaluate.kept import Kept, Played, Terms, check_folder

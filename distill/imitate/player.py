@@ -11,8 +11,9 @@ import torch
 
 from distill.agents.actor import Policy
 from distill.collect.games import Games
-from distill.envs.ale_vec import AtariVec, Game
+from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Preset, get_preset
+from distill.envs.step import Game
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.system.streams import generator

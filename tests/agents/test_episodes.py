@@ -12,9 +12,10 @@ import torch
 
 from distill.agents.actor import Policy
 from distill.agents.episodes import Match, play
-from distill.envs.ale_vec import AtariVec, Game, Step
+from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
+from distill.envs.step import Game, Step
 from distill.networks.nets import AtariCNN, NetSpec
 
 CPU = torch.device("cpu")

@@ -20,7 +20,8 @@ from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard
-from distill.envs.ale_vec import AtariVec, Step
+from distill.envs.ale_vec import AtariVec
+from distill.envs.step import Step
 from distill.losses.projection import zero_sum_basis
 from teachers.load import load_teacher
 
