@@ -35,7 +35,7 @@ COMMANDS = (
     "--sweep.grid '{seed: [1, 2], objective.jacobian_weight: [0, 1]}'",
     "evaluate --env breakout --evaluate.out scores --evaluate.agents [teacher,kl,sobolev] --evaluate.games 4",
 )
-CLOCK = ("seconds", "states_per_second", "fps")
+CLOCK = ("train_seconds",)
 
 
 def digests(checkout: Path, folder: Path) -> dict[str, str]:
