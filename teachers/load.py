@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.envs.games import canonical_game, game_info
-from distill.envs.presets import get_preset
+from distill.envs.presets import check_recorded, get_preset
 from distill.errors import UserError
 from distill.networks.nets import count_parameters
 from distill.students.folder import is_student, load_student
@@ -163,6 +163,7 @@ def _student(name: str, folder: Path, preset: str | None) -> Teacher:
 
 def _same_preset(name: str, facts: Mapping[str, Any], asked: str | None) -> str:
     """The preset of a student, which must still be what it was when the student learned."""
+    check_recorded(f"student {name}", str(facts.get("preset")))
     preset = get_preset(str(facts.get("preset")))
     if facts.get("preset_hash") != preset.hash or asked not in (None, preset.name):
         other = get_preset(asked or preset.name)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from distill.errors import UserError, nearest
 from distill.system.files import unreadable
 from distill.system.parser import bring_forward, known, make_parser, read
+from distill.system.plugins import load_plugins
 from distill.system.runtime import tune_process
 from distill.system.signals import outcome, raising_on_sigterm
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tune_process()
     try:
         with raising_on_sigterm():
+            load_plugins()
             return _dispatch(words)
     except (UserError, OSError) as error:
         message = str(error) if isinstance(error, UserError) else _cannot_write(error)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.dataset.codec import CODECS
-from distill.envs.presets import get_preset
+from distill.envs.presets import check_recorded, get_preset
 from distill.errors import UserError
 from distill.records.seal import check_seal
 from distill.records.shape import Form, check_shape, count, number, optional, text
@@ -170,6 +170,8 @@ def read_identity(folder: Path) -> tuple[Identity, dict[str, Any]]:
         identity = Identity(**manifest["identity"])
     except TypeError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    for name in (identity.preset, identity.teacher_preset):
+        check_recorded(folder, name)
     if identity.codec not in CODECS:
         raise UserError(f"{path} uses the unknown codec {identity.codec!r}")
     return identity, manifest

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from distill.errors import UserError, lookup
+from distill.errors import UserError, nearest
+from distill.system.registry import Registry, is_dotted
 
 FIRST = ("gray", "frame_skip", "frame_size", "frame_stack", "noop_max", "fire_reset", "life_loss_reset", "max_frames")
 """Fields that are always hashed. A later one is only where it is not at its default, so that older data and students
@@ -108,27 +109,58 @@ class Preset:
         return all(getattr(self, name) == getattr(other, name) for name in SIGHT)
 
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(name="sb3", gray="max-then-gray"),
-        Preset(name="sb3-fast", gray="gray-then-max"),
-        Preset(
-            name="async-rl", gray="max-then-gray", resize="linear", luma="async-rl",
-            noop_min=0, fire_reset=False, life_loss_reset=False,
-        ),
-        Preset(name="cleanrl", gray="max-then-gray", resize_first=True, padding_type="reset"),
-        Preset(
-            name="cleanrl-gymnasium1", gray="max-then-gray", resize_first=True, padding_type="reset", luma="gymnasium"
-        ),
-    )
-}  # fmt: skip
+PRESETS: Registry[Preset] = Registry("preset", "a Preset", lambda thing: isinstance(thing, Preset))
+"""By name; ``register_preset`` adds one."""
+
+
+def register_preset(preset: Preset) -> Preset:
+    """Add a preset, whose name then works wherever a preset is named, in every process that registers it.
+
+    Raises:
+        UserError: its name is taken.
+    """
+    return PRESETS.register(preset.name, preset)
+
+
+for _preset in (
+    Preset(name="sb3", gray="max-then-gray"),
+    Preset(name="sb3-fast", gray="gray-then-max"),
+    Preset(
+        name="async-rl", gray="max-then-gray", resize="linear", luma="async-rl",
+        noop_min=0, fire_reset=False, life_loss_reset=False,
+    ),
+    Preset(name="cleanrl", gray="max-then-gray", resize_first=True, padding_type="reset"),
+    Preset(name="cleanrl-gymnasium1", gray="max-then-gray", resize_first=True, padding_type="reset", luma="gymnasium"),
+):  # fmt: skip
+    register_preset(_preset)
 
 
 def get_preset(name: str) -> Preset:
-    """Look a preset up by name.
+    """Look a preset up by name, or by the dotted path ``package.module:attribute``, which then is its name.
 
     Raises:
-        UserError: no preset has that name.
+        UserError: no preset has that name, or the path leads to none.
     """
-    return lookup("preset", PRESETS, name)
+    found = PRESETS.find(name)
+    return replace(found, name=name) if is_dotted(name) else found
+
+
+def check_recorded(papers: object, name: str) -> None:
+    """Refuse papers that name a preset that is not here.
+
+    Args:
+        papers: whose they are, for messages.
+        name: of the preset.
+
+    Raises:
+        UserError: what is missing.
+    """
+    if not is_dotted(name) and name not in PRESETS:
+        raise UserError(
+            f"{papers} is of preset {name!r}, which is not registered here{nearest(name, PRESETS)}; import the package "
+            "that registers it, on the command line by DISTILL_PLUGINS=its_name (docs/presets.md)"
+        )
+    try:
+        get_preset(name)
+    except UserError as error:
+        raise UserError(f"{papers} is of a preset that is not here: {error}") from error

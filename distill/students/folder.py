@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from distill.envs.presets import get_preset
+from distill.envs.presets import check_recorded, get_preset
 from distill.errors import UserError, first_line
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.records.shape import Form, check_shape, count, number, optional, text
@@ -117,6 +117,7 @@ def load_student(path: str | Path) -> Student:
         raise UserError(f"no finished student at {path}; train one with `distill train`, or resume its run")
     facts = read_json(folder / "student.json", "student description")
     check_shape(folder / "student.json", "student description", facts, NAMED)
+    check_recorded(folder, facts["preset"])
     try:
         net = AtariCNN(NetSpec.from_dict(facts["net"]), int(facts["num_actions"]))
         state = load((folder / "model.safetensors").read_bytes())

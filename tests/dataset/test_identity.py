@@ -12,7 +12,7 @@ import pytest
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import Identity, ShardArrays, read_identity
 from distill.dataset.shards import contents_digest
-from distill.envs.presets import get_preset
+from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
 
 RECORDS = {"a-00000": {"files": {"steps.safetensors": {"bytes": 12, "sha256": "aa"}}}}
@@ -70,9 +70,7 @@ def test_eyes_are_the_same_where_presets_make_the_same_stacks(
     identity: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sb3, short = get_preset("sb3"), replace(get_preset("sb3"), name="short", max_frames=100)
-    monkeypatch.setattr(
-        "distill.envs.presets.PRESETS", {"sb3": sb3, "short": short, "async-rl": get_preset("async-rl")}
-    )
+    monkeypatch.setattr(PRESETS, "_things", {"sb3": sb3, "short": short, "async-rl": get_preset("async-rl")})
     mine = replace(identity, preset_hash=sb3.hash)
     assert replace(mine, teacher_preset="short", teacher_preset_hash=short.hash).same_eyes
     assert not other(mine).same_eyes

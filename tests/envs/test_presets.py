@@ -4,12 +4,17 @@ import hashlib
 import json
 import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
-from distill.envs.presets import PRESETS, Luma, Preset, get_preset
+from distill.dataset.reader import Dataset
+from distill.envs.presets import PRESETS, Luma, Preset, check_recorded, get_preset, register_preset
 from distill.errors import UserError
+from distill.records.seal import sealed
+from distill.students.folder import load_student
+from distill.system.files import read_json, write_json
 
 # Datasets and students carry these: a change here means that none of them fits any more.
 PINNED = {
@@ -104,3 +109,51 @@ def test_presets_that_make_the_same_stacks_see_as_each_other() -> None:
     for other in others:
         assert not sb3.sees_as(replace(sb3, **other))
         assert not replace(sb3, **other).sees_as(sb3)
+
+
+MINE = Preset(name="mine", gray="max-then-gray", frame_skip=3)
+
+
+def test_a_registered_preset_is_found_and_a_taken_name_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PRESETS, "_things", dict(PRESETS))
+    assert register_preset(MINE) is MINE
+    assert get_preset("mine") is MINE
+    check_recorded("runs/x", "mine")
+    with pytest.raises(UserError, match="there is a preset 'sb3' already"):
+        register_preset(replace(MINE, name="sb3"))
+    with pytest.raises(UserError, match=r"unknown preset 'mina' \(did you mean 'mine'\?\)"):
+        get_preset("mina")
+
+
+def test_a_preset_at_a_dotted_path_is_named_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_eyes.py").write_text(
+        "from distill.envs.presets import Preset\nmine = Preset(name='x', gray='max-then-gray', frame_skip=3)\nno = 3"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = get_preset("some_eyes:mine")
+    assert (found.name, found.hash) == ("some_eyes:mine", MINE.hash)
+    check_recorded("runs/x", "some_eyes:mine")
+    with pytest.raises(UserError, match="preset 'some_eyes:no' must be a Preset, but is a int"):
+        get_preset("some_eyes:no")
+
+
+def test_papers_of_a_preset_that_is_not_here_say_what_is_missing() -> None:
+    with pytest.raises(
+        UserError,
+        match=r"^runs/x is of preset 'mine', which is not registered here.*DISTILL_PLUGINS=its_name \(docs/",
+    ):
+        check_recorded("runs/x", "mine")
+    with pytest.raises(UserError, match=r"^runs/x is of a preset that is not here: preset 'nowhere:m': there is"):
+        check_recorded("runs/x", "nowhere:m")
+
+
+def test_a_dataset_and_a_student_of_a_preset_that_is_not_here(pong_copy: Path, tmp_path: Path) -> None:
+    manifest = read_json(pong_copy / "dataset.json", "")
+    manifest["identity"] |= {"preset": "mine", "teacher_preset": "mine"}
+    write_json(pong_copy / "dataset.json", sealed(manifest))
+    with pytest.raises(UserError, match=r"copy is of preset 'mine', which is not registered here"):
+        Dataset(pong_copy)
+    write_json(tmp_path / "student.json", {"game": "pong", "preset": "mine", "preset_hash": MINE.hash})
+    with pytest.raises(UserError, match="is of preset 'mine', which is not registered here"):
+        load_student(tmp_path)

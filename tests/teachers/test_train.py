@@ -235,7 +235,7 @@ def test_ctrl_c_saves_and_gives_the_signal_back(
 @pytest.fixture
 def short_games(monkeypatch: pytest.MonkeyPatch) -> TeacherConfig:
     """Asterix cut off after ten steps: 64 steps in two lanes end twelve games."""
-    monkeypatch.setitem(PRESETS, "short", replace(get_preset("sb3"), name="short", max_frames=40))
+    monkeypatch.setitem(PRESETS._things, "short", replace(get_preset("sb3"), name="short", max_frames=40))
     return replace(TINY, env="asterix", preset="short", total_timesteps=128, checkpoint_every=32)
 
 
