@@ -15,8 +15,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-TOP = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+TOP = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff")
 RESULTS = ("*.md", "*.png", "*.csv")
+FOLDER = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<path>[^)\"\s#:]+)\)")
 LINK = re.compile(r"(?P<open>\]\(|src=\"|href=\")(?P<path>[^)\"\s#:]+)(?P<rest>#[^)\"\s]*)?(?P<close>[)\"])")
 
 
@@ -37,8 +38,16 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
     outside = source == "index.md" or source in TOP or source.startswith("studies/")
     here = ("README.md" if source == "index.md" else source) if outside else f"docs/{source}"
 
+    def place(path: str) -> str:
+        return os.path.normpath(os.path.join(os.path.dirname(here), path))
+
+    def unlinked(link: re.Match[str]) -> str:
+        """A folder of the repository is not on the site."""
+        folder = ROOT / place(link["path"])
+        return link["text"] if folder.is_dir() and not (folder / "tables.md").exists() else link[0]
+
     def moved(link: re.Match[str]) -> str:
-        target = os.path.normpath(os.path.join(os.path.dirname(here), link["path"]))
+        target = place(link["path"])
         on_site = "index.md" if target == "README.md" else target.removeprefix("docs/")
         if (ROOT / target).is_dir():
             on_site += "/tables.md"
@@ -49,4 +58,4 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
             path = re.sub(r"\.md$", ".html", path)
         return f"{link['open']}{path}{link['rest'] or ''}{link['close']}"
 
-    return LINK.sub(moved, markdown)
+    return LINK.sub(moved, FOLDER.sub(unlinked, markdown))
