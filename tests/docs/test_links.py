@@ -58,3 +58,12 @@ def test_there_are_links_to_check() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     assert broken(page) == []
+
+
+def test_the_site_has_every_page() -> None:
+    """``make docs`` refuses a page that its table of contents lacks; this says so without building it."""
+    listed = set(re.findall(r"^ +- (?:.+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages <= listed
+    outside = listed - pages - {"index.md"}
+    assert [name for name in outside if not (ROOT / name).is_file()] == []
