@@ -42,6 +42,13 @@ class Tape:
     """Weight of each layer, folded where the stage folds."""
     logits: Tensor
 
+    def first(self, count: int) -> Tape:
+        """The part of the first ``count`` states, sharing memory."""
+        if count == len(self.logits):
+            return self
+        inputs, outputs = ([part[:count] for part in parts] for parts in (self.inputs, self.outputs))
+        return Tape(self.pixels.first(count), inputs, outputs, self.weights, self.logits[:count])
+
 
 class Engine:
     """Gradients of the whole objective for a sequential network, written into ``.grad``.
@@ -118,7 +125,8 @@ class Engine:
     ) -> Losses:
         """Value of the objective; adds its gradient to every parameter's ``.grad``.
 
-        Same arguments and result as ``sobolev_loss(...)`` followed by ``.total.backward()``. It compiles whole
+        Same arguments and result as ``sobolev_loss(...)`` followed by ``.total.backward()``; passes of the derivatives
+        are over the states that have targets, the first ones of the batch, and over no others. It compiles whole
         (``torch.compile(engine.step, fullgraph=True)``) and never waits for the device, so that a CUDA graph
         can record it; there ``weight`` is a tensor, which the graph reads anew at every replay.
         """
@@ -131,12 +139,13 @@ class Engine:
             curvature: list[Tensor | None] = [None] * len(self.stages)
             gradients: list[Tensor | None] = [None] * len(self.stages)
             if targets is not None and (isinstance(weight, Tensor) or weight != 0):
-                count = targets.v.shape[1]
+                states, count = targets.v.shape[:2]
+                part = tape.first(states)
                 blur = self._low_pass(objective.blur, x.shape[-1], tape.logits) if objective.blur else None
                 parts = torch.zeros((), device=x.device, dtype=self.full)
                 for k in range(count):
                     parts = parts + self._sobolev(
-                        tape, targets, k, weight / count, objective, blur, seed, gradients, curvature
+                        part, targets, k, weight / count, objective, blur, seed[:states], gradients, curvature
                     )
                 jacobian = parts / (count * objective.normaliser())
             self._backward(tape, seed, gradients, curvature)
@@ -221,7 +230,7 @@ class Engine:
             stage, bend, have = self.stages[index], curvature[index], gradients[index]
             d = stage.slope(tape.outputs[index], d)
             if bend is not None:
-                d = d + bend
+                d[: len(bend)] += bend
             if index:
                 gradient = stage.weight_gradient(tape.inputs[index - 1], d, tape.weights[index], have)
             else:

@@ -7,6 +7,7 @@ smaller the cache is (docs/performance.md). On a GPU the piece is the whole batc
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -40,6 +41,13 @@ class Pixels:
         self.unit = 1 / 255 if x.dtype == torch.uint8 else 1.0
         self.pieces = list(_pieces(x, dtype))
         self._folded: list[Tensor] = []
+
+    def first(self, count: int) -> Pixels:
+        """The first ``count`` states, for ``residual`` and ``derivative``."""
+        part = copy.copy(self)
+        part.x, part._folded = self.x[:count], []
+        part.pieces = list(_pieces(part.x, self.dtype))
+        return part
 
     def forward(self) -> Tensor:
         """The stage's output."""

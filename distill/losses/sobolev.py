@@ -2,6 +2,8 @@
 
     L = mean_b D(pi_T || pi_S)  +  lambda * mean_{b,k} match(J_S^T v, J_T^T v) / s
 
+The second mean is over the states whose derivatives are given, which may be fewer: the first ones of the batch.
+
 (Czarnecki et al. 2017, eq. 1 and 3.) It needs double backward, so it costs several times a plain
 step, but works for any network.
 """
@@ -46,7 +48,7 @@ class Objective:
 
 @dataclass
 class Targets:
-    """A batch of stored or freshly computed derivatives of the teacher."""
+    """Stored or freshly computed derivatives of the teacher, for the first B states of a batch."""
 
     v: Tensor
     """Projections, float (B, K, A)."""
@@ -81,22 +83,24 @@ def sobolev_loss(
         net: student, (B, 4, 84, 84) to logits.
         x: float pixels in [0, 1].
         teacher_logits: float (B, A), before temperature.
-        targets: teacher's derivatives in ``objective.space``, before temperature; None for none.
+        targets: teacher's derivatives in ``objective.space``, before temperature, for all states or for the first
+            ones; None for none.
         weight: lambda.
         objective: choices.
     """
     if weight == 0:
         targets = None
-    x = x.detach().requires_grad_(targets is not None)
-    logits = net(x)
+    count = 0 if targets is None else len(targets.v)
+    seen = x[:count].detach().requires_grad_(targets is not None)
+    logits = net(seen) if count == len(x) else net(x) if count == 0 else torch.cat([net(seen), net(x[count:])])
     divergence = get_divergence(objective.divergence)(logits, teacher_logits / objective.temperature).mean()
     if targets is None:
         return Losses(divergence, divergence.detach(), None, logits.detach())
     blur = blur_matrix(objective.blur, x.shape[-1]).to(x) if objective.blur else None
     parts = []
     for k in range(targets.v.shape[1]):
-        projected = (outputs(objective.space, logits) * targets.v[:, k]).sum()
-        (student,) = torch.autograd.grad(projected, x, create_graph=True)
+        projected = (outputs(objective.space, logits[:count]) * targets.v[:, k]).sum()
+        (student,) = torch.autograd.grad(projected, seen, create_graph=True)
         teacher = targets.row(k) / objective.temperature
         parts.append(_differentiable_match(objective.match, student, teacher, blur).mean())
     jacobian = torch.stack(parts).mean() / objective.normaliser()

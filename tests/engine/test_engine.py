@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.engine import pixels
 from distill.engine.engine import Engine
 from distill.engine.folding import fold_pixels
 from distill.losses.projection import SPACES
@@ -130,6 +131,46 @@ def test_gradient_in_float32(make_net: MakeNet, make_batch: MakeBatch, name: str
     objective = Objective(scale=SCALE)
     want = by_autograd(net, x, logits, targets, WEIGHT, objective)
     assert_same(by_engine(net, net.path(), x, logits, targets, WEIGHT, objective), want, 1e-5)
+
+
+def first(targets: Targets, count: int) -> Targets:
+    return Targets(targets.v[:count], targets.vjp[:count], None if targets.scale is None else targets.scale[:count])
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize(("activation", "space", "match", "setting"), EVERY_OBJECTIVE[::2])
+def test_derivatives_of_the_first_states_only(
+    make_net: MakeNet, make_batch: MakeBatch, activation: str, space: str, match: str, setting: Setting, count: int
+) -> None:
+    choices = dict(setting)
+    k, law = choices.pop("k", 1), choices.pop("law", "sphere")
+    net = make_net(activation=activation)
+    x, logits, targets = make_batch(batch=5, k=k, law=law, zero_sum=space == "logits")
+    targets, objective = first(targets, count), Objective(space=space, match=match, scale=SCALE, **choices)
+    want = by_autograd(net, x, logits, targets, WEIGHT, objective)
+    assert_same(by_engine(net, net.path(), x, logits, targets, WEIGHT, objective), want, 1e-10)
+    # By hand: the divergence of all states, and the derivatives' term of a batch of these alone.
+    plain, part = (
+        by_autograd(net, x, logits, None, 0.0, objective),
+        by_autograd(net, x[:count], logits[:count], targets, WEIGHT, objective),
+    )
+    alone = by_autograd(net, x[:count], logits[:count], None, 0.0, objective)
+    for name in want[1]:
+        by_hand = plain[1][name] + part[1][name] - alone[1][name]
+        torch.testing.assert_close(want[1][name], by_hand, rtol=1e-9, atol=1e-12)
+    assert want[0].jacobian is not None
+    assert part[0].jacobian is not None
+    torch.testing.assert_close(want[0].jacobian, part[0].jacobian)
+
+
+def test_a_share_in_pieces(make_net: MakeNet, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of the first layer are of other sizes for the part than for the whole batch."""
+    monkeypatch.setattr(pixels, "PIECE_BYTES", 3 * 4 * 84 * 84 * 8)
+    net = make_net(activation="softplus")
+    x, logits, targets = make_batch(batch=8)
+    want = by_autograd(net, x, logits, first(targets, 5), WEIGHT, Objective(scale=SCALE))
+    got = by_engine(net, net.path(), x, logits, first(targets, 5), WEIGHT, Objective(scale=SCALE))
+    assert_same(got, want, 1e-10)
 
 
 def test_bfloat16_passes_give_float32_gradients(make_net: MakeNet, make_batch: MakeBatch) -> None:
