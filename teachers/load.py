@@ -155,7 +155,7 @@ def _student(name: str, folder: Path, preset: str | None) -> Teacher:
         algorithm="student",
         preset=_same_preset(name, student.facts, preset),
         fingerprint=student.fingerprint,
-        num_actions=student.net.num_actions,
+        num_actions=student.num_actions,
         parameters=count_parameters(student.net),
     )
     return Teacher(student.net, info)

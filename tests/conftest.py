@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ for line in sys.stdin:
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
         if order["file_size"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], order["file_size"]))
+        os.chdir(order["cwd"])
+        os.environ.update(order["env"])
         try:
             status = main(order["words"])
         except BaseException:
@@ -152,10 +154,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pr
     assert launcher.stdin is not None
     assert launcher.stdout is not None
 
-    def run(*words: str, file_size: int | None = None) -> Process:
+    def run(
+        *words: str, file_size: int | None = None, cwd: Path = folder, env: Mapping[str, str] | None = None
+    ) -> Process:
         assert launcher.stdin is not None
         assert launcher.stdout is not None
-        order = {"words": list(words), "file_size": file_size}
+        order = {"words": list(words), "file_size": file_size, "cwd": str(cwd), "env": dict(env or {})}
         order |= {name: str(folder / name) for name in ("stdout", "stderr")}
         launcher.stdin.write(json.dumps(order) + "\n")
         launcher.stdin.flush()

@@ -21,7 +21,7 @@ from distill.losses.divergence import action_error, kl, merged_action_error, tot
 from distill.losses.matching import TINY
 from distill.losses.projection import cotangent
 from distill.losses.settings import ObjectiveConfig
-from distill.networks.nets import to_unit
+from distill.networks.nets import evaluating, to_unit
 
 Figures = npt.NDArray[np.float64]
 
@@ -118,20 +118,21 @@ def state_figures(net: nn.Module, engine: Engine | None, loader: Loader, index: 
     derivatives = loader.dataset.has_jacobian or loader.online
     space, groups = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
     found = np.zeros((len(SUMS), len(index)))
-    for number, start in enumerate(range(0, len(index), 256)):
-        batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
-        with torch.no_grad():
-            x = to_unit(batch.obs)
-            logits = net(x)
-            part = found[:, start : start + len(x)]
-            part[:4] = _policy_figures(logits, batch.logits / temperature, groups)
-        if batch.targets is None:
-            continue
-        v = batch.targets.v
-        for k in range(v.shape[1]):
-            student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
-            teacher = batch.targets.row(k).flatten(1) / temperature
-            part[4:] += _slope_figures(student, teacher)
+    with evaluating(net):
+        for number, start in enumerate(range(0, len(index), 256)):
+            batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
+            with torch.no_grad():
+                x = to_unit(batch.obs)
+                logits = net(x)
+                part = found[:, start : start + len(x)]
+                part[:4] = _policy_figures(logits, batch.logits / temperature, groups)
+            if batch.targets is None:
+                continue
+            v = batch.targets.v
+            for k in range(v.shape[1]):
+                student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
+                teacher = batch.targets.row(k).flatten(1) / temperature
+                part[4:] += _slope_figures(student, teacher)
     return found
 
 

@@ -22,7 +22,7 @@ from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
-from distill.networks.nets import count_parameters
+from distill.networks.nets import AtariCNN, count_parameters
 from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.files import remove_leftovers
@@ -62,7 +62,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     progress = Progress(teacher=teacher.info.fingerprint)
     if resuming:
         progress = restore(folder, device, net, learner.optimizer, progress.teacher)
-    columns = {"logits": (net.num_actions,), "value": (), "reward": (), "end": ()}
+    columns = {"logits": (teacher.info.num_actions,), "value": (), "reward": (), "end": ()}
     ring = Ring(c.num_envs, c.ring, columns, preset.padding_type)
     console.print(
         f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.info.name}, "
@@ -82,7 +82,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
             saver.check()
             rate = learning_rate(used, c.learning_rate, c.final_learning_rate)
             share = teacher_share(used, c.teacher_share, c.teacher_share_until)
-            student = Policy(copy.deepcopy(net), device)  # plays with these weights while new ones are learned
+            student = Policy(copy.deepcopy(net).eval(), device)  # plays with these weights while new ones are learned
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
             learned = [learner.update(ring, progress.step + update, rate) for update in range(updates)]
@@ -92,9 +92,12 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
             tally.add(played, learned, rate, share)
         tally.point()
         saver.save()
-        fidelity = last_fidelity(config, Policy(net, device), player, ring, folder)
+        fidelity = last_fidelity(config, Policy(net.eval(), device), player, ring, folder)
     write_student(config, folder, net, teacher.info, progress, fidelity)
-    teacher_zip = None if c.teacher_zip is None else write_teacher_zip(config, net, teacher.info, progress, ring)
+    teacher_zip = None
+    if c.teacher_zip is not None:
+        assert isinstance(net, AtariCNN)
+        teacher_zip = write_teacher_zip(config, net, teacher.info, progress, ring)
     remove_leftovers(folder, below=True)
     report(folder, progress, fidelity, player.seconds | learner.seconds, teacher_zip)
     return folder

@@ -79,7 +79,7 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
 
 
 def _folder(config: ImitateRun, when: str) -> Path:
-    return fill(config.imitate.out, env=config.env, student=config.student.name, seed=config.seed, time=when)
+    return fill(config.imitate.out, env=config.env, student=config.student.in_folders, seed=config.seed, time=when)
 
 
 def restore(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from distill.agents.actor import Policy
 from distill.envs.games import merged_actions
@@ -60,7 +61,7 @@ def last_fidelity(config: ImitateRun, policy: Policy, player: Player, ring: Ring
 
 
 def write_student(
-    config: ImitateRun, folder: Path, net: AtariCNN, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
+    config: ImitateRun, folder: Path, net: nn.Module, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
 ) -> None:
     """The student folder, with papers that every other stage reads."""
     preset = student_preset(config, teacher)
@@ -92,7 +93,7 @@ def write_student(
         "train_seconds": progress.seconds,
         "metrics": {f"val_{name}": value for name, value in dataclasses.asdict(fidelity).items()},
     }
-    save_student(folder / "student", net, facts)
+    save_student(folder / "student", net, facts, config.student.name, teacher.num_actions)
 
 
 def write_teacher_zip(config: ImitateRun, net: AtariCNN, teacher: TeacherInfo, progress: Progress, ring: Ring) -> Path:

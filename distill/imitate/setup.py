@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
-from distill.networks.nets import NETS, AtariCNN
-from distill.train.setup import student_spec
+from distill.networks.nets import NETS, AtariCNN, NetSpec
+from distill.networks.registry import find_network
+from distill.train.setup import build_student, student_spec
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
 
@@ -42,7 +45,8 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     for place in (path, path.with_suffix(".md")):
         if place.exists():
             raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
-    if student_spec(config.student) != NETS["nature"]:
+    described = isinstance(find_network(config.student.name), NetSpec)
+    if not described or student_spec(config.student) != NETS["nature"]:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
 
 
@@ -51,22 +55,29 @@ def student_preset(config: ImitateRun, teacher: TeacherInfo) -> Preset:
     return get_preset(config.preset or teacher.preset)
 
 
-def make_student(config: ImitateRun, teacher: TeacherInfo) -> AtariCNN:
+def make_student(config: ImitateRun, teacher: TeacherInfo) -> nn.Module:
     """The student that the settings describe, with fresh or given weights.
 
     Raises:
         UserError: ``imitate.init`` is another network, or of another game or preset.
     """
-    net = AtariCNN(student_spec(config.student), teacher.num_actions)
+    net = build_student(config.student, teacher.num_actions)
     init = config.imitate.init
     if init is not None:
         start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
-        if not isinstance(start, AtariCNN) or start.spec != net.spec:
+        if not _same_network(start, net):
             raise UserError(
                 f"--imitate.init={init} is another network than --student.name={config.student.name} asks for"
             )
         net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
     return net
+
+
+def _same_network(one: nn.Module, other: nn.Module) -> bool:
+    if isinstance(one, AtariCNN) and isinstance(other, AtariCNN):
+        return one.spec == other.spec
+    shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (one, other)]
+    return type(one) is type(other) and shapes[0] == shapes[1]
 
 
 def make_objective(config: ImitateRun) -> Objective:

@@ -6,6 +6,8 @@ checkpoint can say what it is and the fast Sobolev engine can read its layers.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,6 +125,17 @@ class AtariCNN(nn.Module):
     def path(self) -> nn.Sequential:
         """The layers from pixels to logits, in order, sharing this module's parameters."""
         return nn.Sequential(*self.features, self.policy)
+
+
+@contextlib.contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """In eval mode, for networks whose output depends on it."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -9,11 +9,13 @@ from html import escape
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import FIDELITY_COLUMNS, HEADER, SCORE_COLUMNS, table
 from distill.figures.shares import notes as share_notes
-from distill.networks.nets import NetSpec
+from distill.networks.nets import AtariCNN, count_parameters
 from distill.report.headline import comparable, headline
 from distill.report.plots import DARK, LIGHT, colours
 
@@ -222,7 +224,7 @@ def _student_settings(run: Run) -> dict[str, str]:
     plain = facts["objective"]["jacobian_weight"] == 0
     idle = {"jacobian_schedule", "jacobian_targets", "jacobian_blur", "match", "law", "k"} if plain else set()
     return {
-        "network": f"{facts['student']}: {_layers(run.student.net.spec)}",
+        "network": f"{facts['student']}: {_layers(run.student.net)}",
         **{name: "–" if name in idle else str(value) for name, value in facts["objective"].items()},
         "s (mean ‖Jᵀv‖²)": "–" if plain else f"{facts['jacobian_scale']:.4g}",
         "dataset": f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states",
@@ -236,7 +238,10 @@ def _student_settings(run: Run) -> dict[str, str]:
     }
 
 
-def _layers(spec: NetSpec) -> str:
+def _layers(net: nn.Module) -> str:
+    if not isinstance(net, AtariCNN):
+        return f"{count_parameters(net):,} parameters, built by a program"
+    spec = net.spec
     convs = [f"conv {channels} {kernel}×{kernel}/{stride}" for channels, kernel, stride in spec.convs]
     return ", ".join([*convs, *(f"dense {width}" for width in spec.hidden), spec.activation])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from distill.errors import UserError, nearest
+from distill.errors import UserError, first_line, nearest
 from distill.networks.nets import OBS_SHAPE
 from distill.students.folder import Student
 from distill.system.files import replacing, sha256
@@ -30,6 +30,11 @@ def export(student: Student, form: str, out: Path) -> None:
     """
     if form not in FORMATS:
         raise UserError(f"unknown format {form!r}{nearest(form, FORMATS)}; known: {', '.join(FORMATS)}")
+    if form == "sb3" and not student.is_described:
+        raise UserError(
+            f"{student.folder} is of network {student.facts['network']}, which a program builds, and stable-baselines3 "
+            "has no such policy; export it as safetensors or onnx"
+        )
     if out.exists():
         raise UserError(f"{out} exists; choose another --out")
     with replacing(out) as temporary:
@@ -68,14 +73,22 @@ def _onnx(student: Student, path: Path) -> None:
     except ImportError as error:
         raise UserError('ONNX export needs the onnx extra: pip install -e ".[onnx]"') from error
     batch = torch.export.Dim("batch")
-    program = torch.onnx.export(
-        student.net,
-        (torch.zeros(2, *OBS_SHAPE),),
-        input_names=["pixels"],
-        output_names=["logits"],
-        dynamic_shapes=({0: batch},),
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            student.net,
+            (torch.zeros(2, *OBS_SHAPE),),
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+        )
+    except Exception as error:
+        if student.is_described:
+            raise
+        raise UserError(
+            f"{student.folder} is of network {student.facts['network']}, which PyTorch cannot export to ONNX "
+            f"({type(error).__name__}: {first_line(error)}); export it as safetensors"
+        ) from error
     assert program is not None
     program.save(str(path), external_data=False)

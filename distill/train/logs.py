@@ -17,7 +17,7 @@ from distill.engine.engine import Engine
 from distill.figures.fidelity import Fidelity, input_gradient
 from distill.losses.projection import cotangent
 from distill.losses.sobolev import Losses
-from distill.networks.nets import to_unit
+from distill.networks.nets import evaluating, to_unit
 from distill.train.hparams import write_figures, write_hparams
 
 
@@ -65,11 +65,12 @@ class TrainLog:
         chosen = index[np.linspace(0, len(index) - 1, 4).astype(int)]
         batch = loader.load(chosen, 0)
         assert batch.targets is not None
-        with torch.no_grad():
-            x = to_unit(batch.obs)
-            logits = net(x)
-        seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
-        student = input_gradient(net, engine, x, seed)
+        with evaluating(net):
+            with torch.no_grad():
+                x = to_unit(batch.obs)
+                logits = net(x)
+            seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
+            student = input_gradient(net, engine, x, seed)
         tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
         image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
         self._writer.add_image("val/saliency", image, step, dataformats="HW")

@@ -29,7 +29,7 @@ from distill.system.progress import Bar, console, print_table
 from distill.system.settings import fill
 from distill.train.checkpoint import Progress, Saver, best_weights, newest_checkpoint
 from distill.train.logs import TrainLog
-from distill.train.network import named_after, network_text
+from distill.train.network import named_after, network_name, network_text
 from distill.train.run import objective_name, open_run
 from distill.train.schedule import jacobian_weight, learning_rate
 from distill.train.settings import TrainRun
@@ -51,7 +51,8 @@ def train(config: TrainRun, net: nn.Module | None = None) -> Path:
     Args:
         config: validated settings.
         net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; the run is
-            named after its class. It is checkpointed but gets no student folder unless it is an ``AtariCNN``.
+            named after its class. It is checkpointed, and gets a student folder if it is an ``AtariCNN`` or can be
+            built again: by a registered name, or by its class's, called with the number of actions.
 
     Returns:
         The run folder.
@@ -184,8 +185,10 @@ def finish(
     scores = fidelity(model, make_engine(model), loader, val_index, config.objective.temperature)
     metrics = {f"val_{name}": value for name, value in dataclasses.asdict(scores).items()}
     log.end(folder, _settings(config, progress), progress.best_step, scores)
-    if isinstance(model, AtariCNN):
-        save_student(folder / "student", model, _facts(config, dataset, metrics, progress))
+    actions = dataset.logits.shape[1]
+    network = network_name(config, model, actions)
+    if isinstance(model, AtariCNN) or network is not None:
+        save_student(folder / "student", model, _facts(config, dataset, metrics, progress), network, actions)
     rows = [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}") for name, value in metrics.items()]
     remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]

@@ -7,7 +7,9 @@ import dataclasses
 from torch import nn
 
 from distill.networks.nets import NETS, AtariCNN
+from distill.networks.registry import NETWORKS, name_of
 from distill.networks.settings import StudentConfig
+from distill.system.registry import is_dotted
 from distill.train.settings import TrainRun
 
 
@@ -23,6 +25,17 @@ def named_after(config: TrainRun, net: nn.Module) -> TrainRun:
         convs, hidden = list(spec.convs), list(spec.hidden)
         student = StudentConfig(type(net).__name__, convs, hidden, spec.activation)  # type: ignore[arg-type]
     return dataclasses.replace(config, student=student)
+
+
+def network_name(config: TrainRun, net: nn.Module, num_actions: int) -> str | None:
+    """The name that ``build_network`` builds ``net`` again by: the one in the settings, or its class's; None for none.
+
+    A network that was handed over is called after its class in the settings, which is no such name.
+    """
+    if isinstance(net, AtariCNN):
+        return None
+    name = config.student.name
+    return name if is_dotted(name) or name in NETWORKS else name_of(net, num_actions)
 
 
 def network_text(student: StudentConfig) -> str:

@@ -68,7 +68,7 @@ def _folder(config: TrainRun, when: str) -> Path:
     return fill(
         config.train.out,
         env=config.env,
-        student=config.student.name,
+        student=config.student.in_folders,
         objective=objective_name(config.objective),
         seed=config.seed,
         time=when,

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill.batches.loader import Loader, Sampler
 from distill.batches.source import Index, make_source
@@ -14,7 +15,8 @@ from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import DataUsed
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
-from distill.networks.nets import AtariCNN, NetSpec, net_spec
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.train.settings import TrainRun
@@ -118,22 +120,30 @@ def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUse
 
 def student_spec(student: StudentConfig) -> NetSpec:
     """The layers that the settings describe."""
-    named = net_spec(student.name)
+    named = find_network(student.name)
+    assert isinstance(named, NetSpec)
     convs = named.convs if student.convs is None else tuple((int(c), int(k), int(s)) for c, k, s in student.convs)
     hidden = named.hidden if student.hidden is None else tuple(student.hidden)
     return NetSpec(convs, hidden, student.activation)
 
 
-def make_student(config: TrainRun, dataset: Dataset) -> AtariCNN:
+def build_student(student: StudentConfig, num_actions: int) -> nn.Module:
+    """The network that the settings describe, with fresh weights."""
+    if isinstance(find_network(student.name), NetSpec):
+        return AtariCNN(student_spec(student), num_actions)
+    return build_network(student.name, num_actions)
+
+
+def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
     """The student that the config describes, with fresh or given weights."""
     s = config.student
-    net = AtariCNN(student_spec(s), dataset.logits.shape[1])
+    net = build_student(s, dataset.logits.shape[1])
     if s.init is not None:
         start = load_student(s.init)
         identity = dataset.identity
         if (start.facts["game"], start.facts["preset_hash"]) != (identity.game, identity.preset_hash):
             raise UserError(f"--student.init={s.init} plays another game or preset than {dataset.folder}")
-        if start.net.spec != net.spec or start.net.num_actions != net.num_actions:
+        if not start.is_like(net, s.name, dataset.logits.shape[1]):
             raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
         net.load_state_dict(start.net.state_dict())
     return net

@@ -21,7 +21,7 @@ from distill.config.config import Config
 from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from distill.figures.fidelity import Fidelity
+from distill.figures.fidelity import Fidelity, measure
 from distill.students.folder import load_student
 from distill.train import loop
 from distill.train.loop import training_split
@@ -270,6 +270,49 @@ def test_network_of_ones_own_is_trained_by_autograd(
     assert not (run / "student").exists()
     assert (run / "checkpoints" / "best.pt").is_file()
     assert "val/jacobian_cosine" in events(run).Tags()["scalars"]
+
+
+class Tied(OddNet):
+    """Built again by its class, with a layer that behaves otherwise in training and weights that share memory."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        self.right = self.left
+        self.norm, self.head = nn.BatchNorm1d(400), nn.Linear(400, num_actions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.left(x).relu(), self.right(x).tanh()], 1).flatten(1)
+        out: Tensor = self.head(self.norm(both))
+        return out
+
+
+def test_network_that_can_be_built_again_becomes_a_student(quick: Callable[..., Config], pong_data: Path) -> None:
+    run = train(quick(objective=SOBOLEV, seed=2), Tied(6))
+    student = load_student(run)
+    assert student.facts["network"] == f"{Tied.__module__}:Tied"
+    assert student.facts["student"] == "Tied"
+    assert isinstance(student.net, Tied)
+    assert not student.net.training
+    assert student.net.norm.num_batches_tracked > 0
+    best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)["model"]
+    assert all(torch.equal(tensor, student.net.state_dict()[name]) for name, tensor in best.items())
+    dataset = Dataset(pong_data)
+    held = training_split(quick(seed=2), dataset)[1]
+    again = measure(student.net, dataset, held, seed=2)
+    assert again.kl == pytest.approx(student.facts["metrics"]["val_kl"], rel=1e-5)
+
+
+def test_a_student_whose_network_is_not_here_says_so(quick: Callable[..., Config]) -> None:
+    run = train(quick(), Tied(6))
+    papers = run / "student" / "student.json"
+    for name, message in (
+        ("mine", r"is of network 'mine', which is not registered here; import the .* DISTILL_PLUGINS=its_name"),
+        ("nowhere:Net", "is of a network that is not here: network 'nowhere:Net': there is no module nowhere"),
+        (f"{__name__}:OddNet", r"is of a network that is not here: network .* fails \(TypeError"),
+    ):
+        papers.write_text(json.dumps(json.loads(papers.read_text()) | {"network": name}))
+        with pytest.raises(UserError, match=message):
+            load_student(run)
 
 
 def test_loss_that_is_not_a_number_stops_the_run(
