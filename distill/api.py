@@ -11,6 +11,7 @@ from distill.config.stages import collect, evaluate, imitate, report, sweep, tra
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
+from distill.envs.presets import Preset, register_preset
 from distill.errors import DivergedError, UserError
 from distill.evaluate.settings import EvaluateConfig
 from distill.figures.fidelity import Fidelity, measure
@@ -19,12 +20,14 @@ from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
 from distill.networks.layers import ReCU
 from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
 from distill.report.settings import ReportConfig
 from distill.students.folder import Student, load_student
 from distill.sweep.grid import product, run_grid
 from distill.sweep.settings import SweepConfig
 from distill.train.settings import TrainConfig
+from teachers.formats.format import LoadedPolicy, TeacherFormat, register_teacher_format
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -38,10 +41,12 @@ __all__ = [
     "EvaluateConfig",
     "Fidelity",
     "ImitateConfig",
+    "LoadedPolicy",
     "Losses",
     "NetSpec",
     "Objective",
     "ObjectiveConfig",
+    "Preset",
     "ReCU",
     "ReportConfig",
     "Student",
@@ -49,6 +54,7 @@ __all__ = [
     "SweepConfig",
     "Targets",
     "Teacher",
+    "TeacherFormat",
     "TrainConfig",
     "UserError",
     "collect",
@@ -58,6 +64,9 @@ __all__ = [
     "load_teacher",
     "measure",
     "product",
+    "register_network",
+    "register_preset",
+    "register_teacher_format",
     "report",
     "run_grid",
     "sobolev_loss",
