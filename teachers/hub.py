@@ -1,6 +1,7 @@
 """Agents from the Hugging Face hub: cached, checksummed, and usable without a network once cached.
 
-A name is ``hf://org/repo``, ``hf://org/repo@revision`` or ``hf://org/repo/file.zip``. The hub's own
+A name is ``hf://org/repo``, ``hf://org/repo@revision`` or ``hf://org/repo/file.zip``; in place of a zip, a file of a
+format that may stand for its folder (CleanRL's). The hub's own
 cache is used (``HF_HOME``), and ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` mean what they
 mean to every other program that uses the hub.
 """
@@ -18,9 +19,10 @@ from pathlib import Path, PurePosixPath
 from distill.errors import UserError, nearest
 from distill.system.files import sha256
 from teachers.card import checked_card
+from teachers.formats.format import formats
 from teachers.papers import SETTINGS
 
-NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>.+\.zip))?/?")
+NAME = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/@]+))?(?:/(?P<file>.+?))?/?")
 NOT_AGENTS = ("train_eval_metrics.zip",)  # rl-zoo puts its learning curves beside every agent
 TIMEOUT_S = 10.0
 
@@ -46,17 +48,18 @@ def fetch(name: str) -> Path:
 
     Args:
         name: ``hf://org/repo``, with ``@revision`` or ``/file.zip`` where wanted. Without a file, the
-            zip named like the repository is taken (rl-zoo's custom), else the only one there is.
+            zip named like the repository is taken (rl-zoo's custom), else the only one there is, else the only file
+            of another format.
 
     Returns:
-        Path of the zip inside the hub's cache, its checksum verified.
+        Path of the file inside the hub's cache, its checksum verified.
 
     Raises:
-        UserError: no huggingface_hub, no such repository, revision or file, no zip or several,
+        UserError: no huggingface_hub, no such repository, revision or file, no agent or several,
             no network and nothing cached, or a file that does not match its checksum.
     """
     match = NAME.fullmatch(name)
-    if match is None:
+    if match is None or not (match["file"] or ".zip").endswith(_endings()):
         raise UserError(f"cannot read {name!r}; write hf://org/repo, hf://org/repo@revision or hf://org/repo/file.zip")
     try:
         import huggingface_hub  # noqa: F401  # optional: asked for here, used below
@@ -110,7 +113,7 @@ def _list_files(name: _Name) -> dict[str, str | None]:
 
 
 def _download(name: _Name, files: dict[str, str | None]) -> Path:
-    chosen = _choose_zip(name, files)
+    chosen = _choose(name, files)
     path = _download_file(name, chosen)
     expected = files[chosen] or _sha256_in_cache(path)
     if expected is not None and sha256(path) != expected:
@@ -144,34 +147,43 @@ def _from_cache(name: _Name, reason: str) -> Path:
     with contextlib.suppress(LocalEntryNotFoundError):
         # An empty pattern asks only where the snapshot lies; whole repositories are seldom cached.
         folder = Path(snapshot_download(name.repo, revision=name.revision, allow_patterns=[], local_files_only=True))
-        cached = [file.relative_to(folder).as_posix() for file in folder.rglob("*.zip") if file.is_file()]
+        found = (file for file in folder.rglob("*") if file.name.endswith(_endings()))
+        cached = [file.relative_to(folder).as_posix() for file in found if file.is_file()]
     if not cached or (name.file and name.file not in cached):
         raise UserError(
             f"cannot reach the hub ({reason}), and {name.text} is not in its cache ({constants.HF_HUB_CACHE}); "
             "connect once to fetch it, or give the path of a zip"
         )
-    path = folder / _choose_zip(name, cached)
+    path = folder / _choose(name, cached)
     expected = _sha256_in_cache(path)
     if expected is not None:
         _check_sha256(path, expected, "connect to the hub to fetch it again")
     return path
 
 
-def _choose_zip(name: _Name, files: Iterable[str]) -> str:
-    zips = sorted(file for file in files if file.endswith(".zip") and PurePosixPath(file).name not in NOT_AGENTS)
+def _choose(name: _Name, files: Iterable[str]) -> str:
+    agents = sorted(f for f in files if f.endswith(_endings()) and PurePosixPath(f).name not in NOT_AGENTS)
     if name.file is not None:
-        if name.file not in zips:
-            there = f"it has {', '.join(zips)}" if zips else "it has no zip at all"
-            raise UserError(f"{name.repo} has no {name.file}{nearest(name.file, zips)}; {there}")
+        if name.file not in agents:
+            there = f"it has {', '.join(agents)}" if agents else "it has no zip at all"
+            raise UserError(f"{name.repo} has no {name.file}{nearest(name.file, agents)}; {there}")
         return name.file
+    zips = [file for file in agents if file.endswith(".zip")] or agents
     namesake = f"{PurePosixPath(name.repo).name}.zip"
     if namesake in zips:
         return namesake
     if not zips:
-        raise UserError(f"{name.repo} has no zip of an agent; only stable-baselines3 zips can teach")
+        others = " or ".join(_endings()[1:])
+        raise UserError(f"{name.repo} has no zip of an agent; only stable-baselines3 zips and {others} can teach")
     if len(zips) > 1:
-        raise UserError(f"{name.repo} has several zips; choose one: " + ", ".join(f"{name.text}/{z}" for z in zips))
+        kind = "zips" if zips[0].endswith(".zip") else "agents"
+        raise UserError(f"{name.repo} has several {kind}; choose one: " + ", ".join(f"{name.text}/{z}" for z in zips))
     return zips[0]
+
+
+def _endings() -> tuple[str, ...]:
+    """How files of agents end here."""
+    return (".zip", *(form.suffix for form in formats() if form.is_what_a_folder_means))
 
 
 def _sha256_in_cache(path: Path) -> str | None:

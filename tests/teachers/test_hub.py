@@ -18,6 +18,7 @@ import pytest
 
 from distill.errors import UserError
 from teachers.hub import fetch
+from teachers.load import agent_game
 
 ROOT = Path(__file__).parents[2]
 REPO = "sb3/ppo-PongNoFrameskip-v4"
@@ -285,6 +286,25 @@ def test_which_zip(hub: Hub, client: Client, small_zip: bytes) -> None:
     assert absent.startswith("UserError: us/two has no deep/c.zip (did you mean 'deep/b.zip'?); it has a.zip")
     assert Path(named).read_bytes() == small_zip
     assert none.startswith("UserError: us/none has no zip of an agent")
+
+
+def test_agents_of_another_format(hub: Hub, client: Client, small_zip: bytes) -> None:
+    hub.add(
+        "cleanrl/BreakoutNoFrameskip-v4-dqn_atari-seed1", {"dqn_atari.cleanrl_model": b"PK dqn", "dqn_atari.py": b""}
+    )
+    hub.add("us/both", {"a.cleanrl_model": b"PK a", "b.zip": small_zip})
+    hub.add("us/two", {"a.cleanrl_model": b"PK a", "b.cleanrl_model": b"PK b"})
+    name = "hf://cleanrl/BreakoutNoFrameskip-v4-dqn_atari-seed1"
+    alone, named, both, two = client.run(name, "hf://us/both/a.cleanrl_model", "hf://us/both", "hf://us/two")
+    assert Path(alone).read_bytes() == b"PK dqn"
+    assert Path(named).read_bytes() == b"PK a"
+    assert Path(both).read_bytes() == small_zip
+    assert two.startswith(
+        "UserError: us/two has several agents; choose one: hf://us/two/a.cleanrl_model, hf://us/two/b"
+    )
+    assert agent_game(name) == ("breakout", "its name")
+    hub.stop()
+    assert client.run(name) == [alone]
 
 
 def test_no_such_repository(hub: Hub, client: Client) -> None:
