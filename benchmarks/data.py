@@ -17,7 +17,7 @@ from distill.collect.settings import CollectConfig
 from distill.config.config import Config
 from distill.dataset.shards import read_record
 from distill.losses.projection import sample
-from distill.losses.sobolev import Targets
+from distill.losses.targets import Targets
 
 
 @dataclass

@@ -17,15 +17,20 @@ from distill.evaluate.settings import EvaluateConfig
 from distill.figures.fidelity import Fidelity, measure
 from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.losses.sobolev import Losses, Objective, sobolev_loss
+from distill.losses.targets import Targets
+from distill.losses.term import Seen, Term
+from distill.losses.terms import register_term
 from distill.networks.layers import ReCU
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
+from distill.records.loggers import Logger, register_logger
 from distill.report.settings import ReportConfig
 from distill.students.folder import Student, load_student
 from distill.sweep.grid import product, run_grid
 from distill.sweep.settings import SweepConfig
+from distill.train.hooks import Hook, Status
 from distill.train.settings import TrainConfig
 from teachers.formats.format import LoadedPolicy, TeacherFormat, register_teacher_format
 from teachers.load import load_teacher
@@ -40,8 +45,10 @@ __all__ = [
     "Engine",
     "EvaluateConfig",
     "Fidelity",
+    "Hook",
     "ImitateConfig",
     "LoadedPolicy",
+    "Logger",
     "Losses",
     "NetSpec",
     "Objective",
@@ -49,12 +56,15 @@ __all__ = [
     "Preset",
     "ReCU",
     "ReportConfig",
+    "Seen",
+    "Status",
     "Student",
     "StudentConfig",
     "SweepConfig",
     "Targets",
     "Teacher",
     "TeacherFormat",
+    "Term",
     "TrainConfig",
     "UserError",
     "collect",
@@ -64,9 +74,11 @@ __all__ = [
     "load_teacher",
     "measure",
     "product",
+    "register_logger",
     "register_network",
     "register_preset",
     "register_teacher_format",
+    "register_term",
     "report",
     "run_grid",
     "sobolev_loss",

@@ -23,7 +23,7 @@ from distill.errors import UserError
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Targets
+from distill.losses.targets import Targets
 from teachers.protocol import Teacher
 
 
@@ -94,7 +94,7 @@ class Loader:
         self.dataset, self.objective, self.device, self.seed = dataset, objective, device, seed
         self.source: Source = Streamed(dataset, device) if source is None else source
         # A teacher that is here only to label noisy pixels leaves the derivatives to the dataset.
-        self.online = teacher is not None and (objective.jacobian_weight > 0 or objective.input_noise == 0)
+        self.online = teacher is not None and (objective.derivatives or objective.input_noise == 0)
         self._teacher = make_passes(teacher.to(device).net) if teacher is not None else None
         self._noise = PixelNoise(objective.input_noise, seed, device) if objective.input_noise > 0 else None
 

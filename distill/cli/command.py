@@ -42,11 +42,11 @@ TOOLS = {
 }
 ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}
 AFTER_INTERRUPT = {
-    "collect": "; the same command continues",
-    "train": "; the same command with --train.resume=true continues",
-    "imitate": "; the same command with --imitate.resume=true continues",
-    "sweep": "; the same command continues",
-    "evaluate": "; the same command goes on after the last agent that finished",
+    "collect": "the same command continues",
+    "train": "the same command continues",
+    "imitate": "the same command continues",
+    "sweep": "the same command continues",
+    "evaluate": "the same command goes on after the last agent that finished",
 }
 
 
@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         word, status = outcome(error)
-        print(f"{word}{AFTER_INTERRUPT.get(words[0], '')}", file=sys.stderr)
+        # The stage may know better: a folder with the time in its name is another one next time.
+        after = getattr(error, "__notes__", [AFTER_INTERRUPT[words[0]]] if words[0] in AFTER_INTERRUPT else [])
+        print("; ".join([word, *after]), file=sys.stderr)
         return status
 
 

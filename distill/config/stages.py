@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from distill.collect.pipeline import Summary
-    from distill.imitate.curve import Hook
     from distill.sweep.grid import Cell, Row
+    from distill.train.hooks import Hook
 
 SETTINGS: dict[str, type[CommonConfig]] = {
     "collect": CollectRun,
@@ -47,12 +47,13 @@ def collect(config: Config) -> Summary:
     return pipeline.collect(part(validated(config, "collect"), CollectRun))
 
 
-def train(config: Config, net: nn.Module | None = None) -> Path:
+def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = ()) -> Path:
     """Fit a student and write its run folder.
 
     Args:
         config: settings.
         net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``.
+        hooks: watch the training, besides the toolkit's own.
 
     Returns:
         The run folder.
@@ -66,7 +67,7 @@ def train(config: Config, net: nn.Module | None = None) -> Path:
 
     team = Team.join()
     config = team.agree(validated(config, "train") if team.main else config)
-    return loop.train(part(config, TrainRun), net)
+    return loop.train(part(config, TrainRun), net, hooks)
 
 
 def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -74,7 +75,7 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
 
     Args:
         config: settings.
-        hooks: called with every point of the curve, besides the toolkit's own.
+        hooks: watch it, besides the toolkit's own.
 
     Returns:
         The run folder.
@@ -121,7 +122,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         The content of scores.json (docs/metrics.md).
 
     Raises:
-        UserError: an agent is unknown or of another game, or scores.json exists.
+        UserError: an agent is unknown or of another game, or scores.json is of another evaluation.
     """
     from distill.evaluate import run
 

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from distill.engine.engine import Engine
 from distill.errors import UserError
-from distill.losses.sobolev import Losses, Objective, Targets
+from distill.losses.sobolev import Losses, Objective, Weights
+from distill.losses.targets import Targets
+
+OWN_TERMS = "--train.cuda_graph=true records no objective.terms; leave one of the two out"
 
 
 @dataclass
@@ -49,15 +52,21 @@ class CapturedStep:
             raise UserError(f"--train.cuda_graph=true needs a CUDA device, not {device}")
 
     def __call__(
-        self, obs: Tensor, logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
+        self, obs: Tensor, logits: Tensor, targets: Targets | None, weight: Weights, objective: Objective
     ) -> Losses:
-        """See ``Engine.step``."""
+        """See ``Engine.step``.
+
+        Raises:
+            UserError: the objective has terms of one's own, of which nobody knows whether a graph can record them.
+        """
+        if objective.terms:
+            raise UserError(OWN_TERMS)
         inputs = _tensors(obs, logits, targets)
         key = (objective, targets is None, *((tuple(part.shape), part.dtype) for part in inputs))
         recording = self._recordings.get(key)
         if recording is None:
             recording = self._recordings[key] = self._record(obs, logits, targets, objective)
-        recording.weight.fill_(weight)
+        recording.weight.fill_(objective.lambda_of(weight, targets))
         for kept, new in zip(recording.inputs, inputs, strict=True):
             kept.copy_(new)
         recording.graph.replay()

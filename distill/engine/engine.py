@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from distill.engine.pixels import Pixels
 from distill.engine.stage import stages
-from distill.losses.divergence import get_divergence, get_slope
 from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, cotangent_slope
-from distill.losses.sobolev import Losses, Objective, Targets
+from distill.losses.sobolev import Divergence, Losses, Objective, Sobolev, Weights
+from distill.losses.targets import Targets
+from distill.losses.term import Seen
 
 
 @dataclass
@@ -48,6 +49,18 @@ class Tape:
             return self
         inputs, outputs = ([part[:count] for part in parts] for parts in (self.inputs, self.outputs))
         return Tape(self.pixels.first(count), inputs, outputs, self.weights, self.logits[:count])
+
+
+@dataclass
+class Gathered:
+    """What the terms of an objective leave for its last backward pass."""
+
+    seed: Tensor
+    """Gradient by the logits, (B, A)."""
+    gradients: list[Tensor | None]
+    """Weight gradient of each stage, so far."""
+    curvature: list[Tensor | None]
+    """phi''(a) * a_dot * g of each stage."""
 
 
 class Engine:
@@ -121,7 +134,7 @@ class Engine:
     # -- the step -------------------------------------------------------------------------------
 
     def step(
-        self, x: Tensor, teacher_logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
+        self, x: Tensor, teacher_logits: Tensor, targets: Targets | None, weight: Weights, objective: Objective
     ) -> Losses:
         """Value of the objective; adds its gradient to every parameter's ``.grad``.
 
@@ -132,30 +145,34 @@ class Engine:
         """
         with torch.no_grad():
             tape = self.forward(x)
-            target = teacher_logits / objective.temperature
-            loss = get_divergence(objective.divergence)(tape.logits, target).mean()
-            seed = get_slope(objective.divergence)(tape.logits, target) / len(x)
-            jacobian: Tensor | None = None
-            curvature: list[Tensor | None] = [None] * len(self.stages)
-            gradients: list[Tensor | None] = [None] * len(self.stages)
-            if targets is not None and (isinstance(weight, Tensor) or weight != 0):
+            seen = Seen(tape.logits, teacher_logits / objective.temperature, x, targets)
+            losses, slope = Divergence(objective.divergence).slope(seen)
+            total = losses.mean()
+            found = {Divergence.name: total}
+            none: list[Tensor | None] = [None] * len(self.stages)
+            gathered = Gathered(slope / len(x), none, list(none))
+            jacobian = objective.lambda_of(weight, targets)
+            if targets is not None and (isinstance(jacobian, Tensor) or jacobian != 0):
                 states, count = targets.v.shape[:2]
                 part = tape.first(states)
-                blur = self._low_pass(objective.blur, x.shape[-1], tape.logits) if objective.blur else None
                 parts = torch.zeros((), device=x.device, dtype=self.full)
                 for k in range(count):
-                    parts = parts + self._sobolev(
-                        part, targets, k, weight / count, objective, blur, seed[:states], gradients, curvature
-                    )
-                jacobian = parts / (count * objective.normaliser())
-            self._backward(tape, seed, gradients, curvature)
-        return Losses(loss if jacobian is None else loss + weight * jacobian, loss, jacobian, tape.logits)
+                    parts = parts + self._sobolev(part, targets, k, jacobian / count, objective, gathered)
+                found[Sobolev.name] = parts / (count * objective.normaliser())
+                total = total + jacobian * found[Sobolev.name]
+            for term, factor in objective.own(weight):
+                losses, slope = term.slope(seen)
+                gathered.seed += factor / len(x) * slope
+                found[term.name] = losses.mean()
+                total = total + factor * found[term.name]
+            self._backward(tape, gathered)
+        return Losses(total, found, tape.logits)
 
     def backward(self, tape: Tape, seed: Tensor) -> None:
         """Backward pass of ``seed``, (B, A): adds the gradient of <seed, logits> to every parameter's ``.grad``."""
         with torch.no_grad():
             none: list[Tensor | None] = [None] * len(self.stages)
-            self._backward(tape, seed, none, none)
+            self._backward(tape, Gathered(seed, none, none))
 
     def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, A) and J^T v for K vectors a state: v (B, K, A) to (B, K, *x.shape[1:])."""
@@ -193,21 +210,14 @@ class Engine:
         )
 
     def _sobolev(
-        self,
-        tape: Tape,
-        targets: Targets,
-        k: int,
-        weight: float | Tensor,
-        objective: Objective,
-        blur: Tensor | None,
-        seed: Tensor,
-        gradients: list[Tensor | None],
-        curvature: list[Tensor | None],
+        self, tape: Tape, targets: Targets, k: int, weight: float | Tensor, objective: Objective, gathered: Gathered
     ) -> Tensor:
-        """Mean loss of projection k; adds to weight gradients, curvature terms and the divergence's seed (in place)."""
+        """Mean loss of projection k; adds to what is gathered (in place)."""
         v = targets.v[:, k]
+        gradients, curvature = gathered.gradients, gathered.curvature
         before, after = self.pull(tape, cotangent(objective.space, tape.logits, v))
         factor = weight / (len(v) * objective.normaliser())
+        blur = self._low_pass(objective.blur, tape.pixels.x.shape[-1], tape.logits) if objective.blur else None
         loss, first, tangent = tape.pixels.residual(before[0], targets, k, factor, objective, blur)
         tangents, logits_dot, bend = self.push(tape, tangent, after)
         for index in range(len(self.stages)):
@@ -219,15 +229,13 @@ class Engine:
             else:
                 gradients[index] = first if have is None else have.add_(first)
             curvature[index] = extra if old is None or extra is None else old + extra
-        seed += cotangent_slope(objective.space, tape.logits, v, logits_dot)
+        gathered.seed[: len(v)] += cotangent_slope(objective.space, tape.logits, v, logits_dot)
         return loss / len(v)
 
-    def _backward(
-        self, tape: Tape, seed: Tensor, gradients: list[Tensor | None], curvature: list[Tensor | None]
-    ) -> None:
-        d = seed.to(self.dtype)
+    def _backward(self, tape: Tape, gathered: Gathered) -> None:
+        d = gathered.seed.to(self.dtype)
         for index in reversed(range(len(self.stages))):
-            stage, bend, have = self.stages[index], curvature[index], gradients[index]
+            stage, bend, have = self.stages[index], gathered.curvature[index], gathered.gradients[index]
             d = stage.slope(tape.outputs[index], d)
             if bend is not None:
                 d[: len(bend)] += bend

@@ -17,7 +17,8 @@ from torch import Tensor
 from distill.engine.folding import fold_pixels, fold_rows, foldable, unfold_pixels
 from distill.engine.stage import Stage
 from distill.losses.matching import match
-from distill.losses.sobolev import Objective, Targets
+from distill.losses.sobolev import Objective
+from distill.losses.targets import Targets
 
 PIECE_BYTES = 4 * 2**20
 """Floats of one piece: 32 stacks of 4x84x84, about what two cores keep in their second-level caches."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,12 @@ from distill.engine.captured import CapturedStep
 from distill.engine.engine import Engine
 from distill.engine.general import General, Passes
 from distill.errors import UserError
-from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.losses.sobolev import Losses, Objective, Weights, sobolev_loss
+from distill.losses.targets import Targets
 from distill.networks.layers import known
 from distill.networks.nets import to_unit
 
-Step = Callable[[Tensor, Tensor, Targets | None, float | Tensor, Objective], Losses]
+Step = Callable[[Tensor, Tensor, Targets | None, Weights, Objective], Losses]
 log = logging.getLogger("distill")
 
 
@@ -55,12 +55,11 @@ def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False
     if make_engine(net) is None:  # else autograd was asked for
         log.warning("%s is not known to the fast engine: using autograd, several times slower", type(net).__name__)
 
-    def step(
-        obs: Tensor, logits: Tensor, targets: Targets | None, weight: float | Tensor, objective: Objective
-    ) -> Losses:
+    def step(obs: Tensor, logits: Tensor, targets: Targets | None, weight: Weights, objective: Objective) -> Losses:
         x = to_unit(obs) if obs.dtype == torch.uint8 else obs
-        losses = sobolev_loss(net, x, logits, targets, float(weight), objective)
+        losses = sobolev_loss(net, x, logits, targets, weight, objective)
         losses.total.backward()  # type: ignore[no-untyped-call]
-        return replace(losses, total=losses.total.detach())
+        terms = {name: loss for name, loss in losses.items() if name != "total"}
+        return Losses(losses.total.detach(), terms, losses.logits)
 
     return step

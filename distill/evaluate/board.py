@@ -10,8 +10,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent
+from distill.records.tensorboard import SCORE, add_figures, write_figures
 from distill.system.progress import console
-from distill.train.hparams import SCORE, add_figures, write_figures
 
 
 def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, Mapping[str, Any]]) -> None:

@@ -44,7 +44,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
         The content of scores.json (docs/metrics.md).
 
     Raises:
-        UserError: an agent is unknown or of another game, or scores.json exists.
+        UserError: an agent is unknown or of another game, or scores.json is of another evaluation.
     """
     e = config.evaluate
     device = pick_device(config.device)
@@ -99,9 +99,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
 
 
 def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str, Any]:
-    """Accept a complete scores.json of the same evaluation when resuming; refuse any other."""
-    if not config.evaluate.resume:
-        raise UserError(f"{path} exists; add --evaluate.resume=true to keep it, or choose another --evaluate.out")
+    """Accept a complete scores.json of the same evaluation; refuse any other."""
     record = read_scores(path)
     then = {name: facts.get("fingerprint") for name, facts in record["agents"].items()}
     now = {agent.name: agent.fingerprint for agent in agents}

@@ -33,9 +33,9 @@ class EvaluateConfig(Section):
     verify: bool = True
     """Check the checksums of `data`."""
     out: str = "runs/{env}__scores"
-    """Folder for scores.json and TensorBoard events; an existing scores.json is refused."""
+    """Folder for scores.json and TensorBoard events; a scores.json of another evaluation is refused."""
     resume: bool = False
-    """Leave an existing, complete scores.json for the same agents as it is."""
+    """No longer needed: a complete scores.json of the same evaluation is left as it is."""
     capture_video: bool = False
     """Also write one game per agent as MP4 (needs the video extra)."""
 

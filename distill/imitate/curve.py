@@ -1,17 +1,16 @@
-"""The curve of a run: a point now and then, and the hooks that show it."""
+"""The curve of a run: a point now and then, and what shows it."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from distill.errors import UserError
 from distill.imitate.player import Played
@@ -21,6 +20,7 @@ from distill.losses.divergence import action_error, kl
 from distill.losses.sobolev import Losses
 from distill.system.files import write_bytes
 from distill.system.progress import Bar
+from distill.train.hooks import Hook, Status
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ class Point:
     fps: float
     """States played per second."""
 
+    def tags(self) -> dict[str, float]:
+        """What there is of it, by TensorBoard tag."""
+        found = {tag: getattr(self, name) for name, tag in TAGS.items()}
+        return {tag: value for tag, value in found.items() if value is not None}
 
-Hook = Callable[[Point], None]
-"""Called with every point; an exception ends the run."""
+
 TAGS = {
     **{name: f"play/{name}" for name in ("score", "kl", "action_error", "teacher_share", "fps")},
     **{name: f"train/{name}" for name in ("loss", "grad_norm", "learning_rate")},
@@ -62,7 +65,7 @@ TAGS = {
 
 
 class Curve:
-    """Writes ``curve.csv`` and TensorBoard events; points after ``states`` of an earlier, killed process are dropped.
+    """Writes ``curve.csv``; points after ``states`` of an earlier, killed process are dropped.
 
     Args:
         folder: the run.
@@ -72,9 +75,8 @@ class Curve:
     def __init__(self, folder: Path, states: int) -> None:
         self._path = folder / "curve.csv"
         self._rows = [row for row in read_curve(self._path) if int(row["states"]) <= states] if states else []
-        self._writer = SummaryWriter(str(folder), purge_step=states + 1)
 
-    def __call__(self, point: Point) -> None:
+    def add(self, point: Point) -> None:
         """Add a row; the file is whole at any moment."""
         self._rows.append({name: "" if value is None else str(value) for name, value in vars(point).items()})
         text = io.StringIO()
@@ -82,18 +84,9 @@ class Curve:
         table.writeheader()
         table.writerows(self._rows)
         write_bytes(self._path, text.getvalue().encode())
-        for name, tag in TAGS.items():
-            if getattr(point, name) is not None:
-                self._writer.add_scalar(tag, getattr(point, name), point.states)
-
-    def __enter__(self) -> Curve:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._writer.close()
 
 
-class CurveBar(Bar):
+class CurveBar(Bar, Hook):
     """A progress bar over the budget."""
 
     def __init__(self, config: ImitateRun, progress: Progress) -> None:
@@ -102,12 +95,12 @@ class CurveBar(Bar):
         total = round(60 * (c.minutes or 0)) if c.states is None else c.states
         super().__init__(f"imitate {config.env}", "s" if self._by_time else "states", total, self._done(progress))
 
-    def __call__(self, point: Point) -> None:
-        """Show how far it is."""
-        score = "no game finished yet" if point.score is None else f"score {point.score:.1f}"
-        self.update(self._done(point), f"{score}, KL {point.kl:.4f}, {point.fps:,.0f}/s")
+    def measured(self, now: Status, figures: Mapping[str, float]) -> None:
+        """See ``Hook``."""
+        score = f"score {figures['play/score']:.1f}" if "play/score" in figures else "no game finished yet"
+        self.update(self._done(now), f"{score}, KL {figures['play/kl']:.4f}, {figures['play/fps']:,.0f}/s")
 
-    def _done(self, at: Point | Progress) -> int:
+    def _done(self, at: Status | Progress) -> int:
         return int(at.seconds) if self._by_time else at.states
 
 
@@ -135,12 +128,19 @@ class Tally:
         progress: where the run stands; changed by the loop.
         temperature: the teacher's logits are divided by it.
         every: states between two points.
-        hooks: called with every point.
+        curve: gets every point.
+        hooks: are told of every turn, and of every point by its tags.
     """
 
-    def __init__(self, progress: Progress, temperature: float, every: int, hooks: Sequence[Hook]) -> None:
-        self._progress, self._temperature, self._every, self._hooks = progress, temperature, every, hooks
+    def __init__(self, progress: Progress, temperature: float, every: int, curve: Curve, hooks: Hook) -> None:
+        self._progress, self._temperature, self._every = progress, temperature, every
+        self._curve, self._hooks = curve, hooks
+        self._now = Status(progress.step, None, progress.states, progress.seconds)
         self._begin()
+
+    def start(self) -> None:
+        """Before the first turn."""
+        self._hooks.started(self._now)
 
     def add(self, played: Played, learned: Sequence[tuple[Losses, Tensor]], rate: float, share: float) -> None:
         """One turn; a point, if it is time for one."""
@@ -150,8 +150,16 @@ class Tally:
         self._errors += float(action_error(student, teacher).sum())
         self._learned += [(float(losses.total), float(norm)) for losses, norm in learned]
         self._rate, self._share = rate, share
-        if self._progress.states - self._states >= self._every:
+        p, (losses, norm) = self._progress, learned[-1] if learned else (None, None)
+        self._now = Status(p.step, None, p.states, p.seconds, losses, norm, rate)
+        if p.states - self._states >= self._every:
             self.point()
+        self._hooks.stepped(self._now)
+
+    def end(self) -> None:
+        """After the last turn: a point of what was added since the last one."""
+        self.point()
+        self._hooks.ended(self._now)
 
     def point(self) -> None:
         """A point of what was added since the last one, if anything was."""
@@ -166,8 +174,8 @@ class Tally:
             self._kl / states, self._errors / states, loss, norm, self._rate, self._share,
             states / (p.seconds - self._seconds),
         )  # fmt: skip
-        for hook in self._hooks:
-            hook(point)
+        self._curve.add(point)
+        self._hooks.measured(self._now, point.tags())
         self._begin()
 
     def _begin(self) -> None:

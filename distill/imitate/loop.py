@@ -13,22 +13,27 @@ import torch
 
 from distill.agents.actor import Policy
 from distill.figures.fidelity import Fidelity
-from distill.imitate.curve import Curve, CurveBar, Hook, Tally
+from distill.imitate.curve import Curve, CurveBar, Tally
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
-from distill.imitate.progress import LAST_GAMES, Progress, Saver, open_run, restore
+from distill.imitate.progress import LAST_GAMES, Progress, make_saver, open_run, restore
 from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
 from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
 from distill.networks.nets import AtariCNN, count_parameters
+from distill.records.loggers import Loggers
+from distill.records.runs import how_to_go_on
 from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
 from distill.system.runtime import torch_threads
+from distill.train.hooks import Hook, Hooks
+from distill.train.logs import Log
 from distill.train.network import network_text
+from distill.train.saver import Kept
 from teachers.load import load_teacher
 
 
@@ -37,7 +42,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
 
     Args:
         config: settings.
-        hooks: called with every point of the curve, besides the toolkit's own.
+        hooks: watch it, besides the toolkit's own.
 
     Returns:
         The run folder.
@@ -59,9 +64,11 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
         console.print(f"{folder}: already trained; nothing to do")
         return folder
     learner = Learner(config, net, device, make_objective(config), folder)
-    progress = Progress(teacher=teacher.info.fingerprint)
+    again = how_to_go_on(c.out, folder, "--imitate.out", newest=c.resume)
+    kept = Kept(net, learner.optimizer, Progress(teacher=teacher.info.fingerprint), config.to_dict(), again)
     if resuming:
-        progress = restore(folder, device, net, learner.optimizer, progress.teacher)
+        restore(folder, device, kept)
+    progress: Progress = kept.progress
     columns = {"logits": (teacher.info.num_actions,), "value": (), "reward": (), "end": ()}
     ring = Ring(c.num_envs, c.ring, columns, preset.padding_type)
     console.print(
@@ -74,12 +81,13 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
         enter(torch_threads(0.5))  # who plays and who learns share the cores
         player = enter(Player(config, preset, teacher, device, progress.next_game))
         side = enter(ThreadPoolExecutor(1))
-        saver = enter(Saver(folder, net, learner.optimizer, progress, config))
-        shown: list[Hook] = [enter(Curve(folder, progress.states)), enter(CurveBar(config, progress))]
-        tally = Tally(progress, config.objective.temperature, c.log_every, [*shown, *hooks])
+        saver = enter(make_saver(folder, kept, c.checkpoint_every))
+        log = Log(enter(Loggers(c.loggers, folder, progress.states)), lambda now: now.states)
+        watching = Hooks([log, enter(CurveBar(config, progress)), *hooks, saver])
+        tally = Tally(progress, config.objective.temperature, c.log_every, Curve(folder, progress.states), watching)
         clock = time.perf_counter() - progress.seconds
+        tally.start()
         while (used := budget_used(progress.states, progress.seconds, c.states, c.minutes)) < 1:
-            saver.check()
             rate = learning_rate(used, c.learning_rate, c.final_learning_rate)
             share = teacher_share(used, c.teacher_share, c.teacher_share_until)
             student = Policy(copy.deepcopy(net).eval(), device)  # plays with these weights while new ones are learned
@@ -90,8 +98,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
             ring.extend(played.rows)
             advance(progress, played, updates, player.games.next_episode, time.perf_counter() - clock)
             tally.add(played, learned, rate, share)
-        tally.point()
-        saver.save()
+        tally.end()
         fidelity = last_fidelity(config, Policy(net.eval(), device), player, ring, folder)
     write_student(config, folder, net, teacher.info, progress, fidelity)
     teacher_zip = None

@@ -11,6 +11,7 @@ from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
+from distill.records.loggers import check_loggers
 from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
@@ -22,9 +23,9 @@ class ImitateConfig(Section):
     """Learning from the student's own games while it plays them; the teacher labels every state."""
 
     out: str = "runs/{env}__{student}__imitate__{seed}__{time}"
-    """Run folder; an existing one is refused unless resume is set."""
+    """Run folder; the same command continues the run there, and other settings are refused."""
     resume: bool = False
-    """Continue the run in `out` from its last checkpoint, with new games; a finished run is left as it is."""
+    """No longer needed, but that the newest run is continued where `out` has {time}; else that starts a new one."""
     init: str | None = None
     """Start from this agent's weights, a student's run folder or a zip of the same network; by default random ones."""
     states: int | None = 2_400_000
@@ -57,6 +58,8 @@ class ImitateConfig(Section):
     """Gradients are clipped to this global norm; 0 turns clipping off."""
     log_every: int = 10_000
     """States between two rows of curve.csv and TensorBoard points."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where the curve goes besides curve.csv: tensorboard, or package.module:attribute, which makes a Logger."""
     checkpoint_every: int = 100_000
     """States between checkpoints."""
     teacher_zip: str | None = None
@@ -90,6 +93,7 @@ class ImitateConfig(Section):
 
     def check(self) -> None:
         """Refuse a run without end, without a beginning, or with a value head for nothing."""
+        check_loggers(self.loggers)
         ends = self.states is not None or self.minutes is not None
         require(ends, "--imitate.states", "null", "given where imitate.minutes is not")
         begins = self.learning_starts <= self.ring

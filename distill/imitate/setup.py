@@ -11,6 +11,7 @@ from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
+from distill.losses.terms import make_terms
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.networks.registry import find_network
 from distill.train.setup import build_student, student_spec
@@ -30,6 +31,8 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
         raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
     if config.objective.input_noise > 0:
         raise UserError("--objective.input_noise is of `distill train`; leave it out")
+    if any(term.derivatives for term in make_terms(config.objective.terms)):
+        raise UserError("--objective.terms has one that reads the teacher's derivatives; only `distill train` has them")
     if i.states is not None and i.learning_starts >= i.states:
         raise UserError(
             f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
@@ -81,5 +84,6 @@ def _same_network(one: nn.Module, other: nn.Module) -> bool:
 
 
 def make_objective(config: ImitateRun) -> Objective:
-    """The divergence at its temperature."""
-    return Objective(config.objective.divergence, temperature=config.objective.temperature)
+    """The divergence at its temperature, and terms of one's own."""
+    o = config.objective
+    return Objective(o.divergence, temperature=o.temperature, jacobian_weight=0.0, terms=make_terms(o.terms))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.envs.ale_vec import MAX_LANES
 from distill.errors import UserError
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
-from distill.system.settings import Section
+from distill.system.settings import Section, require
 
 LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
 
@@ -41,6 +42,8 @@ class ObjectiveConfig(Section):
     """Projections per state and step: fresh ones, or drawn from the stored ones; default: all stored, or 1 online."""
     input_noise: float = 0.0
     """Standard deviation, in gray levels (0..255), of Gaussian noise on the pixels; the teacher labels them afresh."""
+    terms: dict[str, float] = field(default_factory=dict)
+    """More terms and their weights: entropy, or package.module:Attribute, a Term of your own."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {
         "temperature": POSITIVE,
@@ -50,9 +53,20 @@ class ObjectiveConfig(Section):
         "input_noise": Range("zero or more, and finite", 0),
     }
 
+    @property
+    def derivatives(self) -> bool:
+        """It reads the teacher's derivatives: for the Sobolev term, or for a term that says so."""
+        if not self.terms:
+            return self.jacobian_weight > 0
+        from distill.losses.terms import make_terms  # with PyTorch, which settings do not wait for
+
+        return any(term.derivatives for term in make_terms(self.terms)) or self.jacobian_weight > 0
+
     def check(self) -> None:
-        """Refuse derivatives of other pixels than those the student sees."""
-        if self.input_noise > 0 and self.jacobian_weight > 0 and self.jacobian_targets == "stored":
+        """Refuse terms that are not there, and derivatives of other pixels than those the student sees."""
+        for name, weight in self.terms.items():
+            require(math.isfinite(weight), f"--objective.terms.{name}", weight, "finite")
+        if self.derivatives and self.input_noise > 0 and self.jacobian_targets == "stored":
             raise UserError(
                 f"--objective.input_noise={self.input_noise} moves the pixels away from where derivatives were stored; "
                 "use --objective.jacobian_targets=online or --objective.jacobian_weight=0"

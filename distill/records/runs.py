@@ -13,7 +13,7 @@ import yaml
 from distill.dataset.used import DataUsed
 from distill.errors import UserError
 from distill.records.seal import check_seal
-from distill.system.files import read_json, write_bytes, write_json
+from distill.system.files import is_vacant, read_json, write_bytes, write_json
 from distill.system.parser import read_saved
 from distill.system.provenance import command_line, versions
 from distill.system.settings import Section
@@ -42,6 +42,44 @@ def data_of(folder: Path) -> dict[str, Any]:
         check_seal(path, told, "description of a run's data")
         return told
     return dict(read_json(papers, "student description", "dataset")["dataset"]) if papers.is_file() else {}
+
+
+def is_same_run(
+    folder: Path, asked: Mapping[str, Any], kind: type[Section], flag: str, free: Container[str], matters: Iterable[str]
+) -> bool:
+    """Whether ``folder`` has a run of these settings, finished or not; False where there is nothing yet.
+
+    Args:
+        folder: of the run.
+        asked: settings by section.
+        kind: class of the settings, for what an older run could not name yet.
+        flag: the setting that names the folder, for errors.
+        free: dotted settings that may differ.
+        matters: sections and dotted settings that make a run another run.
+
+    Raises:
+        UserError: it holds something else, or a run of other settings, which it names.
+    """
+    if not folder.exists() or (folder.is_dir() and is_vacant(folder)):
+        return False
+    changed = differences(read_settings(folder, flag, kind), asked, matters, free)
+    if changed:
+        raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another {flag}")
+    return True
+
+
+def how_to_go_on(template: str, folder: Path, flag: str, *, newest: bool) -> str:
+    """What continues a run that was cut off; with ``{time}`` in its name, another start makes another run.
+
+    Args:
+        template: the setting ``flag`` as it was given.
+        folder: what became of it.
+        flag: the setting that names the folder.
+        newest: the newest folder of that name is looked for.
+    """
+    if "{time}" in template and not newest:
+        return f"the same command with {flag}={folder} continues"
+    return "the same command continues"
 
 
 def describe_run(folder: Path, settings: dict[str, Any]) -> None:
@@ -79,14 +117,15 @@ def differences(
         names: sections and dotted settings to compare.
         free: dotted settings that may differ.
     """
-    found = []
-    for name in names:
-        old, new = _setting(before, name), _setting(now, name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(before, now, [f"{name}.{key}" for key in new], free)
-        elif old != new and name not in free:
-            found.append(f"{name} was {old}, now {new}")
-    return found
+    return [change for name in names for change in _changes(name, _setting(before, name), _setting(now, name), free)]
+
+
+def _changes(name: str, old: Any, new: Any, free: Container[str]) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        # A section of an older version may have fields that are none any more; a setting that is a mapping may not.
+        keys = [*new, *(key for key in old if key not in new and "." in name)]
+        return [change for key in keys for change in _changes(f"{name}.{key}", old.get(key), new.get(key), free)]
+    return [f"{name} was {old}, now {new}"] if old != new and name not in free else []
 
 
 def _setting(settings: Mapping[str, Any], name: str) -> Any:

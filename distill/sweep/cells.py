@@ -44,7 +44,7 @@ def typed_cells(cells: Sequence[Cell]) -> list[Cell]:
 def cell_config(base: SweepRun, cell: Cell, folder: Path) -> TrainRun:
     """The settings of one cell, validated; its run is in ``folder`` and goes on from its last checkpoint."""
     changed = part(base, TrainRun)
-    for name, value in {**cell, "train.out": str(folder), "train.resume": True, "train.verify": False}.items():
+    for name, value in {**cell, "train.out": str(folder), "train.verify": False}.items():
         section, _, field = name.rpartition(".")
         new: Any = dataclasses.replace(getattr(changed, section), **{field: value}) if section else value
         changed = dataclasses.replace(changed, **{section or field: new})

@@ -162,7 +162,6 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         games=config.sweep.games,
         data=None,
         out=str(run / "scores"),
-        resume=True,
     )
     played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played)
     facts = evaluate(played_on)["agents"]["student"]

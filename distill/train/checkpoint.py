@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distill.errors import UserError, first_line
-from distill.figures.fidelity import Fidelity
 from distill.system.files import write_bytes
 from distill.system.progress import console
-from distill.system.signals import StopRequest, outcome
-from distill.train.settings import TrainRun
-from distill.train.team import Team
 
 
 @dataclass
@@ -135,87 +131,3 @@ def best_weights(content: dict[str, Any], folder: Path, device: torch.device) ->
     if not content["progress"]["best_step"]:
         return {}
     return dict(load_checkpoint(folder / "checkpoints" / "best.pt", device)["model"])
-
-
-class Saver:
-    """Keeps checkpoints while in context; on Ctrl-C or SIGTERM the step in hand is finished and saved first.
-
-    Half an optimizer step must not be saved, so the first signal only asks: ``check`` raises it
-    between steps. A second one stops at once and saves nothing.
-
-    Args:
-        folder: the run, or None to write nothing: another process does.
-        model: with the optimizer, what is saved.
-        optimizer: of the model.
-        progress: where the run stands; changed by the loop.
-        config: kept in every checkpoint.
-        best: the best weights so far, of a run that goes on.
-    """
-
-    def __init__(
-        self,
-        folder: Path | None,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        progress: Progress,
-        config: TrainRun,
-        best: dict[str, Tensor] | None = None,
-    ) -> None:
-        self.folder, self.progress = folder, progress
-        self.best = best or {}
-        self._model, self._optimizer = model, optimizer
-        self._config = config.to_dict()
-        self._stop = StopRequest()
-
-    def save(self, name: str = "last") -> None:
-        """Write ``name.pt``; the last one but one is kept, for a run must be able to go on from what it reads."""
-        if self.folder is None:
-            return
-        content = {
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "progress": dict(vars(self.progress)),
-            "rng": torch.get_rng_state(),
-            "config": self._config,
-        }
-        folder = self.folder / "checkpoints"
-        if name == "last":  # all that the run needs is in one file
-            save_checkpoint(folder / "last.pt", {**content, "best": self.best}, keep=folder / "previous.pt")
-        else:
-            save_checkpoint(folder / f"{name}.pt", content)
-
-    def judge(self, scores: Fidelity) -> None:
-        """Keep the weights if they are the best so far."""
-        if scores.kl < self.progress.best_kl:
-            self.progress.best_kl, self.progress.best_step = scores.kl, self.progress.step
-            self.progress.bad_validations = 0
-            self.best = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
-            self.save("best")
-        else:
-            self.progress.bad_validations += 1
-
-    def check_best(self) -> None:
-        """Say so if best.pt is damaged. The student does not need it, but somebody may."""
-        if self.folder is None:
-            return
-        try:
-            load_checkpoint(self.folder / "checkpoints" / "best.pt", torch.device("cpu"))
-        except UserError as error:
-            console.print(f"{error}; the student is made of the copy in last.pt")
-
-    def check(self, team: Team) -> None:
-        """Call between steps: raises KeyboardInterrupt, in all processes at once, if one was asked to stop."""
-        if team.any(self._stop.asked):
-            raise self._stop.take()
-
-    def __enter__(self) -> Saver:
-        self._stop.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
-        self._stop.__exit__()
-        if isinstance(error, KeyboardInterrupt) and not self._stop.asked:
-            self.save("last")
-            goes_on = self._config["train"]["resume"]
-            how = "The same command continues." if goes_on else "Add --train.resume=true to continue."
-            console.print(f"{outcome(error)[0]} at step {self.progress.step}; saved. {how}")

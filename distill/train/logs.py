@@ -1,99 +1,129 @@
-"""TensorBoard: one meaning per tag (docs/metrics.md)."""
+"""Hooks of ``distill train``: its loss, its bar, its loggers and the picture at its end."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from distill.batches.loader import Loader
 from distill.batches.source import Index
 from distill.engine.engine import Engine
-from distill.figures.fidelity import Fidelity, input_gradient
+from distill.figures.fidelity import input_gradient
 from distill.losses.projection import cotangent
-from distill.losses.sobolev import Losses
 from distill.networks.nets import evaluating, to_unit
-from distill.train.hparams import write_figures, write_hparams
+from distill.records.loggers import Loggers
+from distill.system.progress import Bar
+from distill.train.hooks import Hook, Status
+
+Tell = Callable[[Status, Mapping[str, float]], None]
+"""``Hooks.measured``."""
 
 
-class TrainLog:
-    """Writes a run's events; points after ``step`` of an earlier, killed process are dropped.
+TAGS = {"total": "train/loss", "divergence": "train/kl_loss"}
+"""Tags of losses that are not ``train/<name>_loss``."""
+
+
+class Log(Hook):
+    """Hands every figure on to the loggers.
 
     Args:
-        folder: the run, or None to write nothing: another process does.
-        step: the last one that counts.
+        loggers: get the figures.
+        place: what stands on their axis, by default optimizer steps.
     """
 
-    def __init__(self, folder: Path | None, step: int) -> None:
-        self._writer = None if folder is None else SummaryWriter(str(folder), purge_step=step + 1)
-        self._last = (time.perf_counter(), step)
+    def __init__(self, loggers: Loggers, place: Callable[[Status], int] = lambda now: now.step) -> None:
+        self._loggers, self._place = loggers, place
 
-    def train(self, step: int, losses: Losses, norm: Tensor, lr: float, weight: float | None, states: int) -> None:
-        """Training losses of one batch, and speed since the last call, in batches of so many states.
+    def measured(self, now: Status, figures: Mapping[str, float]) -> None:
+        """See ``Hook``."""
+        self._loggers.scalars(self._place(now), figures)
 
-        What was not computed is not logged: the derivatives' part at lambda 0, and lambda (None) without that part.
-        """
-        now, (then, before) = time.perf_counter(), self._last
-        self._last = (now, step)
-        values = {
-            "train/loss": float(losses.total),
-            "train/kl_loss": float(losses.divergence),
-            "train/jacobian_loss": None if losses.jacobian is None else float(losses.jacobian),
-            "train/jacobian_weight": weight,
-            "train/grad_norm": float(norm),
-            "train/learning_rate": lr,
-            "train/fps": (step - before) * states / (now - then),
-        }
-        self._scalars(step, {tag: value for tag, value in values.items() if value is not None})
 
-    def validation(self, step: int, scores: Fidelity) -> None:
-        """Fidelity on held-out games."""
-        values = {f"val/{name}": value for name, value in vars(scores).items() if value is not None}
-        self._scalars(step, values)
-        if self._writer is not None:
-            self._writer.flush()
+class TrainingLoss(Hook):
+    """Losses of one batch now and then, and speed since the last time.
 
-    def saliency(self, step: int, net: nn.Module, engine: Engine | None, loader: Loader, index: Index) -> None:
-        """Newest frame, teacher's and student's |J^T v| side by side, for four held-out states."""
-        if not loader.dataset.has_jacobian or self._writer is None:
+    What was not computed is not told of: a term whose weight is 0 has no loss.
+
+    Args:
+        every: steps between two.
+        tell: is told the figures.
+    """
+
+    def __init__(self, every: int, tell: Tell) -> None:
+        self._every, self._tell = every, tell
+
+    def started(self, now: Status) -> None:
+        """See ``Hook``."""
+        self._last = (time.perf_counter(), now.step)
+
+    def stepped(self, now: Status) -> None:
+        """See ``Hook``."""
+        if now.step % self._every:
             return
-        chosen = index[np.linspace(0, len(index) - 1, 4).astype(int)]
-        batch = loader.load(chosen, 0)
+        assert now.losses is not None
+        assert now.grad_norm is not None
+        (then, before), self._last = self._last, (time.perf_counter(), now.step)
+        figures = {
+            **{TAGS.get(name, f"train/{name}_loss"): float(loss) for name, loss in now.losses.items()},
+            **{f"train/{name}_weight": weight for name, weight in now.weights.items()},
+            "train/grad_norm": float(now.grad_norm),
+            "train/learning_rate": now.learning_rate,
+            "train/fps": (now.step - before) * (now.states / now.step) / (self._last[0] - then),
+        }
+        self._tell(now, figures)
+
+
+class TrainingBar(Hook):
+    """The newest loss or val/kl beside a progress bar, which is in context already."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def measured(self, now: Status, figures: Mapping[str, float]) -> None:
+        """See ``Hook``."""
+        for tag, note in (("train/loss", "loss"), ("val/kl", "val/kl")):
+            if tag in figures:
+                self._bar.update(now.step, f"{note} {figures[tag]:.4f}")
+
+    def ended(self, now: Status) -> None:
+        """See ``Hook``."""
+        self._bar.stop()
+
+
+class SaliencyPicture(Hook):
+    """At the end, where the teacher and the student look, on four held-out states.
+
+    Args:
+        loggers: get the picture.
+        net: the student.
+        engine: its engine, or None to differentiate by autograd.
+        loader: gives the states.
+        index: held-out states.
+    """
+
+    def __init__(self, loggers: Loggers, net: nn.Module, engine: Engine | None, loader: Loader, index: Index) -> None:
+        self._loggers, self._net, self._engine, self._loader, self._index = loggers, net, engine, loader, index
+
+    def ended(self, now: Status) -> None:
+        """See ``Hook``; nothing where the dataset stores no derivatives."""
+        loader, index = self._loader, self._index
+        if not loader.dataset.has_jacobian:
+            return
+        batch = loader.load(index[np.linspace(0, len(index) - 1, 4).astype(int)], 0)
         assert batch.targets is not None
-        with evaluating(net):
+        with evaluating(self._net):
             with torch.no_grad():
                 x = to_unit(batch.obs)
-                logits = net(x)
+                logits = self._net(x)
             seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
-            student = input_gradient(net, engine, x, seed)
+            student = input_gradient(self._net, self._engine, x, seed)
         tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
-        image = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
-        self._writer.add_image("val/saliency", image, step, dataformats="HW")
-
-    def end(self, run: Path, settings: dict[str, Any], best_step: int, scores: Fidelity) -> None:
-        """The run's row in TensorBoard's HPARAMS tab: settings, and the figures of the checkpoint that was kept."""
-        if self._writer is None:
-            return
-        write_figures(run, best_step, {f"val/{name}": value for name, value in vars(scores).items()})
-        write_hparams(self._writer, settings)
-
-    def __enter__(self) -> TrainLog:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _scalars(self, step: int, values: dict[str, float]) -> None:
-        if self._writer is None:
-            return
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
+        picture = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
+        self._loggers.image(now.step, "val/saliency", picture.numpy())
 
 
 def _shown(vjp: Tensor) -> Tensor:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 from distill.dataset.used import DataUsed
-from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
-from distill.records.runs import DATA, describe_run, differences, plain, read_settings, refuse_other_data
+from distill.records.runs import DATA, describe_run, is_same_run, plain, refuse_other_data
 from distill.records.seal import sealed
-from distill.system.files import is_vacant, write_json
+from distill.system.files import write_json
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on
 from distill.train.settings import TrainRun
@@ -18,7 +18,8 @@ from distill.train.settings import TrainRun
 MATTERS = ("env", "teacher", "preset", "tau", "seed", "student", "objective", "train")
 """What makes a run another run, section by section."""
 FREE = tuple(
-    f"train.{name}" for name in ("resume", "out", "checkpoint_every", "log_every", "verify", "hold_data", "cuda_graph")
+    f"train.{name}"
+    for name in ("resume", "out", "checkpoint_every", "log_every", "loggers", "verify", "hold_data", "cuda_graph")
 )
 """Settings in those sections that may change."""
 
@@ -28,21 +29,27 @@ def objective_name(objective: ObjectiveConfig) -> str:
     name: str = objective.divergence
     if objective.jacobian_weight > 0:
         name += f"-sobolev{objective.jacobian_weight:g}"
-    return f"{name}-noise{objective.input_noise:g}" if objective.input_noise > 0 else name
+    name += f"-noise{objective.input_noise:g}" if objective.input_noise > 0 else ""
+    return name + "".join(f"-{term_name(term)}{weight:g}" for term, weight in objective.terms.items())
+
+
+def term_name(term: str) -> str:
+    """A term of ``objective.terms`` in a folder's name: the last part of a dotted path."""
+    return re.split(r"[:.]", term)[-1].lower()
 
 
 def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
-    """Create the run folder, or accept an existing one that may be resumed.
+    """Create the run folder, or accept one that has this run already.
 
     Args:
         config: settings.
         used: the data to train on.
 
     Returns:
-        (folder, True where there is a checkpoint to resume from).
+        (folder, True where there is a checkpoint to go on from).
 
     Raises:
-        UserError: the folder exists and resume is off, or it holds a different run or one on other data.
+        UserError: it holds a different run or one on other data.
     """
     folder = _folder(config, str(int(time.time())))
     if config.train.resume and "{time}" in config.train.out:
@@ -50,12 +57,7 @@ def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
         pattern = _folder(config, "*")
         folder = max(pattern.parent.glob(pattern.name), default=folder)
     asked = plain(config)
-    if folder.exists() and not (folder.is_dir() and is_vacant(folder)):
-        if not config.train.resume:
-            raise UserError(f"{folder} exists; add --train.resume=true to continue it, or choose another --train.out")
-        changed = differences(read_settings(folder, "--train.out", TrainRun), asked, MATTERS, FREE)
-        if changed:
-            raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --train.out")
+    if is_same_run(folder, asked, TrainRun, "--train.out", FREE, MATTERS):
         refuse_other_data(folder, used, "--train.out")
         if can_go_on(folder):
             return folder, True

@@ -1,4 +1,4 @@
-"""Learning rate and lambda as functions of the step alone, so a resumed run needs no state."""
+"""The learning rate as a function of the step alone, so a resumed run needs no state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,3 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, total - warmup)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-
-
-def jacobian_weight(step: int, total: int, weight: float, schedule: str) -> float:
-    """Lambda at ``step``: constant, or decayed to zero linearly or by a cosine."""
-    share = step / max(1, total)
-    factor = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[schedule]
-    return weight * factor

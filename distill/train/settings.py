@@ -10,6 +10,7 @@ from distill.envs.ale_vec import MAX_LANES
 from distill.envs.settings import CommonConfig
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
+from distill.records.loggers import check_loggers
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section
 
@@ -23,11 +24,11 @@ class TrainConfig(Section):
     data: str = "data/{env}"
     """Dataset folder."""
     out: str = "runs/{env}__{student}__{objective}__{seed}__{time}"
-    """Run folder; an existing one is refused unless resume is set."""
+    """Run folder; the same command continues the run there, and other settings are refused."""
     hold_data: Literal["auto", "device", "memory", "disk"] = "auto"
     """The dataset's place: device (its own memory), memory, or disk (mapped); auto: a GPU if it fits, else memory."""
     resume: bool = False
-    """Continue the run in `out` from its last checkpoint; a finished run is left as it is."""
+    """No longer needed, but that the newest run is continued where `out` has {time}; else that starts a new one."""
     steps: int = 5_000
     """Optimizer steps in total."""
     epochs: float | None = None
@@ -54,6 +55,8 @@ class TrainConfig(Section):
     """Steps between checkpoints."""
     log_every: int = 50
     """Steps between TensorBoard points of the training loss."""
+    loggers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    """Where the figures of training go: tensorboard, or package.module:attribute, a callable that makes a Logger."""
     patience: int = 0
     """Stop after this many validations without a better val/kl; 0 never stops early."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
@@ -85,6 +88,10 @@ class TrainConfig(Section):
         "data",
         "out",
     )
+
+    def check(self) -> None:
+        """Refuse loggers that are not there."""
+        check_loggers(self.loggers)
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,70 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from distill.batches.loader import Loader, Sampler
+from distill.batches.loader import Batch, Loader, Sampler
 from distill.batches.source import Index, make_source
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import DataUsed
+from distill.engine.captured import OWN_TERMS
+from distill.engine.step import Step
 from distill.errors import UserError
-from distill.losses.sobolev import Objective
+from distill.losses.sobolev import Losses, Objective
+from distill.losses.terms import make_terms
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
+from distill.system.settings import fill
 from distill.train.settings import TrainRun
 
 VANISHING = 1e-30
 """A mean square of derivatives below this counts as zero."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset, and which of its states are for what."""
+
+    dataset: Dataset
+    loader: Loader
+    train_index: Index
+    """States to train on."""
+    val_index: Index
+    """Held-out states to validate on."""
+    used: DataUsed
+
+
+def open_data(config: TrainRun, device: torch.device) -> Data:
+    """The dataset that the settings name, with a loader.
+
+    Raises:
+        UserError: it is not there, damaged, or not what the objective asks for.
+    """
+    t = config.train
+    dataset = Dataset(fill(t.data, env=config.env), verify=t.verify, mapped=t.hold_data == "disk")
+    check_dataset(config, dataset)
+    loader = make_loader(config, dataset, device)
+    train_index, val_index = training_split(config, dataset)
+    return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index))
+
+
+class Minimise:
+    """The objective with what computes its gradient (``fit.Minimised``)."""
+
+    def __init__(self, objective: Objective, compute: Step) -> None:
+        self.weights, self._objective, self._compute = objective.weights, objective, compute
+
+    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """Losses of a batch; adds their gradient to every parameter's ``.grad``."""
+        return self._compute(batch.obs, batch.logits, batch.targets, weights, self._objective)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
@@ -31,7 +75,7 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     if identity.game != config.env:
         raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
     _check_eyes(config, dataset)
-    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and not dataset.has_jacobian:
+    if o.derivatives and o.jacobian_targets == "stored" and not dataset.has_jacobian:
         raise UserError(
             f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
             "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
@@ -45,7 +89,7 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored":
         _check_scale(dataset, dataset.jacobian_scale)
     stored = identity.k if identity.jacobian == "projected" else None
-    if o.jacobian_weight > 0 and o.jacobian_targets == "stored" and stored is not None and (o.k or 1) > stored:
+    if o.derivatives and o.jacobian_targets == "stored" and stored is not None and (o.k or 1) > stored:
         raise UserError(
             f"--objective.k={o.k} but {dataset.folder} stores {stored} projections a state; lower it, or use "
             "--objective.jacobian_targets=online"
@@ -65,8 +109,8 @@ def _check_eyes(config: TrainRun, dataset: Dataset) -> None:
             f"the teacher of {dataset.folder} saw preset {identity.teacher_preset}, not {config.teacher_preset}; "
             "leave --teacher_preset out, or collect anew"
         )
-    flags = {"jacobian_weight": o.jacobian_weight, "input_noise": o.input_noise}
-    wanted = [f"--objective.{name}" for name, value in flags.items() if value > 0]
+    flags = {"jacobian_weight": o.derivatives, "input_noise": o.input_noise > 0}
+    wanted = [f"--objective.{name}" for name, asked in flags.items() if asked]
     if wanted and not identity.same_eyes:
         raise UserError(
             f"{dataset.folder} records preset {identity.preset} and its teacher saw {identity.teacher_preset}, so the "
@@ -88,7 +132,7 @@ def _check_scale(dataset: Dataset, scale: float) -> None:
 def make_loader(config: TrainRun, dataset: Dataset, device: torch.device) -> Loader:
     """A loader with the teacher at hand where fresh derivatives or labels are asked for."""
     teacher, o = None, config.objective
-    online = o.jacobian_targets == "online" and o.jacobian_weight > 0
+    online = o.jacobian_targets == "online" and o.derivatives
     if online or o.input_noise > 0:
         from teachers.load import load_teacher
 
@@ -158,7 +202,13 @@ def make_objective(config: TrainRun, dataset: Dataset, scale: float) -> Objectiv
     o = config.objective
     if o.jacobian_weight > 0:
         _check_scale(dataset, scale)
-    return Objective(o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale)
+    terms = make_terms(o.terms)
+    if config.train.cuda_graph and terms:
+        raise UserError(OWN_TERMS)
+    return Objective(
+        o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale,
+        o.jacobian_weight, o.jacobian_schedule, terms,
+    )  # fmt: skip
 
 
 def total_steps(config: TrainRun, sampler: Sampler) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -85,12 +85,12 @@ class Team:
         if self.world == 1:
             return losses
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        scalars = [losses.total, losses.divergence, *([] if losses.jacobian is None else [losses.jacobian])]
+        scalars = list(losses.values())
         flat = torch.cat([part.flatten().float() for part in (*gradients, *scalars)])
         dist.all_reduce(flat)
         flat /= self.world
         parts = torch.split(flat, [part.numel() for part in (*gradients, *scalars)])
         for gradient, mean in zip(gradients, parts, strict=False):
             gradient.copy_(mean.view_as(gradient))
-        total, divergence, *jacobian = (part.squeeze(0) for part in parts[-len(scalars) :])
-        return replace(losses, total=total, divergence=divergence, jacobian=jacobian[0] if jacobian else None)
+        total, *terms = (part.squeeze(0) for part in parts[-len(scalars) :])
+        return Losses(total, dict(zip(list(losses)[1:], terms, strict=True)), losses.logits)

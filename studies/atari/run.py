@@ -79,7 +79,7 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
         config = part_config("play", game, scale)
         folder = f"{scale.runs}/play/{game}/{cell['protocol']}__{cell['agent']}"
         changes = {"agents": [f"agent={agents[cell['agent']]}"], "protocol": cell["protocol"], "out": folder}
-        settings = dataclasses.replace(config.evaluate, resume=True, **changes)
+        settings = dataclasses.replace(config.evaluate, **changes)
         found = evaluate(validated(dataclasses.replace(config, evaluate=settings)))["agents"]["agent"]
         mine = facts.get(cell["agent"], {})
         return {

@@ -16,7 +16,7 @@ from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Targets
+from distill.losses.targets import Targets
 from distill.train.setup import check_dataset, make_objective
 
 INDEX = np.array([5, 60, 17, 17, 42])

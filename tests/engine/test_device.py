@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from distill.engine.captured import CapturedStep
 from distill.engine.engine import Engine
-from distill.losses.sobolev import Losses, Objective, Targets
+from distill.losses.sobolev import Losses, Objective
+from distill.losses.targets import Targets
 from distill.networks.nets import AtariCNN, NetSpec
 
 MakeNet = Callable[..., AtariCNN]

@@ -19,7 +19,8 @@ from distill.engine import pixels
 from distill.engine.engine import Engine
 from distill.engine.folding import fold_pixels
 from distill.losses.projection import SPACES
-from distill.losses.sobolev import Losses, Objective, Targets, sobolev_loss
+from distill.losses.sobolev import Losses, Objective, sobolev_loss
+from distill.losses.targets import Targets
 from distill.networks.layers import ReCU
 from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec
 

@@ -187,8 +187,7 @@ def test_the_held_out_states_are_those_of_training(
     again = make_config(
         env="breakout",
         teacher=teacher,
-        train=few,
-        evaluate={"agents": [str(run)], "games": 1, "num_envs": 1, "data": data, "out": str(tmp_path / "scores")},
+        evaluate={"agents": [str(run)], "games": 1, "num_envs": 1, "out": str(tmp_path / "scores"), **few},
     )
     (agent,) = evaluate(again)["agents"].values()
     for name in ("val_kl", "val_total_variation"):
@@ -262,22 +261,15 @@ def test_scores_of_an_earlier_version_are_shown(
     newer = ("val_total_variation", "val_merged_action_error")
     older = {name: {key: facts[key] for key in facts if key not in newer} for name, facts in record["agents"].items()}
     write_json(tmp_path / "scores.json", {**record, "agents": older})
-    assert evaluate(with_evaluate(config, out=str(tmp_path), resume=True))["agents"] == older
+    assert evaluate(with_evaluate(config, out=str(tmp_path)))["agents"] == older
     assert "fidelity on held-out games" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("record", "no_games")
-def test_existing_scores_are_refused(config: Config) -> None:
-    before = scores_path(config).read_bytes()
-    with pytest.raises(UserError, match=r"scores.json exists; add --evaluate.resume=true to keep it"):
-        evaluate(config)
-    assert scores_path(config).read_bytes() == before
-
-
 @pytest.mark.usefixtures("no_games")
-def test_resuming_keeps_complete_scores(config: Config, record: dict[str, Any]) -> None:
+@pytest.mark.parametrize("resume", [False, True])  # of earlier versions' settings
+def test_complete_scores_are_left_alone(config: Config, record: dict[str, Any], resume: bool) -> None:
     before = scores_path(config).stat().st_mtime_ns
-    assert evaluate(with_evaluate(config, resume=True)) == record
+    assert evaluate(with_evaluate(config, resume=resume)) == record
     assert scores_path(config).stat().st_mtime_ns == before
 
 
@@ -298,7 +290,7 @@ def test_resuming_another_evaluation_is_refused(
     config: Config, student: Path, change: Callable[[Config, Path], Config]
 ) -> None:
     with pytest.raises(UserError, match=r"is of another game, preset, agents, number of games, protocol or seed"):
-        evaluate(with_evaluate(change(config, student), resume=True))
+        evaluate(with_evaluate(change(config, student)))
 
 
 @pytest.mark.usefixtures("no_games")
@@ -308,14 +300,14 @@ def test_resuming_another_game_or_preset_is_refused(
 ) -> None:
     write_json(tmp_path / "scores.json", {**record, key: value})
     with pytest.raises(UserError, match="is of another game, preset"):
-        evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+        evaluate(with_evaluate(config, out=str(tmp_path)))
 
 
 @pytest.mark.usefixtures("no_games")
 def test_damaged_scores_are_refused(config: Config, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text('{"game": "break')
     with pytest.raises(UserError, match="not a readable scores file"):
-        evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+        evaluate(with_evaluate(config, out=str(tmp_path)))
 
 
 @pytest.mark.usefixtures("no_games")
@@ -326,7 +318,7 @@ def test_scores_of_another_shape_are_refused(
     for content in ({**record, "agents": agents}, [agents]):
         write_json(tmp_path / "scores.json", content)
         with pytest.raises(UserError, match=r"scores\.json (is damaged|has no agents)"):
-            evaluate(with_evaluate(config, out=str(tmp_path), resume=True))
+            evaluate(with_evaluate(config, out=str(tmp_path)))
 
 
 @pytest.mark.usefixtures("no_games")
@@ -490,7 +482,7 @@ def test_scores_measured_on_other_data_are_not_kept(
     manifest = json.loads((data / "dataset.json").read_text())
     del manifest["checksum"]
     write_json(data / "dataset.json", sealed({**manifest, "created": "2026-01-01T00:00:00+00:00"}))
-    measured = with_evaluate(config, agents=[f"small={student}"], data=str(data), out=str(tmp_path / "s"), resume=True)
+    measured = with_evaluate(config, agents=[f"small={student}"], data=str(data), out=str(tmp_path / "s"))
     record = evaluate(measured)
     assert record["data"] == Dataset(data).digest
     assert evaluate(measured)["created"] == record["created"]
@@ -538,7 +530,7 @@ def test_rotten_held_out_data_is_refused_before_any_game(config: Config, student
 def test_a_damaged_scores_file_is_no_traceback(config: Config, student: Path, tmp_path: Path, content: Any) -> None:
     write_json(tmp_path / "scores.json", content)
     with pytest.raises(UserError, match=r"scores\.json is damaged"):
-        evaluate(with_evaluate(config, agents=[f"small={student}"], out=str(tmp_path), resume=True))
+        evaluate(with_evaluate(config, agents=[f"small={student}"], out=str(tmp_path)))
 
 
 def test_data_recorded_once_more_is_the_same_data(student: Path) -> None:

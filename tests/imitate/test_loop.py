@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import DivergedError, UserError
 from distill.imitate import loop
-from distill.imitate.curve import Point, read_curve
+from distill.imitate.curve import read_curve
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
 from distill.system.signals import Terminated
+from distill.train.hooks import Hook, Status
 from teachers.card import read_card
 from teachers.load import load_teacher
 
@@ -94,9 +95,29 @@ def test_the_curve_is_a_table_and_tensorboard_points(finished: Path) -> None:
 
 
 def test_a_strangers_hook_gets_every_point(quick: Quick, tmp_path: Path) -> None:
-    points: list[Point] = []
-    folder = imitate(quick(tmp_path / "run", imitate={"states": 200}), [points.append])
-    assert [point.states for point in points] == [int(row["states"]) for row in read_curve(folder / "curve.csv")]
+    class Watch(Hook):
+        """Writes down what it is told."""
+
+        def __init__(self) -> None:
+            self.told: list[str] = []
+            self.points: list[tuple[int, float]] = []
+
+        def started(self, now: Status) -> None:
+            self.told.append("started")
+
+        def stepped(self, now: Status) -> None:
+            self.told.append(f"{now.states} states")
+
+        def measured(self, now: Status, figures: Mapping[str, float]) -> None:
+            self.points.append((now.states, figures["play/kl"]))
+
+        def ended(self, now: Status) -> None:
+            self.told.append("ended")
+
+    watch = Watch()
+    folder = imitate(quick(tmp_path / "run", imitate={"states": 200}), [watch])
+    assert watch.points == [(int(row["states"]), float(row["kl"])) for row in read_curve(folder / "curve.csv")]
+    assert watch.told == ["started", *(f"{states} states" for states in range(16, 209, 16)), "ended"]
 
 
 def test_papers_are_read_by_every_stage(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +176,7 @@ def test_it_goes_on_with_equal_weights_and_new_games(
     monkeypatch.setattr(Learner, "update", first_update)
     monkeypatch.setattr(Player, "_begin", begun)
     stop_at(10**6, Terminated)
-    imitate(quick(folder, imitate={"resume": True}))
+    imitate(quick(folder))
     assert began["step"] == before["progress"]["step"]
     assert began["ring"] == 32
     for name, tensor in before["model"].items():
@@ -185,17 +206,17 @@ def test_a_kill_loses_what_came_after_the_last_checkpoint(
         imitate(quick(folder))
     assert load(folder)["progress"]["states"] == 320
     stop_at(10**6, RuntimeError)
-    imitate(quick(folder, imitate={"resume": True}))
+    imitate(quick(folder))
     states = [int(row["states"]) for row in read_curve(folder / "curve.csv")]
     assert states == sorted(set(states))
     shutil.rmtree(folder / "student")  # killed right before it was written
-    imitate(quick(folder, imitate={"resume": True}))
+    imitate(quick(folder))
     assert load_student(folder).facts["dataset"]["states"] == states[-1]
 
 
 def test_a_finished_run_is_left_alone(finished: Path, quick: Quick, capsys: pytest.CaptureFixture[str]) -> None:
     before = (finished / "student" / "student.json").read_bytes()
-    assert imitate(quick(finished, imitate={"resume": True})) == finished
+    assert imitate(quick(finished)) == finished
     assert "already trained; nothing to do" in capsys.readouterr().out
     assert (finished / "student" / "student.json").read_bytes() == before
 
@@ -203,16 +224,15 @@ def test_a_finished_run_is_left_alone(finished: Path, quick: Quick, capsys: pyte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, r"run exists; add --imitate\.resume=true to continue it, or choose another --imitate\.out"),
         (
-            {"imitate": {"resume": True, "ring": 301, "batch_size": 17}},
+            {"imitate": {"ring": 301, "batch_size": 17}},
             r"is a different run: imitate\.batch_size was 16",
         ),
         (
-            {"imitate": {"resume": True}, "seed": 2},
+            {"seed": 2},
             r"is a different run: seed was 1, now 2; choose another --imitate\.out",
         ),
-        ({"imitate": {"resume": True}, "teacher": "breakout"}, r"is a different run: env was pong, now breakout"),
+        ({"teacher": "breakout"}, r"is a different run: env was pong, now breakout"),
     ],
 )
 def test_another_run_in_the_folder(finished: Path, quick: Quick, changes: dict[str, Any], message: str) -> None:
@@ -227,7 +247,7 @@ def test_another_teacher_of_the_same_name(finished: Path, quick: Quick, tmp_path
     shutil.rmtree(folder / "student")
     shutil.copy(other_pong_zip, zipped)
     with pytest.raises(UserError, match=r"learned from another teacher than the one that is there now"):
-        imitate(quick(folder, teacher=str(zipped), imitate={"states": 64, "resume": True}))
+        imitate(quick(folder, teacher=str(zipped), imitate={"states": 64}))
 
 
 def load_source(name: str) -> Path:
@@ -247,8 +267,8 @@ def test_sigterm_saves(start: Callable[..., Any], tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 143
-    assert process.stderr.read_text() == "terminated; the same command with --imitate.resume=true continues\n"
-    assert "saved. Add --imitate.resume=true to continue." in process.stderr.with_name("stdout").read_text()
+    assert process.stderr.read_text() == "terminated; the same command continues\n"
+    assert "saved. The same command continues." in process.stderr.with_name("stdout").read_text()
     assert load(run)["progress"]["states"] >= 32
 
 

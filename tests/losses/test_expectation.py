@@ -10,7 +10,8 @@ from torch import Tensor
 
 from distill.engine.engine import Engine
 from distill.losses.projection import quadrature, sample
-from distill.losses.sobolev import Objective, Targets
+from distill.losses.sobolev import Objective
+from distill.losses.targets import Targets
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 
 MakeNet = Callable[..., AtariCNN]

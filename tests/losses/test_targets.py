@@ -7,7 +7,8 @@ import torch
 
 from distill.engine.engine import Engine
 from distill.engine.folding import fold_pixels
-from distill.losses.sobolev import Objective, Targets, sobolev_loss
+from distill.losses.sobolev import Objective, sobolev_loss
+from distill.losses.targets import Targets
 from distill.networks.nets import NETS, AtariCNN, to_unit
 
 

@@ -12,7 +12,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from distill.engine.engine import Engine
 from distill.engine.step import make_engine, make_step
-from distill.losses.sobolev import Objective, Targets, sobolev_loss
+from distill.losses.sobolev import Objective, sobolev_loss
+from distill.losses.targets import Targets
 from distill.networks.layers import SMOOTH, ReCU, known
 from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN
 

@@ -73,8 +73,8 @@ def test_sigterm_while_training_saves(start: Callable[..., Any], tmp_path: Path,
     wait_for((run / "checkpoints" / "best.pt").exists)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 143
-    assert process.stderr.read_text() == "terminated; the same command with --train.resume=true continues\n"
-    assert "saved. Add --train.resume=true to continue." in process.stderr.with_name("stdout").read_text()
+    assert process.stderr.read_text() == "terminated; the same command continues\n"
+    assert "saved. The same command continues." in process.stderr.with_name("stdout").read_text()
     assert (run / "checkpoints" / "last.pt").is_file()
 
 

@@ -15,7 +15,8 @@ from distill.config.config import Config
 from distill.config.stages import train
 from distill.errors import UserError
 from distill.train import checkpoint
-from distill.train.checkpoint import MARK, Saver, load_checkpoint, newest_checkpoint, save_checkpoint
+from distill.train.checkpoint import MARK, load_checkpoint, newest_checkpoint, save_checkpoint
+from distill.train.saver import Saver
 
 CPU = torch.device("cpu")
 CONTENT: dict[str, Any] = {
@@ -84,17 +85,17 @@ def stopped(quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Ca
     """``stopped(name)``: a run of 12 steps interrupted at step 10, with checkpoints of steps 8 and 10."""
     check = Saver.check
 
-    def cut(self: Saver, team: Any) -> None:
-        if self.progress.step == 10:
+    def cut(self: Saver) -> None:
+        if self.kept.progress.step == 10:
             raise KeyboardInterrupt
-        check(self, team)
+        check(self)
 
     def make(name: str) -> Config:
         with monkeypatch.context() as patch:
             patch.setattr(Saver, "check", cut)
             with pytest.raises(KeyboardInterrupt):
                 train(quick(name))
-        return quick(name, train={"resume": True})
+        return quick(name)
 
     return make
 

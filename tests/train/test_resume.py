@@ -108,9 +108,9 @@ def test_resumed_run_is_bit_equal_to_an_uninterrupted_one(
     assert load(Path(quick("cut").train.out) / "checkpoints" / "last.pt")["progress"]["step"] == 7
     cut_at(3)
     with pytest.raises(KeyboardInterrupt):
-        train(quick("cut", **settings, train={"resume": True}))
+        train(quick("cut", **settings))
     cut_at(None)
-    cut = train(quick("cut", **settings, train={"resume": True}))
+    cut = train(quick("cut", **settings))
     assert_same_run(whole, cut)
     assert load(cut / "checkpoints" / "last.pt")["progress"]["step"] == 12
 
@@ -127,7 +127,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(
     saved = Path(quick("cut").train.out) / "checkpoints" / "last.pt"
     assert (load(saved)["progress"]["step"] if saved.exists() else 0) == step // 4 * 4
     cut_at(None)
-    cut = train(quick("cut", **settings, train={"resume": True}))
+    cut = train(quick("cut", **settings))
     assert_same_run(whole, cut)
     for tag in ("train/loss", "train/jacobian_loss", "val/kl", "train/learning_rate"):
         assert scalars(cut, tag) == scalars(whole, tag), f"{tag}: a point is missing, doubled or different"
@@ -164,8 +164,8 @@ def test_a_signal_in_the_middle_of_a_step_finishes_that_step(
         train(quick("cut"))
     assert isinstance(stopped.value, Terminated) is (word == "terminated")
     assert signal.getsignal(number) is before
-    assert f"{word} at step 6; saved. Add --train.resume=true to continue." in capsys.readouterr().out
-    assert_same_run(whole, train(quick("cut", train={"resume": True})))
+    assert f"{word} at step 6; saved. The same command continues." in capsys.readouterr().out
+    assert_same_run(whole, train(quick("cut")))
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -187,30 +187,30 @@ def test_second_ctrl_c_stops_at_once_and_saves_nothing(
     with pytest.raises(KeyboardInterrupt):
         train(quick("cut"))
     assert load(tmp_path / "cut" / "checkpoints" / "last.pt")["progress"]["step"] == 4
-    assert_same_run(whole, train(quick("cut", train={"resume": True})))
+    assert_same_run(whole, train(quick("cut")))
 
 
 def test_finished_run_is_left_alone(quick: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
     run = train(quick())
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    assert train(quick(train={"resume": True})) == run
+    assert train(quick()) == run
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert "already trained; nothing to do" in capsys.readouterr().out
 
 
-def test_existing_folder_is_refused_without_resume(quick: Callable[..., Config]) -> None:
+def test_finished_run_of_other_settings_is_refused(quick: Callable[..., Config]) -> None:
     run = train(quick())
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    with pytest.raises(UserError, match=r"run exists; add --train\.resume=true to continue it, or choose another"):
-        train(quick())
+    with pytest.raises(UserError, match=r"run is a different run: seed was 1, now 2; choose another --train\.out"):
+        train(quick(seed=2))
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_folder_that_is_no_run_is_refused_even_with_resume(quick: Callable[..., Config], tmp_path: Path) -> None:
+def test_folder_that_is_no_run_is_refused(quick: Callable[..., Config], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     with pytest.raises(UserError, match="exists and is not a run of this toolkit"):
-        train(quick(train={"resume": True}))
+        train(quick())
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
@@ -219,7 +219,7 @@ def test_damaged_config_of_a_run_is_named(quick: Callable[..., Config], tmp_path
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"run/config\.yaml (is not readable|does not hold)"):
-        train(quick(train={"resume": True}))
+        train(quick())
 
 
 def test_run_of_an_older_toolkit_goes_on(
@@ -236,8 +236,8 @@ def test_run_of_an_older_toolkit_goes_on(
     path.write_text(text.replace("  input_noise: 0.0\n", ""))
     cut_at(None)
     with pytest.raises(UserError, match=r"different run: objective\.input_noise was 0\.0, now 8\.0; choose another"):
-        train(quick("cut", objective={"input_noise": 8.0}, train={"resume": True}))
-    assert_same_run(whole, train(quick("cut", train={"resume": True})))
+        train(quick("cut", objective={"input_noise": 8.0}))
+    assert_same_run(whole, train(quick("cut")))
 
 
 @pytest.mark.parametrize("left", ["nothing", "temporary", "config"])
@@ -256,7 +256,7 @@ def test_run_killed_before_it_began_begins_again(
             train(quick("cut"))
         cut_at(None)
         (folder / "versions.json").unlink()
-    cut = train(quick("cut", train={"resume": left == "config"}))
+    cut = train(quick("cut"))
     assert_same_run(whole, cut)
     assert (cut / "versions.json").is_file()
 
@@ -279,7 +279,6 @@ def test_resuming_with_other_settings_is_refused_and_the_difference_named(
     with pytest.raises(KeyboardInterrupt):
         train(quick())
     cut_at(None)
-    changes["train"] = {**changes.get("train", {}), "resume": True}
     with pytest.raises(UserError, match=f"is a different run: {message}; choose another --train.out"):
         train(quick(**changes))
 
@@ -290,7 +289,7 @@ def test_settings_that_do_not_matter_may_change(quick: Callable[..., Config], cu
     with pytest.raises(KeyboardInterrupt):
         train(quick("cut"))
     cut_at(None)
-    free = {"resume": True, "log_every": 1, "checkpoint_every": 3, "verify": False}
+    free = {"log_every": 1, "checkpoint_every": 3, "verify": False}
     assert_same_run(whole, train(quick("cut", train=free)))
 
 
@@ -305,7 +304,6 @@ def test_dataset_that_has_grown_is_another_run(
         train(quick(**settings))
     cut_at(None)
     collect(make_config(collect={"out": str(pong_copy), "states": 640, "num_envs": 4, "shard_states": 128}))
-    settings["train"]["resume"] = True  # type: ignore[assignment]
     with pytest.raises(UserError, match=r"had 600 states then and has 640 now; choose another"):
         train(quick(**settings))
 
@@ -320,7 +318,7 @@ def test_damaged_checkpoint_is_named(
     path = tmp_path / "run" / "checkpoints" / "last.pt"
     path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
     with pytest.raises(UserError, match=r"checkpoints/last\.pt is not a readable checkpoint"):
-        train(quick(train={"resume": True}))
+        train(quick())
 
 
 @pytest.fixture
@@ -356,7 +354,7 @@ def test_run_killed_after_stopping_early_does_not_train_on(
     run = train(quick(train={"val_every": 1, "patience": 2}))
     shutil.rmtree(run / "student")
     val_kl([1.0])
-    train(quick(train={"val_every": 1, "patience": 2, "resume": True}))
+    train(quick(train={"val_every": 1, "patience": 2}))
     assert load(run / "checkpoints" / "last.pt")["progress"]["step"] == 3
     assert (run / "student" / "student.json").is_file()
 
@@ -378,7 +376,7 @@ def test_a_run_does_not_go_on_with_other_data(
     states: int | None, finished: bool,
 ) -> None:  # fmt: skip
     """Grown data gives another split, even where as many states are asked for."""
-    settings = {"data": str(pong_copy), "states": states, "resume": True}
+    settings = {"data": str(pong_copy), "states": states}
     if not finished:
         cut_at(7)
         with pytest.raises(KeyboardInterrupt):
@@ -399,7 +397,7 @@ def test_a_run_does_not_go_on_with_data_of_the_same_size(
         collect(make_config(seed=seed, collect={"out": str(tmp_path / "data"), "states": 120, "num_envs": 4}))
 
     fill(1)
-    settings = {"data": str(tmp_path / "data"), "resume": True}
+    settings = {"data": str(tmp_path / "data")}
     cut_at(7)
     with pytest.raises(KeyboardInterrupt):
         train(quick(train=settings))
@@ -424,7 +422,7 @@ def test_data_may_move(quick: Callable[..., Config], cut_at: Callable[..., None]
     before = yaml.safe_load((Path(quick().train.out) / "config.yaml").read_text())
     before["train"]["data"] = relative
     (Path(quick().train.out) / "config.yaml").write_text(yaml.safe_dump(before))
-    train(quick(train={"data": relative, "resume": True}))
+    train(quick(train={"data": relative}))
 
 
 def test_a_run_of_the_last_version_goes_on(
@@ -441,7 +439,7 @@ def test_a_run_of_the_last_version_goes_on(
     content = load(path)
     del content["progress"]["data"], content["has_checksum"]
     torch.save(content, path)
-    train(quick(train={"resume": True}))
+    train(quick())
     assert "of an earlier version, which does not say of which data it is" in " ".join(capsys.readouterr().out.split())
     facts = json.loads((folder / "student" / "student.json").read_text())
     assert len(facts["dataset"]["digest"]) == 64
@@ -460,7 +458,7 @@ def test_a_split_that_has_changed_is_refused(
     del told["checksum"]
     path.write_text(json.dumps(sealed({**told, side: "0" * 64})))
     with pytest.raises(UserError, match=r"(training|held-out) states of .* are others than then"):
-        train(quick(train={"resume": True}))
+        train(quick())
 
 
 def test_repeats_of_training_states_are_told(

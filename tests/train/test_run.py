@@ -22,12 +22,12 @@ from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.figures.fidelity import Fidelity, measure
+from distill.losses.schedule import jacobian_weight
 from distill.students.folder import load_student
 from distill.train import loop
-from distill.train.loop import training_split
 from distill.train.run import open_run
-from distill.train.schedule import jacobian_weight, learning_rate
-from distill.train.setup import data_used
+from distill.train.schedule import learning_rate
+from distill.train.setup import data_used, training_split
 
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}
 FIDELITY = [field.name for field in dataclasses.fields(Fidelity)]
@@ -338,7 +338,7 @@ def test_loss_that_is_not_a_number_stops_the_run(
     assert saved["progress"]["step"] == 8
     assert all(torch.isfinite(tensor).all() for tensor in saved["model"].values())
     monkeypatch.undo()
-    run = train(quick(train={"resume": True}))
+    run = train(quick())
     assert load_student(run).facts["steps"] == 12
 
 

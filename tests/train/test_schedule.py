@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distill.batches.loader import Sampler
-from distill.train.schedule import jacobian_weight, learning_rate
+from distill.losses.schedule import jacobian_weight
+from distill.train.schedule import learning_rate
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -40,7 +40,7 @@ def test_plain_distillation_logs_nothing_of_derivatives(quick: Callable[..., Con
 def test_a_lambda_that_has_come_to_zero_ends_the_curve(
     quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    monkeypatch.setattr("distill.train.loop.jacobian_weight", lambda step, *rest: 0.1 if step < 6 else 0.0)
+    monkeypatch.setattr("distill.losses.sobolev.jacobian_weight", lambda step, *rest: 0.1 if step < 6 else 0.0)
     seen = events(train(quick(objective=SOBOLEV, train={"engine": engine})))
     assert [point.step for point in seen.Scalars("train/jacobian_loss")] == [2, 4, 6]
     weights = [(point.step, point.value) for point in seen.Scalars("train/jacobian_weight")]
@@ -50,7 +50,7 @@ def test_a_lambda_that_has_come_to_zero_ends_the_curve(
 def test_one_process_has_nothing_to_average() -> None:
     from distill.losses.sobolev import Losses
 
-    losses = Losses(torch.ones(()), torch.ones(()), None, torch.ones(1, 2))
+    losses = Losses(torch.ones(()), {"divergence": torch.ones(())}, torch.ones(1, 2))
     assert Team().average([], losses) is losses
 
 

@@ -1,7 +1,7 @@
-"""A run's row in TensorBoard's HPARAMS tab: what was set, and how good the student is.
+"""TensorBoard: a run's curves, and its row in the HPARAMS tab: what was set, and how good the student is.
 
-The figures are points of ``<run>/best``, a TensorBoard run of its own: the kept checkpoint's, at its step, under the
-tags of the learning curves, so that they come to lie on these and make no charts of one point.
+The row's figures are points of ``<run>/best``, a TensorBoard run of its own: the kept checkpoint's, at its step, under
+the tags of the learning curves, so that they come to lie on these and make no charts of one point.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from torch.utils.tensorboard import SummaryWriter
 
+from distill.records.loggers import Picture
+
 BEST = "best"
 """The folder in the run."""
 SCORE = "whole_games/mean_reward"
@@ -25,6 +27,30 @@ FIELDS = {api_pb2.DATA_TYPE_BOOL: "bool_value", api_pb2.DATA_TYPE_FLOAT64: "numb
 # TensorBoard shows five columns of settings and five of figures, unless it is asked for more. It puts those
 # settings first that are said to differ.
 SHOWN = ("jacobian_weight", "jacobian_schedule", "states", "student", "seed")
+
+
+class TensorBoard:
+    """A ``Logger``: events in the run's folder; points after ``step`` of an earlier, killed process are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder, self._writer = folder, SummaryWriter(str(folder), purge_step=step + 1)
+
+    def scalars(self, step: int, figures: Mapping[str, float]) -> None:
+        """See ``Logger``."""
+        add_figures(self._writer, step, figures)
+
+    def image(self, step: int, tag: str, pixels: Picture) -> None:
+        """See ``Logger``."""
+        self._writer.add_image(tag, pixels, step, dataformats="HW")
+
+    def hparams(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, float | None]) -> None:
+        """See ``Logger``; the run's row in the HPARAMS tab."""
+        write_figures(self._folder, step, figures)
+        write_hparams(self._writer, settings)
+
+    def close(self) -> None:
+        """See ``Logger``."""
+        self._writer.close()
 
 
 def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""Terms that ``objective.terms`` can name, besides the divergence and the Sobolev term."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from distill.errors import UserError
+from distill.losses.entropy import Entropy
+from distill.losses.term import Term
+from distill.system.registry import Registry
+
+
+def _is_term(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Term)
+
+
+TERMS: Registry[type[Term]] = Registry("term", "a class derived from distill.api.Term", _is_term)
+TAKEN = ("total", "divergence", "jacobian", "kl")
+"""Names of what is there already, in losses and in logs."""
+
+
+def register_term(name: str, kind: type[Term]) -> type[Term]:
+    """Let ``objective.terms`` name ``kind``.
+
+    Raises:
+        UserError: the name is taken, or ``kind`` is no term.
+    """
+    return TERMS.register(name, kind)
+
+
+def make_terms(weights: Mapping[str, float]) -> tuple[Term, ...]:
+    """The terms of ``objective.terms``: weights by registered name or dotted path.
+
+    Raises:
+        UserError: there is no such term, or it has a name that cannot stand beside the others.
+    """
+    terms: list[Term] = []
+    for name, weight in weights.items():
+        kind = TERMS.find(name)
+        taken = [*TAKEN, *(term.name for term in terms)]
+        if kind.name in taken or not re.fullmatch(r"\w+", kind.name):
+            raise UserError(
+                f"--objective.terms: {name} calls itself {kind.name!r}; give its class another `name` of letters, "
+                f"digits and _, not {', '.join(taken)}"
+            )
+        terms.append(kind(weight))
+    return tuple(terms)
+
+
+register_term("entropy", Entropy)

@@ -1,0 +1,99 @@
+"""What ``distill train`` says at its beginning, and what it leaves at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from distill.batches.loader import Sampler
+from distill.dataset.reader import Dataset
+from distill.dataset.repeats import repeats
+from distill.engine.step import make_engine
+from distill.figures.fidelity import fidelity
+from distill.networks.nets import AtariCNN, count_parameters
+from distill.records.loggers import Loggers
+from distill.students.folder import save_student
+from distill.system.files import remove_leftovers
+from distill.system.progress import console, print_table
+from distill.train.checkpoint import Progress
+from distill.train.network import network_name, network_text
+from distill.train.run import objective_name
+from distill.train.saver import BestSaver
+from distill.train.settings import TrainRun
+from distill.train.setup import Data
+
+
+def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Sampler) -> None:
+    """Print what is about to happen, and how much of the held-out states is no test: training has the same pixels."""
+    console.print(
+        f"{network_text(config.student)} ({count_parameters(model):,} parameters) on {len(data.train_index):,} states "
+        f"of {data.dataset.folder}, {len(data.val_index):,} held out; {total:,} steps of {s.batch_size} "
+        f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
+    )
+    if config.train.verify:
+        share = repeats(data.dataset, data.val_index, data.dataset, data.train_index)
+        if share > 0:
+            console.print(f"{share:.1%} of the held-out states scored occur, pixel by pixel, among the training states")
+
+
+def finish(config: TrainRun, folder: Path, data: Data, saver: BestSaver, loggers: Loggers) -> None:
+    """Score the best weights once more and write the student folder."""
+    progress, model = saver.progress, saver.kept.net
+    model.load_state_dict(saver.best)
+    saver.check_best()
+    scores = fidelity(model, make_engine(model), data.loader, data.val_index, config.objective.temperature)
+    found = dataclasses.asdict(scores)
+    loggers.hparams(
+        _settings(config, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
+    )
+    actions = data.dataset.logits.shape[1]
+    network = network_name(config, model, actions)
+    if isinstance(model, AtariCNN) or network is not None:
+        metrics = {f"val_{name}": value for name, value in found.items()}
+        save_student(folder / "student", model, _facts(config, data.dataset, metrics, progress), network, actions)
+    rows = [(f"val/{name}", "-" if value is None else f"{value:.4f}") for name, value in found.items()]
+    remove_leftovers(folder, below=True)
+    rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
+    print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
+
+
+def _settings(config: TrainRun, progress: Progress) -> dict[str, Any]:
+    """What the HPARAMS tab shows of a run, by short names."""
+    t = config.train
+    return {
+        "student": network_text(config.student),
+        **dataclasses.asdict(config.objective),
+        "terms": " ".join(f"{name} {weight:g}" for name, weight in config.objective.terms.items()) or None,
+        "states": progress.train_states,
+        "steps": progress.step,
+        **{name: getattr(t, name) for name in ("batch_size", "learning_rate", "warmup", "max_grad_norm",
+                                               "weight_decay", "precision")},
+        "seed": config.seed,
+    }  # fmt: skip
+
+
+def _facts(config: TrainRun, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    identity = dataset.identity
+    return {
+        "student": config.student.name,
+        "game": identity.game,
+        "preset": identity.preset,
+        "preset_hash": identity.preset_hash,
+        "teacher_preset": identity.teacher_preset,
+        "teacher_preset_hash": identity.teacher_preset_hash,
+        "teacher": identity.teacher,
+        "teacher_name": dataset.teacher_name,
+        "teacher_tau": dataset.manifest["teacher"].get("tau"),
+        "dataset": progress.data,
+        "objective": dataclasses.asdict(config.objective),
+        "jacobian_scale": progress.jacobian_scale,
+        "seed": config.seed,
+        "val_fraction": config.train.val_fraction,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "train_seconds": progress.seconds,
+        "metrics": metrics,
+    }

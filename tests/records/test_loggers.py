@@ -1,0 +1,96 @@
+"""Loggers by name and by path, and that a training tells each of them everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.config.config import Config
+from distill.config.stages import train
+from distill.errors import UserError
+from distill.records.loggers import LOGGERS, Loggers, Picture, register_logger
+
+
+class Kept:
+    """Keeps what it is told."""
+
+    last: Kept
+
+    def __init__(self, folder: Path, step: int) -> None:
+        Kept.last = self
+        self.folder, self.first, self.open = folder, step, True
+        self.points: list[tuple[int, str, float]] = []
+        self.pictures: dict[str, Picture] = {}
+        self.row: tuple[dict[str, Any], int, dict[str, float | None]] | None = None
+
+    def scalars(self, step: int, figures: Mapping[str, float]) -> None:
+        self.points += [(step, tag, value) for tag, value in figures.items()]
+
+    def image(self, step: int, tag: str, pixels: Picture) -> None:
+        self.pictures[tag] = pixels
+
+    def hparams(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, float | None]) -> None:
+        self.row = dict(settings), step, dict(figures)
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_a_logger_by_path_is_told_what_tensorboard_shows(quick: Callable[..., Config]) -> None:
+    names = ["tensorboard", f"{__name__}:Kept"]
+    run = train(quick(objective={"jacobian_weight": 0.1}, train={"loggers": names}))
+    seen, kept = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload(), Kept.last
+    shown = [
+        (point.step, tag, np.float32(point.value)) for tag in seen.Tags()["scalars"] for point in seen.Scalars(tag)
+    ]
+    assert sorted(shown) == sorted((step, tag, np.float32(value)) for step, tag, value in kept.points)
+    assert (kept.folder, kept.first, kept.open) == (run, 0, False)
+    picture = kept.pictures["val/saliency"]
+    assert (picture.shape, picture.dtype) == ((4 * 84, 3 * 84), np.float32)
+    assert 0 <= picture.min() < picture.max() <= 1
+    assert kept.row is not None
+    assert kept.row[0]["seed"] == 1
+    assert kept.row[2].keys() >= {"val/kl", "val/jacobian_cosine"}
+
+
+def test_a_logger_is_closed_after_an_error_too(quick: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match="training stopped"):
+        train(quick(train={"loggers": [f"{__name__}:Kept"], "learning_rate": 1e30, "warmup": 0}))
+    assert not Kept.last.open
+    assert not list(Kept.last.folder.glob("events.out.*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tensorbord", r"unknown logger 'tensorbord' \(did you mean 'tensorboard'\?\)"),
+        ("no_such_package:Logger", "there is no module no_such_package"),
+        (f"{__name__}:__doc__", "must be a callable that makes a Logger of a folder and a step, but is a str"),
+    ],
+)
+@pytest.mark.parametrize("section", ["train", "imitate"])
+def test_what_is_no_logger_is_refused(
+    make_config: Callable[..., Config], section: str, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_config(**{section: {"loggers": [name]}})
+
+
+def test_a_registered_logger_has_a_name(tmp_path: Path) -> None:
+    register_logger("kept in a test", Kept)
+    try:
+        with Loggers(["kept in a test"], tmp_path, 7) as loggers:
+            loggers.scalars(8, {"a": 1.0})
+        assert (Kept.last.first, Kept.last.points, Kept.last.open) == (7, [(8, "a", 1.0)], False)
+        with Loggers(["kept in a test"], None, 7) as nothing:
+            nothing.scalars(9, {"a": 1.0})
+        assert len(Kept.last.points) == 1
+        with pytest.raises(UserError, match="there is a logger 'kept in a test' already"):
+            register_logger("kept in a test", Kept)
+    finally:
+        LOGGERS._things.pop("kept in a test")
