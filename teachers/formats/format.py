@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from distill.errors import UserError
 from distill.system.registry import Registry
 
 Read = Callable[[Path, float, Mapping[str, Any]], "LoadedPolicy"]
@@ -56,12 +57,16 @@ class TeacherFormat:
     suffix: str = ""
     """How its files end, if they do."""
     is_what_a_folder_means: bool = False
-    """A folder that holds one file with that ending means this file, if there is no other agent in it."""
+    """A folder, or a repository on the hub, with one file of that ending means this file, if no zip is in it."""
     preset: str | None = None
     """What its agents see where nothing tells otherwise; by default what is recorded."""
     told: Callable[[Path], Mapping[str, Any]] = lambda path: {}
     """What stands in the file itself, in the words of rl-zoo's and CleanRL's settings (``env``, ``env_id``, ``game``,
     ``preset``, ...); nothing where it cannot be read. ``student``: papers of a student that the file is."""
+
+    def __post_init__(self) -> None:
+        if self.is_what_a_folder_means and not self.suffix.startswith("."):
+            raise UserError(f"format {self.name!r}: a file that a folder means needs a suffix, such as .mine")
 
 
 FORMATS: Registry[TeacherFormat] = Registry(

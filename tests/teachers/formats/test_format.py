@@ -69,6 +69,11 @@ def test_a_name_that_is_taken_and_a_thing_that_is_none_are_refused(numpad: Teach
         register_teacher_format(TeacherFormat("sb3", numpad.recognises, numpad.read))
 
 
+def test_what_a_folder_means_has_an_ending(numpad: TeacherFormat) -> None:
+    with pytest.raises(UserError, match=r"format 'x': a file that a folder means needs a suffix, such as \.mine"):
+        TeacherFormat("x", numpad.recognises, numpad.read, is_what_a_folder_means=True)
+
+
 def test_of_two_agents_in_a_folder_none_is_meant(numpad: TeacherFormat, tmp_path: Path) -> None:
     for name in ("a.numpad", "b.numpad"):
         (tmp_path / name).write_text("1 2 3 4 5 6")
