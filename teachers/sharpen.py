@@ -1,0 +1,87 @@
+"""An agent that is surer of itself: its logits divided by a temperature below 1, in a zip of its own.
+
+    python -m teachers.sharpen runs/teacher-breakout/best.zip breakout-sharp.zip --temperature 0.67
+
+PPO's entropy bonus and imitation leave policies more random than good play wants, and a greedy policy of such an agent
+gets stuck in loops. What is in between often scores best (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from distill.errors import UserError
+from distill.system.files import at_home, replacing
+from distill.system.ranges import POSITIVE
+from teachers.formats.archive import read_archive
+from teachers.layouts import locate
+
+HEAD = "action_net"
+
+
+def sharpen(agent: str, out: Path, temperature: float) -> Path:
+    """Write a copy of an agent whose logits are divided by ``temperature``; everything else in it stays.
+
+    Args:
+        agent: zip of a stable-baselines3 PPO, A2C or TRPO agent with ``CnnPolicy``, or a bundled name.
+        out: zip to write; an existing one is refused.
+        temperature: below 1 makes the policy surer, above 1 more random.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UserError: not such an agent, or ``out`` exists.
+    """
+    POSITIVE.check("--temperature", temperature)
+    path = locate(agent)
+    if not path.is_file():
+        raise UserError(f"{path} is a folder; give the zip of a stable-baselines3 agent")
+    weights = read_archive(path).weights
+    if f"{HEAD}.weight" not in weights:
+        raise UserError(f"{path} has no policy head: it gives Q-values, and --tau is the temperature of those")
+    if out.exists():
+        raise UserError(f"{out} exists; choose another name")
+    with zipfile.ZipFile(path) as archive, replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as copy:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if entry.filename.rpartition("/")[2] == "policy.pth":
+                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                for part in ("weight", "bias"):
+                    state[next(name for name in state if name.endswith(f"{HEAD}.{part}"))] /= temperature
+                buffer = io.BytesIO()
+                torch.save(state, buffer)
+                content = buffer.getvalue()
+            copy.writestr(entry, content)
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line.
+
+    Returns:
+        Exit status: 0 done, 1 an error the user can fix.
+    """
+    about, _, _ = str(__doc__).partition("\n")
+    parser = argparse.ArgumentParser(prog="python -m teachers.sharpen", description=about)
+    parser.add_argument("agent", help="zip of a stable-baselines3 agent, or a bundled name")
+    parser.add_argument("out", help="zip to write")
+    parser.add_argument("--temperature", type=float, required=True, help="logits are divided by it")
+    args = parser.parse_args(argv)
+    try:
+        print(f"written: {sharpen(args.agent, at_home(args.out), args.temperature)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

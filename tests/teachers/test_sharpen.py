@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+from teachers.load import load_teacher
+from teachers.sharpen import main, sharpen
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_logits_are_divided_and_nothing_else_changes(tmp_path: Path, temperature: float) -> None:
+    out = sharpen("pong", tmp_path / "pong-sharp.zip", temperature)
+    before, after = load_teacher("pong"), load_teacher(str(out))
+    pixels = torch.rand(4, 4, 84, 84)
+    with torch.no_grad():
+        torch.testing.assert_close(after.net(pixels), before.net(pixels) / temperature)
+    changed = {name for name, value in after.net.state_dict().items() if not value.equal(before.net.state_dict()[name])}
+    assert changed == {"policy.weight", "policy.bias"}
+    assert after.info.game == "pong"
+    assert PPO.load(out).policy.action_net.out_features == 6
+
+
+def test_what_cannot_be_sharpened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.zip"
+    out.write_bytes(b"mine")
+    assert main(["pong", str(out), "--temperature", "0.5"]) == 1
+    assert capsys.readouterr().err == f"error: {out} exists; choose another name\n"
+    assert out.read_bytes() == b"mine"
+    for value in ("0", "nan"):
+        assert main(["pong", str(tmp_path / "x.zip"), "--temperature", value]) == 1
+        assert capsys.readouterr().err.startswith("error: --temperature must be positive")
+    q_values = tmp_path / "dqn.zip"
+    with zipfile.ZipFile(q_values, "w") as archive:
+        torch.save({"q_net.q_net.0.weight": torch.zeros(6, 512)}, buffer := tmp_path / "policy.pth")
+        archive.write(buffer, "policy.pth")
+    assert main([str(q_values), str(tmp_path / "x.zip"), "--temperature", "1"]) == 1
+    assert "it gives Q-values, and --tau is the temperature of those" in capsys.readouterr().err
+    assert not (tmp_path / "x.zip").exists()
