@@ -50,7 +50,7 @@ def _row(dataset: Dataset, student: str, batch: int, rounds: int, device: torch.
     engine, objective = Engine(net.path()), Objective(scale=dataset.jacobian_scale)
     loader = Loader(dataset, ObjectiveConfig(jacobian_weight=0.01), device, 1, None)
     sampler = Sampler(np.arange(len(dataset)), batch, 1)
-    stream = batches(loader, sampler, 0, 10**9, derivatives=True)
+    stream = batches(loader, sampler, 0, 10**9)
     fixed = loader.load(sampler.batch(0), 0)
 
     def train(one: Batch) -> None:

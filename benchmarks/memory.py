@@ -50,7 +50,7 @@ def trainer(folder: str, hold_data: str, device_name: str) -> dict[str, int]:
     source = make_source(dataset, device, hold_data, derivatives=True)
     loader = Loader(dataset, ObjectiveConfig(jacobian_weight=0.01), device, 1, None, source)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-    for one in batches(loader, Sampler(np.arange(len(dataset)), 64, 1), 0, STEPS, derivatives=True):
+    for one in batches(loader, Sampler(np.arange(len(dataset)), 64, 1), 0, STEPS):
         optimizer.zero_grad()
         step(one.obs, one.logits, one.targets, 0.01, objective)
         optimizer.step()

@@ -6,7 +6,7 @@ uninterrupted one would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,7 @@ class Batch:
     logits: Tensor
     """The teacher's logits at these pixels, float (B, A)."""
     targets: Targets | None
-    """The teacher's derivatives, or None."""
+    """The teacher's derivatives, of all states or of the first ones; None where none has any."""
 
     def check(self, step: int) -> None:
         """Raise a UserError where the teacher's derivatives are not finite, so that no setting is to blame."""
@@ -100,48 +100,53 @@ class Loader:
 
     @torch.no_grad()
     def load(
-        self, index: Index, step: int, *, derivatives: bool = True, noisy: bool = False, share: slice = slice(None)
+        self, index: Index, step: int, *, carrying: int | None = None, noisy: bool = False, share: slice = slice(None)
     ) -> Batch:
         """The states ``index[share]``; what is random is drawn for all of ``index`` and depends on ``step``.
 
         Args:
             index: states of the whole batch.
             step: its number.
-            derivatives: with the teacher's derivatives.
+            carrying: so many states of ``index``, its first ones, carry the teacher's derivatives; by default all.
             noisy: with the objective's noise on the pixels, and the teacher's labels of what results.
             share: which of ``index`` to give.
         """
         mine = index[share]
-        states = self.source.states(mine, derivatives=derivatives and not self.online)
+        count = len(range(len(index) if carrying is None else carrying)[share])
+        states = self.source.states(mine, carrying=0 if self.online else count)
         tape = None
         if noisy and self._noise is not None:
             assert self._teacher is not None
             states.obs = self._noise.add(states.obs, step, len(index), share)
             tape = self._teacher.forward(states.obs)
             states.logits = tape.logits
-        targets = self._targets(states, tape, index, step, share) if derivatives else None
+        targets = self._targets(states, tape, index, step, (share, count)) if count else None
         return Batch(mine, states.obs, states.logits, targets)
 
-    def _targets(self, states: States, tape: Any, index: Index, step: int, share: slice) -> Targets:
-        """``tape``: the teacher's forward pass, where there was one."""
+    def _targets(self, states: States, tape: Any, index: Index, step: int, mine: tuple[slice, int]) -> Targets:
+        """``tape``: the teacher's forward pass, where there was one; ``mine``: the share, and how many of it carry."""
+        share, count = mine
         k, space = self.objective.k, self.dataset.identity.space
         if self.online:
             assert self._teacher is not None
-            v = self._fresh(index, step, k or 1, None if tape is None else tape.logits, share).to(self.device)
-            seeds = torch.stack([cotangent(space, states.logits, row) for row in v.unbind(1)], 1)
-            return Targets(v, self._teacher.rows(tape or self._teacher.forward(states.obs), seeds))
+            v = self._fresh(index, step, k or 1, None if tape is None else tape.logits, share)[:count].to(self.device)
+            seeds = torch.stack([cotangent(space, states.logits[:count], row) for row in v.unbind(1)], 1)
+            tape = self._teacher.forward(states.obs[:count]) if tape is None else tape.first(count)
+            return Targets(v, self._teacher.rows(tape, seeds))
         assert states.codes is not None
         assert states.scale is not None
         if states.v is not None:
             if k is None or k == states.v.shape[1]:
                 return Targets(states.v, states.codes, states.scale)
-            which = torch.rand(len(index), states.v.shape[1], generator=self._generator(step)).argsort(1)[share, :k]
+            order = torch.rand(len(index), states.v.shape[1], generator=self._generator(step)).argsort(1)
+            which = order[share, :k][:count]
             chosen = (torch.arange(len(which)).unsqueeze(1).to(self.device), which.to(self.device))
             return Targets(states.v[chosen], states.codes[chosen], states.scale[chosen])
         if k is None:
-            v = quadrature(self.objective.law, states.logits / self.objective.temperature, zero_sum=space == "logits")
+            logits = states.logits[:count] / self.objective.temperature
+            v = quadrature(self.objective.law, logits, zero_sum=space == "logits")
         else:
-            v = self._fresh(index, step, k, None, share).to(self.device)
+            v = self._fresh(index, step, k, None, share)[:count].to(self.device)
         return Targets(v, torch.einsum("bra,bachw->brchw", v, states.codes * states.scale.unsqueeze(-1)))
 
     def _fresh(self, index: Index, step: int, k: int, relabelled: Tensor | None, share: slice) -> Tensor:
@@ -171,17 +176,27 @@ class Loader:
 
 
 def batches(
-    loader: Loader, sampler: Sampler, first: int, last: int, *, derivatives: bool, share: slice = slice(None)
+    loader: Loader,
+    sampler: Sampler,
+    first: int,
+    last: int,
+    *,
+    carrying: Callable[[int], int] | None = None,
+    share: slice = slice(None),
 ) -> Iterator[Batch]:
     """Batches ``first`` .. ``last - 1`` to train on, or this process's share of them.
+
+    ``carrying``: how many states of the batch of a step carry derivatives; by default all. Where none does, nothing of
+    derivatives is read or computed.
 
     What must be sent to a GPU is made and sent in the background while the last batch is used. On a CPU a
     second thread would only take the cores from the step, so a batch is made in between; what is not in
     memory is asked for one step ahead.
     """
+    count = (lambda step: sampler.batch_size) if carrying is None else carrying
 
     def load(step: int) -> Batch:
-        return loader.load(sampler.batch(step), step, derivatives=derivatives, noisy=True, share=share)
+        return loader.load(sampler.batch(step), step, carrying=count(step), noisy=True, share=share)
 
     streamed = isinstance(loader.source, Streamed)
     if streamed and loader.device.type == "cuda":
@@ -196,5 +211,6 @@ def batches(
     for step in range(first, last):
         batch = load(step)
         if streamed and step + 1 < last:
-            loader.dataset.ask_for(sampler.batch(step + 1)[share], derivatives=derivatives)
+            wanted = sampler.batch(step + 1)[share]
+            loader.dataset.ask_for(wanted, carrying=len(range(count(step + 1))[share]))
         yield batch

@@ -27,18 +27,18 @@ class States:
     logits: Tensor
     """The teacher's logits, float (B, A)."""
     v: Tensor | None = None
-    """Stored projections, float (B, K, A)."""
+    """Stored projections of the states that carry derivatives, float (n, K, A)."""
     codes: Tensor | None = None
-    """Stored derivatives, int8 or float16 (B, R, 4, 84, 84)."""
+    """Stored derivatives, int8 or float16 (n, R, 4, 84, 84)."""
     scale: Tensor | None = None
-    """What one code is worth, float (B, R, 4, 84)."""
+    """What one code is worth, float (n, R, 4, 84)."""
 
 
 class Source(Protocol):
     """Gives the states of a dataset."""
 
-    def states(self, index: Index, *, derivatives: bool) -> States:
-        """The states ``index`` (B,), with their stored derivatives if wanted."""
+    def states(self, index: Index, *, carrying: int) -> States:
+        """The states ``index`` (B,), the first ``carrying`` of them with their stored derivatives."""
 
 
 class Streamed:
@@ -47,13 +47,13 @@ class Streamed:
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self.dataset, self.device = dataset, device
 
-    def states(self, index: Index, *, derivatives: bool) -> States:
+    def states(self, index: Index, *, carrying: int) -> States:
         """See ``Source``."""
         states = States(self._send(self.dataset.stacks(index)), self._send(self.dataset.logits[index]))
-        if derivatives:
-            stored = self.dataset.jacobian(index)
+        if carrying:
+            stored = self.dataset.jacobian(index[:carrying])
             states.codes, states.scale = self._send(stored.codes), self._send(stored.scale)
-            states.v = None if self.dataset.v is None else self._send(self.dataset.v[index])
+            states.v = None if self.dataset.v is None else self._send(self.dataset.v[index[:carrying]])
         return states
 
     def _send(self, array: npt.NDArray[np.generic]) -> Tensor:
@@ -91,13 +91,14 @@ class Resident:
                 f"more than {device} has free; use --train.hold_data=memory"
             ) from error
 
-    def states(self, index: Index, *, derivatives: bool) -> States:
+    def states(self, index: Index, *, carrying: int) -> States:
         """See ``Source``."""
         chosen = _send(torch.from_numpy(index), self.device)
         rows = (self._pos[chosen][:, None] + self._context).flatten()
         obs = self._frames.index_select(0, rows).view(-1, STACK, 84, 84)
         states = States(obs, self._logits[chosen])
-        if derivatives:
+        if carrying:
+            chosen = chosen[:carrying]
             assert self._codes is not None
             assert self._row_scale is not None
             assert self._gain is not None

@@ -141,14 +141,17 @@ class Dataset:
             codes[place] = part[row]
         return JacobianBatch(codes, scales(self.row_scale[index], self.gain[index], self.identity.codec))
 
-    def ask_for(self, index: npt.NDArray[np.integer[Any]], *, derivatives: bool = True) -> None:
-        """Have the kernel read what these states need from disk, where it cannot all be in memory; does not wait."""
+    def ask_for(self, index: npt.NDArray[np.integer[Any]], *, carrying: int | None = None) -> None:
+        """Have the kernel read what these states need from disk, where it cannot all be in memory; does not wait.
+
+        ``carrying``: derivatives are needed of so many of them, the first ones; by default of all.
+        """
         if self.mapped:
             frame = self._rows.shape[1]
             for pos in self.pos[index].tolist():
                 will_need(self.frames, (pos + 1 - STACK) * frame, STACK * frame)
-        if derivatives and self._outgrows_memory:
-            for shard, row in self._places(index):
+        if self._outgrows_memory and carrying != 0:
+            for shard, row in self._places(index[:carrying]):
                 part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)

@@ -13,7 +13,9 @@ from distill.networks.nets import to_unit
 
 
 class Passes(Protocol):
-    """What acting and labelling need of a network; ``Engine`` has it, too. A tape is what a forward pass leaves."""
+    """What acting and labelling need of a network; ``Engine`` has it, too. A tape is what a forward pass leaves;
+    ``tape.first(n)`` is that of the first n states.
+    """
 
     def forward(self, x: Tensor) -> Any:
         """A tape with ``logits``, float (B, A), for uint8 pixels or floats in [0, 1], (B, 4, 84, 84)."""
@@ -35,6 +37,11 @@ class GeneralTape:
     """Float (B, A)."""
     value: Tensor | None
     """Float (B,), for networks with ``logits_and_value``."""
+
+    def first(self, count: int) -> GeneralTape:
+        """The part of the first ``count`` states, sharing memory."""
+        value = None if self.value is None else self.value[:count]
+        return GeneralTape(self.x[:count], self.logits[:count], value)
 
 
 class General:

@@ -120,7 +120,7 @@ def state_figures(net: nn.Module, engine: Engine | None, loader: Loader, index: 
     found = np.zeros((len(SUMS), len(index)))
     with evaluating(net):
         for number, start in enumerate(range(0, len(index), 256)):
-            batch = loader.load(index[start : start + 256], number, derivatives=derivatives)
+            batch = loader.load(index[start : start + 256], number, carrying=None if derivatives else 0)
             with torch.no_grad():
                 x = to_unit(batch.obs)
                 logits = net(x)

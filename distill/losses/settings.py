@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from distill.envs.ale_vec import MAX_LANES
 from distill.errors import UserError
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
-LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
-
-
 ROWS = Range("between 1 and 64", 1, 64)
+FRACTION = Range("above 0, and at most 1", 0, 1, without=(0,))
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,10 @@ class ObjectiveConfig(Section):
     """Lambda: weight of the Sobolev term. 0 is plain distillation."""
     jacobian_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Lambda over training: constant, or decayed to 0."""
+    jacobian_until: float = 1.0
+    """Share of the training after which lambda is 0; it decays towards there, and then steps are plain ones."""
+    jacobian_share: float = 1.0
+    """Share of each batch that carries derivatives, its first states; all of it follows the divergence."""
     jacobian_targets: Literal["stored", "online"] = "stored"
     """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""
     jacobian_blur: float = 0.0
@@ -48,6 +49,8 @@ class ObjectiveConfig(Section):
     RANGES: ClassVar[Mapping[str, Range]] = {
         "temperature": POSITIVE,
         "jacobian_weight": ZERO_OR_MORE,
+        "jacobian_until": FRACTION,
+        "jacobian_share": FRACTION,
         "jacobian_blur": ZERO_OR_MORE,
         "k": ROWS,
         "input_noise": Range("zero or more, and finite", 0),

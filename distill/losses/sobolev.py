@@ -58,7 +58,8 @@ class Sobolev(Term):
 
     def weight_at(self, step: int, total: int) -> float:
         """Lambda at a step."""
-        return jacobian_weight(step, total, self.weight, self._objective.jacobian_schedule)
+        o = self._objective
+        return jacobian_weight(step, total, self.weight, o.jacobian_schedule, o.jacobian_until)
 
     def loss(self, seen: Seen) -> Tensor:
         """See ``Term``; ``seen.student`` was computed from ``seen.pixels``, which require a gradient."""
@@ -91,6 +92,10 @@ class Objective:
     """Lambda at the beginning."""
     jacobian_schedule: str = "constant"
     """How it goes on from there."""
+    jacobian_until: float = 1.0
+    """Share of the training after which it is 0."""
+    jacobian_share: float = 1.0
+    """Share of each batch, its first states, that carries derivatives."""
     terms: tuple[Term, ...] = ()
     """Terms of one's own."""
 
@@ -114,6 +119,11 @@ class Objective:
         terms = [Sobolev(self), *self.terms] if self.jacobian_weight > 0 else self.terms
         return {term.name: term.weight_at(step, total) for term in terms}
 
+    def carrying(self, step: int, total: int, batch_size: int) -> int:
+        """How many states of the batch of a step need the teacher's derivatives: none where no term reads them."""
+        reads = any(term.derivatives for term in self.terms) or self.weights(step, total).get(Sobolev.name, 0.0) > 0
+        return states_of_share(self.jacobian_share, batch_size) if reads else 0
+
     def lambda_of(self, weights: Weights, targets: Targets | None) -> float | Tensor:
         """The Sobolev term's weight; 0 where it is left out, for want of targets too."""
         if targets is None:
@@ -125,6 +135,11 @@ class Objective:
         named = weights if isinstance(weights, Mapping) else {}
         found = [(term, named.get(term.name, term.weight)) for term in self.terms]
         return [(term, weight) for term, weight in found if isinstance(weight, Tensor) or weight != 0]
+
+
+def states_of_share(share: float, batch_size: int) -> int:
+    """How many states a share of a batch is: at least one."""
+    return max(1, round(share * batch_size))
 
 
 class Losses(Mapping[str, Tensor]):

@@ -29,9 +29,8 @@ from distill.train.logs import Log, SaliencyPicture, TrainingBar, TrainingLoss
 from distill.train.network import named_after
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
-from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
-from distill.train.setup import Data, Minimise, make_objective, make_student, open_data, total_steps
+from distill.train.setup import Data, Minimise, make_learning_rate, make_objective, make_student, open_data, total_steps
 from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
@@ -60,7 +59,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     torch.manual_seed(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     sampler = Sampler(data.train_index, t.batch_size, config.seed)
-    size, share = sampler.batch_size, team.share(sampler.batch_size)
+    size, share = sampler.batch_size, team.share(sampler.batch_size, config.objective)
     folder, resuming = team.agree(open_run(config, data.used) if team.main else (Path(), False))
     if is_student(folder):
         console.print(f"{folder}: already trained; nothing to do")
@@ -74,9 +73,10 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     best = _begin(config, data, kept, folder if resuming else None)
     progress: Progress = kept.progress
     objective = make_objective(config, data.dataset, progress.jacobian_scale)
-    rate = functools.partial(learning_rate, peak=t.learning_rate, warmup=t.warmup)
-    model = Model(student, optimizer, rate, t.max_grad_norm, progress, total_steps(config, sampler), size, team)
-    stream = batches(data.loader, sampler, progress.step, model.total, derivatives=objective.derivatives, share=share)
+    total, rate = total_steps(config, sampler), make_learning_rate(config)
+    model = Model(student, optimizer, rate, t.max_grad_norm, progress, total, size, team)
+    carrying = functools.partial(objective.carrying, total=total, batch_size=size)
+    stream = batches(data.loader, sampler, progress.step, total, carrying=carrying, share=share)
     score = functools.partial(_score, team, student, engine, data, config.objective.temperature)
     if team.main:
         describe(config, data, student, model.total, sampler)

@@ -37,6 +37,8 @@ class TrainConfig(Section):
     """States per step."""
     learning_rate: float = 1e-3
     """Peak learning rate of Adam."""
+    early_learning_rate: float | None = None
+    """Its peak while lambda is large; it moves to `learning_rate` as lambda falls; by default it is that."""
     warmup: int = 200
     """Steps of linear warm-up; a cosine to zero follows."""
     max_grad_norm: float = 10.0
@@ -73,6 +75,7 @@ class TrainConfig(Section):
         "epochs": POSITIVE,
         "batch_size": POSITIVE,
         "learning_rate": POSITIVE,
+        "early_learning_rate": POSITIVE,
         "warmup": ZERO_OR_MORE,
         "max_grad_norm": ZERO_OR_MORE,
         "weight_decay": ZERO_OR_MORE,

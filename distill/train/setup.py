@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from distill.dataset.used import DataUsed
 from distill.engine.captured import OWN_TERMS
 from distill.engine.step import Step
 from distill.errors import UserError
+from distill.losses.schedule import jacobian_weight
 from distill.losses.sobolev import Losses, Objective
 from distill.losses.terms import make_terms
 from distill.networks.nets import AtariCNN, NetSpec
@@ -25,6 +26,7 @@ from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.system.settings import fill
+from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
 
 VANISHING = 1e-30
@@ -207,8 +209,20 @@ def make_objective(config: TrainRun, dataset: Dataset, scale: float) -> Objectiv
         raise UserError(OWN_TERMS)
     return Objective(
         o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale,
-        o.jacobian_weight, o.jacobian_schedule, terms,
+        o.jacobian_weight, o.jacobian_schedule, o.jacobian_until, o.jacobian_share, terms,
     )  # fmt: skip
+
+
+def make_learning_rate(config: TrainRun) -> Callable[[int, int], float]:
+    """Learning rate of (step, steps in all); plain distillation follows the schedule of lambda, too."""
+    t, o = config.train, config.objective
+    early = t.learning_rate if t.early_learning_rate is None else t.early_learning_rate
+
+    def rate(step: int, total: int) -> float:
+        left = jacobian_weight(step, total, 1.0, o.jacobian_schedule, o.jacobian_until)
+        return learning_rate(step, total, t.learning_rate + (early - t.learning_rate) * left, t.warmup)
+
+    return rate
 
 
 def total_steps(config: TrainRun, sampler: Sampler) -> int:

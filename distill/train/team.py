@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import nn
 
 from distill.errors import UserError
-from distill.losses.sobolev import Losses
+from distill.losses.settings import ObjectiveConfig
+from distill.losses.sobolev import Losses, states_of_share
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class Team:
         torch.cuda.set_device(own)
         return own
 
-    def share(self, batch_size: int) -> slice:
+    def share(self, batch_size: int, objective: ObjectiveConfig) -> slice:
         """Which rows of every batch are this process's.
 
         Raises:
@@ -62,6 +63,12 @@ class Team:
         """
         if batch_size % self.world:
             raise UserError(f"a batch of {batch_size} states cannot be shared by {self.world} processes equally")
+        carrying = states_of_share(objective.jacobian_share, batch_size)
+        if objective.derivatives and carrying % self.world:
+            raise UserError(
+                f"--objective.jacobian_share={objective.jacobian_share} gives {carrying} of {batch_size} states "
+                f"derivatives, which {self.world} processes cannot share equally; choose another share"
+            )
         return slice(self.rank, None, self.world)
 
     def agree(self, value: T) -> T:

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from distill.batches.loader import Batch, Loader
+from distill.batches.loader import Batch, Loader, Sampler, batches
 from distill.config.config import Config
 from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
+from distill.losses.sobolev import Objective
 from distill.losses.targets import Targets
 from distill.train.setup import check_dataset, make_objective
+from teachers.load import load_teacher
 
 INDEX = np.array([5, 60, 17, 17, 42])
 STATES = {"states": 64, "num_envs": 2, "shard_states": 64}
@@ -43,6 +45,51 @@ def targets(dataset: Dataset, k: int | None, step: int = 0, share: slice = slice
     found = loader.load(INDEX, step, share=share).targets
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("share", [slice(None), slice(0, None, 2), slice(1, None, 2)])
+@pytest.mark.parametrize("carrying", [0, 2, 4])
+@pytest.mark.parametrize(("kind", "k", "noise"), [
+    ("projected", None, 0.0), ("projected", 2, 0.0), ("full", None, 0.0), ("full", 2, 0.0), ("online", 2, 0.0),
+    ("online", 1, 8.0),
+])  # fmt: skip
+def test_only_the_first_states_carry_derivatives(
+    stored: Callable[[str], Dataset], kind: str, k: int | None, noise: float, carrying: int, share: slice
+) -> None:
+    teacher = load_teacher("pong") if kind == "online" else None
+    dataset = stored("projected" if kind == "online" else kind)
+    loader = Loader(dataset, ObjectiveConfig(k=k, input_noise=noise), torch.device("cpu"), 3, teacher)
+    whole = loader.load(INDEX, 4, noisy=True, share=share)
+    part = loader.load(INDEX, 4, noisy=True, share=share, carrying=carrying)
+    torch.testing.assert_close(part.obs, whole.obs, rtol=0, atol=0)
+    torch.testing.assert_close(part.logits, whole.logits)
+    count = len(range(carrying)[share])
+    assert (part.targets is None) == (count == 0)
+    if part.targets is not None:
+        assert whole.targets is not None
+        assert len(part.targets.v) == len(part.targets.vjp) == count
+        torch.testing.assert_close(part.targets.v, whole.targets.v[:count])
+        for row in range(part.targets.v.shape[1]):
+            torch.testing.assert_close(part.targets.row(row), whole.targets.row(row)[:count], rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_of_derivatives_is_read_where_nobody_needs_them(
+    stored: Callable[[str], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, asked = stored("projected"), list[int]()
+    read = Dataset.jacobian
+
+    def noted(self: Dataset, index: Any) -> Any:
+        asked.append(len(index))
+        return read(self, index)
+
+    monkeypatch.setattr(Dataset, "jacobian", noted)
+    loader = Loader(dataset, ObjectiveConfig(), torch.device("cpu"), 3, None)
+    objective = Objective(jacobian_schedule="linear", jacobian_until=0.5, jacobian_share=0.25)
+    stream = batches(loader, Sampler(np.arange(64), 16, 1), 0, 8, carrying=lambda step: objective.carrying(step, 8, 16))
+    carried = [0 if batch.targets is None else len(batch.targets.v) for batch in stream]
+    assert carried == [4, 4, 4, 4, 0, 0, 0, 0]
+    assert asked == [4, 4, 4, 4]
 
 
 def test_all_that_is_stored_by_default(stored: Callable[[str], Dataset]) -> None:

@@ -95,7 +95,7 @@ def test_noisy_pixels_are_clipped(level: int, deviation: float) -> None:
 
 def test_noise_depends_on_seed_and_step_alone(make_loader: Callable[..., Loader]) -> None:
     def noisy(seed: int, step: int) -> torch.Tensor:
-        return make_loader(seed).load(INDEX, step, derivatives=False, noisy=True).obs
+        return make_loader(seed).load(INDEX, step, carrying=0, noisy=True).obs
 
     assert torch.equal(noisy(3, 5), noisy(3, 5))
     assert not torch.equal(noisy(3, 5), noisy(3, 6))
@@ -106,7 +106,7 @@ def test_noise_depends_on_seed_and_step_alone(make_loader: Callable[..., Loader]
 def test_labels_are_the_teachers_at_the_noisy_pixels(
     make_loader: Callable[..., Loader], dataset: Dataset, teacher: Teacher
 ) -> None:
-    batch = make_loader(input_noise=30.0).load(INDEX, 0, derivatives=False, noisy=True)
+    batch = make_loader(input_noise=30.0).load(INDEX, 0, carrying=0, noisy=True)
     with torch.no_grad():
         want = teacher(to_unit(batch.obs))
     torch.testing.assert_close(batch.logits, want, rtol=1e-4, atol=1e-4)
@@ -149,9 +149,12 @@ def test_only_batches_to_train_on_are_noisy(make_loader: Callable[..., Loader], 
     sampler = Sampler(np.arange(len(dataset)), 4, 3)
     for derivatives, objective in ((False, {}), (True, SOBOLEV)):
         noisy, clean = make_loader(**objective), make_loader(**objective, input_noise=0.0)
-        for batch in batches(noisy, sampler, 0, 3, derivatives=derivatives):
+        for batch in batches(noisy, sampler, 0, 3, carrying=None if derivatives else (lambda step: 0)):
             assert not np.array_equal(batch.obs, dataset.stacks(batch.index))
-        assert_same(noisy.load(INDEX, 1, derivatives=derivatives), clean.load(INDEX, 1, derivatives=derivatives))
+        assert_same(
+            noisy.load(INDEX, 1, carrying=None if derivatives else 0),
+            clean.load(INDEX, 1, carrying=None if derivatives else 0),
+        )
     every = np.arange(len(dataset))
     assert noisy.mean_square(every, 1.0, 0.0) == clean.mean_square(every, 1.0, 0.0)
 

@@ -28,16 +28,17 @@ def dataset(pong_data: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("derivatives", [True, False])
-def test_resident_states_are_the_streamed_ones(dataset: Dataset, derivatives: bool, device: str) -> None:
+@pytest.mark.parametrize("carrying", [0, 2, len(INDEX)])
+def test_resident_states_are_the_streamed_ones(dataset: Dataset, carrying: int, device: str) -> None:
     there = torch.device(device)
-    streamed = Streamed(dataset, there).states(INDEX, derivatives=derivatives)
-    resident = Resident(dataset, there, derivatives=derivatives).states(INDEX, derivatives=derivatives)
+    streamed = Streamed(dataset, there).states(INDEX, carrying=carrying)
+    resident = Resident(dataset, there, derivatives=carrying > 0).states(INDEX, carrying=carrying)
     assert vars(streamed).keys() == vars(resident).keys()
     for name, want in vars(streamed).items():
         got = getattr(resident, name)
-        assert (want is None) == (got is None) == (name in ("v", "codes", "scale") and not derivatives), name
+        assert (want is None) == (got is None) == (name in ("v", "codes", "scale") and not carrying), name
         if want is not None:
+            assert len(want) == len(got) == (carrying if name in ("v", "codes", "scale") else len(INDEX))
             assert (got.dtype, got.device.type) == (want.dtype, device), name
             torch.testing.assert_close(got, want, rtol=0, atol=0)
 
@@ -48,7 +49,7 @@ def test_loaders_agree_on_every_batch(dataset: Dataset) -> None:
     for hold_data in ("memory", "device"):
         chosen = make_source(dataset, CPU, hold_data, derivatives=True)
         loader = Loader(dataset, ObjectiveConfig(jacobian_weight=1.0), CPU, 3, None, chosen)
-        seen.append(list(batches(loader, Sampler(index, 8, 3), 2, 7, derivatives=True)))
+        seen.append(list(batches(loader, Sampler(index, 8, 3), 2, 7)))
     assert len(seen[0]) == 5
     for streamed, resident in zip(*seen, strict=True):
         np.testing.assert_array_equal(streamed.index, resident.index)

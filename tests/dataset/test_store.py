@@ -224,5 +224,5 @@ def test_derivatives_that_outgrow_memory_are_asked_for(
     assert len(advice.asked) == len(INDEX)
     assert all(2 * 4 * 84 * 84 <= size < 2 * 4 * 84 * 84 + 4096 for _, size, _ in advice.asked)
     advice.asked.clear()
-    dataset.ask_for(INDEX, derivatives=False)
+    dataset.ask_for(INDEX, carrying=0)
     assert advice.asked == []

@@ -31,6 +31,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "stored": {"jacobian_weight": 0.1, "jacobian_schedule": "cosine"},
     "online": {"jacobian_weight": 0.1, "jacobian_targets": "online", "k": 2},
     "noise": {"input_noise": 8.0},
+    "share": {"jacobian_weight": 0.1, "jacobian_schedule": "linear", "jacobian_share": 0.3, "jacobian_until": 0.6},
 }
 
 

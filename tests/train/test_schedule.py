@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from distill.batches.loader import Sampler
 from distill.losses.schedule import jacobian_weight
+from distill.losses.settings import ObjectiveConfig
 from distill.train.schedule import learning_rate
+from distill.train.settings import TrainConfig, TrainRun
+from distill.train.setup import make_learning_rate
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -24,6 +28,33 @@ def test_learning_rate_without_warm_up_and_with_too_long_a_one() -> None:
     assert learning_rate(0, 100, 0.5, 0) == 0.5
     assert [learning_rate(step, 4, 1.0, 8) for step in range(4)] == [0.125, 0.25, 0.375, 0.5]
     assert learning_rate(8, 4, 1.0, 8) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "want"),
+    [
+        ("constant", [2, 2, 0, 0, 0]),
+        ("linear", [2, 1, 0, 0, 0]),
+        ("cosine", [2, 1, 0, 0, 0]),
+    ],
+)
+def test_jacobian_weight_until_half_of_the_steps(schedule: str, want: list[float]) -> None:
+    got = [jacobian_weight(step, 100, 2.0, schedule, 0.5) for step in (0, 25, 50, 75, 100)]
+    np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+def test_learning_rate_moves_as_lambda_falls() -> None:
+    objective = ObjectiveConfig(jacobian_until=0.5)
+    train = TrainConfig(learning_rate=0.003, early_learning_rate=0.001, warmup=0)
+    rate = make_learning_rate(TrainRun(objective=objective, train=train))
+    cosine = [learning_rate(step, 100, 1.0, 0) for step in range(100)]
+    peaks = np.array([rate(step, 100) for step in range(100)]) / cosine
+    np.testing.assert_allclose(peaks[:51], 0.001 + 0.002 * np.arange(51) / 50)
+    np.testing.assert_allclose(peaks[50:], 0.003)
+    plain = make_learning_rate(TrainRun(objective=replace(objective, jacobian_weight=0.0), train=train))
+    assert [plain(step, 100) for step in range(100)] == [rate(step, 100) for step in range(100)]
+    usual = make_learning_rate(TrainRun(objective=objective, train=replace(train, early_learning_rate=None)))
+    np.testing.assert_allclose([usual(step, 100) for step in range(100)], 0.003 * np.array(cosine))
 
 
 @pytest.mark.parametrize(
