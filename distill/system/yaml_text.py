@@ -21,7 +21,9 @@ LARGEST = 200_000
 """Keys and values in all, where every alias counts as what it stands for."""
 FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's safe loader, in C where it was built so."""
-INT, FLOAT, DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+INT, FLOAT, DATE, MERGE, DEFAULT, TEXT = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp", "merge", "value", "str")
+)
 WHOLE = r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$"
 NUMBER = r"[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
 
@@ -159,10 +161,11 @@ class _Check:
 
 @functools.cache
 def _loader(base: Any) -> Any:
-    """A loader of PyYAML's with YAML 1.2's numbers and without dates."""
+    """A loader of PyYAML's with YAML 1.2's numbers and without dates; a mapping's own keys win over merged ones."""
 
     class Loader(base):  # type: ignore[misc]
-        pass
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            _merge(node)
 
     Loader.yaml_implicit_resolvers = {
         letter: [(tag, form) for tag, form in forms if tag not in (INT, FLOAT, DATE)]
@@ -172,3 +175,27 @@ def _loader(base: Any) -> Any:
     Loader.add_implicit_resolver(FLOAT, form, list("-+0123456789."))
     Loader.add_implicit_resolver(INT, re.compile(WHOLE), list("-+0123456789"))
     return Loader
+
+
+def _merge(node: yaml.MappingNode) -> None:
+    """Put what ``<<`` names among a mapping's keys: its own win, then those of the first that is named.
+
+    PyYAML's own way of it differs by version: 6.0.4 takes the last that is named.
+    """
+    merged: list[tuple[yaml.Node, yaml.Node]] = []
+    own: list[tuple[yaml.Node, yaml.Node]] = []
+    for key, value in node.value:
+        if key.tag != MERGE:
+            key.tag = TEXT if key.tag == DEFAULT else key.tag  # a key that is =
+            own.append((key, value))
+            continue
+        for part in reversed(value.value if isinstance(value, yaml.SequenceNode) else [value]):
+            if not isinstance(part, yaml.MappingNode):
+                what = f"expected a mapping or list of mappings for merging, but found {part.id}"
+                raise yaml.constructor.ConstructorError("while reading <<", node.start_mark, what, part.start_mark)
+            _merge(part)
+            merged += part.value
+    if len(own) < len(node.value):
+        last = {(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, value)
+                for key, value in merged + own}  # fmt: skip
+        node.value = list(last.values())

@@ -33,6 +33,12 @@ def laughs(levels: int, link: str = "[{}]") -> str:
         ("a: {k: 1}\nb: {k: 1}", {"a": {"k": 1}, "b": {"k": 1}}),
         ("a: &a [1]\nb: [*a, *a]", {"a": [1], "b": [[1], [1]]}),
         ("q: {z: &a {<<: &b {x: 1}, x: 2}}\nc: {<<: *a}", {"q": {"z": {"x": 2}}, "c": {"x": 2}}),
+        (
+            "a: &a {steps: 1}\nb: &b {steps: 2, seed: 3}\nc: {<<: [*a, *b]}\nd: {<<: [*b, *a], seed: 4}",
+            {"a": {"steps": 1}, "b": {"steps": 2, "seed": 3}}
+            | {"c": {"steps": 1, "seed": 3}, "d": {"steps": 2, "seed": 4}},
+        ),
+        ("=: 1", {"=": 1}),
         ("&k a: 1\nb: *k", {"a": 1, "b": "a"}),
         ('{"seed": [1, 2], "x": null}', {"seed": [1, 2], "x": None}),
         ("[" * DEEPEST + "]" * DEEPEST, eval("[" * DEEPEST + "]" * DEEPEST)),
