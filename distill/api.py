@@ -15,6 +15,7 @@ from distill.envs.presets import Preset, register_preset
 from distill.errors import DivergedError, UserError
 from distill.evaluate.settings import EvaluateConfig
 from distill.figures.fidelity import Fidelity, measure
+from distill.figures.figure import Derivatives, Figure, Outputs, register_figure
 from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, Objective, sobolev_loss
@@ -41,10 +42,12 @@ __all__ = [
     "CollectConfig",
     "Config",
     "Dataset",
+    "Derivatives",
     "DivergedError",
     "Engine",
     "EvaluateConfig",
     "Fidelity",
+    "Figure",
     "Hook",
     "ImitateConfig",
     "LoadedPolicy",
@@ -53,6 +56,7 @@ __all__ = [
     "NetSpec",
     "Objective",
     "ObjectiveConfig",
+    "Outputs",
     "Preset",
     "ReCU",
     "ReportConfig",
@@ -74,6 +78,7 @@ __all__ = [
     "load_teacher",
     "measure",
     "product",
+    "register_figure",
     "register_logger",
     "register_network",
     "register_preset",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from torch import nn
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
+from distill.batches.loader import Loader
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
 from distill.dataset.used import held_out
+from distill.engine.step import make_engine
 from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
 from distill.envs.protocols import Protocol, get_protocol
@@ -25,9 +26,11 @@ from distill.evaluate.board import log_scores
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
 from distill.evaluate.settings import EvaluateRun
 from distill.evaluate.tables import show
-from distill.figures.fidelity import Fidelity, measure
+from distill.figures.fidelity import figures_of
+from distill.figures.figure import OWN, chosen
 from distill.figures.shares import relate
 from distill.figures.statistics import summarise
+from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import AtariCNN, count_parameters
 from distill.records.scores import read_scores
 from distill.system.device import pick_device
@@ -35,6 +38,9 @@ from distill.system.files import write_json
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
 from distill.system.settings import fill
+
+Measured = dict[str, float | None]
+"""Figures by name."""
 
 
 def evaluate(config: EvaluateRun) -> dict[str, Any]:
@@ -51,7 +57,9 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
     protocol = get_protocol(e.protocol)
     agents = find_agents(config)
     folder = fill(e.out, env=config.env)
-    path = folder / "scores.json"
+    path, figures = folder / "scores.json", chosen(e.figures)
+    if e.figures and e.data is None:
+        raise UserError("--evaluate.figures are measured on recorded states; name a dataset with --evaluate.data")
     if path.exists():
         return _existing(path, config, agents)
     # What can be refused is refused before hours of play.
@@ -90,6 +98,8 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
         "versions": versions(),
         "agents": scores,
     }
+    if e.figures:  # so that whoever reads the scores can show them without the package that has them
+        record["figures"] = {figure.name: figure.described() for figure in figures[len(OWN) :]}
     write_json(path, record)
     kept.remove()
     log_scores(folder, agents, scores)
@@ -114,6 +124,12 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str,
         raise UserError(
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
             "choose another --evaluate.out"
+        )
+    told = set(record.get("figures", {}))
+    if told != {figure.name for figure in chosen(e.figures)[len(OWN) :]}:
+        raise UserError(
+            f"{path} has {', '.join(sorted(told)) or 'no'} figures besides the usual ones, not those of "
+            "--evaluate.figures; choose another --evaluate.out"
         )
     older = [agent for agent in agents if agent.student and record["agents"][agent.name].get("teacher") is None]
     for agent in older:  # an earlier version compared them with the first teacher, whoever that was
@@ -162,7 +178,7 @@ def _record(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch
     record_game(Match(agent.net, config.env, get_preset(agent.preset), protocol, device), config.seed, path)
 
 
-def _facts(config: EvaluateRun, agent: Agent, faithful: Fidelity | None, played: Played) -> dict[str, Any]:
+def _facts(config: EvaluateRun, agent: Agent, faithful: Measured | None, played: Played) -> dict[str, Any]:
     """An agent's entry in scores.json."""
     summary = summarise(played.returns)
     return {
@@ -180,7 +196,7 @@ def _facts(config: EvaluateRun, agent: Agent, faithful: Fidelity | None, played:
         "teacher": agent.student.facts["teacher"] if agent.student else None,
         "share_of_teacher": None,
         "share_note": f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
-        **{f"val_{field.name}": getattr(faithful, field.name, None) for field in dataclasses.fields(Fidelity)},
+        **{f"val_{figure.name}": (faithful or {}).get(figure.name) for figure in chosen(config.evaluate.figures)},
     }
 
 
@@ -189,19 +205,16 @@ def _policy_parameters(net: nn.Module) -> int:
     return count_parameters(net.path() if isinstance(net, AtariCNN) else net)
 
 
-def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Fidelity | None:
+def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Measured | None:
     """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
     if agent.student is None:
         return None
-    facts = agent.student.facts
+    facts, figures = agent.student.facts, chosen(config.evaluate.figures)
     if dataset is None:
-        known = {f"val_{field.name}": field.name for field in dataclasses.fields(Fidelity)}
-        measured: dict[str, Any] = {"jacobian_cosine": None, "jacobian_relative_error": None}
-        measured |= {known[name]: value for name, value in facts["metrics"].items() if name in known}
-        return Fidelity(**measured)
+        return {figure.name: facts["metrics"].get(f"val_{figure.name}") for figure in figures}
     if dataset.identity.teacher != facts["teacher"]:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     held = held_out(dataset, facts)
-    chosen = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.evaluate.val_states])
-    temperature = facts["objective"]["temperature"]
-    return measure(agent.net, dataset, chosen, temperature=temperature, device=device, seed=config.seed)
+    index = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.evaluate.val_states])
+    net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
+    return figures_of(net, make_engine(net), loader, index, facts["objective"]["temperature"], figures)

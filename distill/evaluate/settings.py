@@ -28,6 +28,8 @@ class EvaluateConfig(Section):
     """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""
     data: str | None = None
     """Dataset to measure fidelity on; by default what was measured after training on its held-out games."""
+    figures: list[str] = field(default_factory=list)
+    """More figures to measure on `data`, and on sweep.data: package.module:attribute, a Figure of your own."""
     val_states: int = 2048
     """At most this many held-out states of `data` are scored."""
     verify: bool = True
@@ -53,6 +55,10 @@ class EvaluateConfig(Section):
         """Refuse no agents, and games that do not fill the lanes."""
         require(fills(self.games, self.num_envs), "--evaluate.games", self.games, "a multiple of evaluate.num_envs")
         require(len(self.agents) > 0, "--evaluate.agents", self.agents, "at least one agent")
+        if self.figures:
+            from distill.figures.figure import chosen  # with PyTorch, which settings do not wait for
+
+            chosen(self.figures)
 
 
 def fills(games: int, lanes: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,18 +16,18 @@ from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
 from distill.engine.step import make_engine
 from distill.envs.games import merged_actions
-from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
-from distill.losses.matching import TINY
+from distill.figures.figure import OWN, Derivatives, Figure, Outputs, from_sums, per_state, sums_of
 from distill.losses.projection import cotangent
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import evaluating, to_unit
 
 Figures = npt.NDArray[np.float64]
+BATCH = 256
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Means over held-out states.
+    """Means over held-out states; the table of ``distill.figures.figure`` says what they are.
 
     Figures on derivatives are None where the dataset stores none, the last two where a student was
     scored before they were there.
@@ -46,20 +45,6 @@ class Fidelity:
     """Half the sum of |pi_T - pi_S|, teacher at the objective's temperature."""
     merged_action_error: float | None = None
     """Share of states where the most likely effects differ: actions that do the same count as one."""
-
-
-SUMS = (
-    "kl",
-    "action_error",
-    "total_variation",
-    "merged_action_error",
-    "jacobian_rows",
-    "jacobian_cosine",
-    "jacobian_difference",
-    "jacobian_square",
-)
-"""What is added up over states: four figures on the policy, and of derivatives how many there are, their cosines, the
-squares of their differences and those of the teacher's."""
 
 
 def measure(
@@ -97,61 +82,54 @@ def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index
         index: held-out states.
         temperature: divides the teacher's logits and derivatives.
     """
-    return from_sums(state_figures(net, engine, loader, index, temperature).sum(1), len(index))
+    return Fidelity(**figures_of(net, engine, loader, index, temperature, OWN))  # type: ignore[arg-type]
 
 
-def from_sums(sums: Sequence[float] | Figures, states: int) -> Fidelity:
-    """Means of what was added up over so many states, in the order of ``SUMS``."""
-    kl, error, variation, merged, rows, cosine, difference, square = map(float, sums)
-    return Fidelity(
-        kl=kl / states,
-        action_error=error / states,
-        jacobian_cosine=cosine / rows if rows else None,
-        jacobian_relative_error=math.sqrt(difference / max(square, TINY)) if rows else None,
-        total_variation=variation / states,
-        merged_action_error=merged / states,
-    )
+def fidelity_of_outputs(student: Tensor, teacher: Tensor, game: str) -> Fidelity:
+    """Figures of logits alone, float (B, A) each, the teacher's after temperature; none on derivatives."""
+    figures = [figure for figure in OWN if figure.needs == "outputs"]
+    of = Outputs(student, teacher, torch.empty(0), merged_actions(game))
+    sums = dict(zip(sums_of(figures[:]), [0.0] * len(sums_of(figures)), strict=True))
+    sums |= dict(zip([name for f in figures for name in f.sums], per_state(figures, of).sum(1).tolist(), strict=True))
+    none = {figure.name: None for figure in OWN}
+    return Fidelity(**none | from_sums(sums, len(student), figures))  # type: ignore[arg-type]
 
 
-def state_figures(net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float) -> Figures:
-    """What ``fidelity`` adds up, float64 (len(SUMS), len(index)); its arguments are those of ``fidelity``."""
-    derivatives = loader.dataset.has_jacobian or loader.online
-    space, groups = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
-    found = np.zeros((len(SUMS), len(index)))
+def figures_of(
+    net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float, figures: Sequence[Figure]
+) -> dict[str, float | None]:
+    """``figures`` by name, None for those on derivatives where there are none; else as ``fidelity``."""
+    sums = state_sums(net, engine, loader, index, temperature, figures).sum(1)
+    return from_sums(dict(zip(sums_of(figures), sums.tolist(), strict=True)), len(index), figures)
+
+
+def state_sums(
+    net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float, figures: Sequence[Figure]
+) -> Figures:
+    """What ``figures`` add up over states, float64 (len(sums_of(figures)), len(index))."""
+    of_outputs, of_slopes = ([f for f in figures if f.needs == need] for need in ("outputs", "derivatives"))
+    derivatives = bool(of_slopes) and (loader.dataset.has_jacobian or loader.online)
+    space, same = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
+    found = np.zeros((len(sums_of(figures)), len(index)))
+    count = sum(len(figure.sums) for figure in of_outputs)
     with evaluating(net):
-        for number, start in enumerate(range(0, len(index), 256)):
-            batch = loader.load(index[start : start + 256], number, carrying=None if derivatives else 0)
+        for number, start in enumerate(range(0, len(index), BATCH)):
+            batch = loader.load(index[start : start + BATCH], number, carrying=None if derivatives else 0)
+            part = found[:, start : start + BATCH]
             with torch.no_grad():
                 x = to_unit(batch.obs)
                 logits = net(x)
-                part = found[:, start : start + len(x)]
-                part[:4] = _policy_figures(logits, batch.logits / temperature, groups)
+                outputs = Outputs(logits, batch.logits / temperature, batch.obs, same)
+                part[:count] = per_state(of_outputs, outputs).cpu().numpy()
             if batch.targets is None:
                 continue
             v = batch.targets.v
+            part[count] += v.shape[1]
             for k in range(v.shape[1]):
                 student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
-                teacher = batch.targets.row(k).flatten(1) / temperature
-                part[4:] += _slope_figures(student, teacher)
+                slopes = Derivatives(student, batch.targets.row(k).flatten(1) / temperature)
+                part[count + 1 :] += per_state(of_slopes, slopes).cpu().numpy()
     return found
-
-
-def _policy_figures(student: Tensor, teacher: Tensor, groups: Sequence[Sequence[int]]) -> Figures:
-    """KL, action error, total variation and merged action error of logits (B, A): (4, B)."""
-    figures = (
-        kl(student, teacher),
-        action_error(student, teacher),
-        total_variation(student, teacher),
-        merged_action_error(student, teacher, groups),
-    )
-    return torch.stack(figures).double().cpu().numpy()
-
-
-def _slope_figures(student: Tensor, teacher: Tensor) -> Figures:
-    """One, cosine, squared difference and the teacher's square of derivatives (B, pixels): (4, B)."""
-    cosine = (student * teacher).sum(1) / (student.norm(dim=1) * teacher.norm(dim=1)).clamp_min(TINY)
-    squares = (student - teacher).square().sum(1), teacher.square().sum(1)
-    return torch.stack((torch.ones_like(cosine), cosine, *squares)).double().cpu().numpy()
 
 
 def input_gradient(net: nn.Module, engine: Engine | None, x: Tensor, seed: Tensor) -> Tensor:

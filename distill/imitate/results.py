@@ -12,9 +12,8 @@ import yaml
 from torch import nn
 
 from distill.agents.actor import Policy
-from distill.envs.games import merged_actions
 from distill.envs.presets import get_preset
-from distill.figures.fidelity import Fidelity
+from distill.figures.fidelity import Fidelity, fidelity_of_outputs
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.progress import Progress
@@ -22,7 +21,6 @@ from distill.imitate.ring import Ring
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
-from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.networks.nets import AtariCNN
 from distill.students.folder import save_student
 from distill.system.files import write_bytes
@@ -46,15 +44,7 @@ def last_fidelity(config: ImitateRun, policy: Policy, player: Player, ring: Ring
         played.rows += more.rows
     student, teacher = played.logits()
     teacher = teacher / config.objective.temperature
-    groups = merged_actions(config.env)
-    figures = Fidelity(
-        kl=float(kl(student, teacher).mean()),
-        action_error=float(action_error(student, teacher).mean()),
-        jacobian_cosine=None,
-        jacobian_relative_error=None,
-        total_variation=float(total_variation(student, teacher).mean()),
-        merged_action_error=float(merged_action_error(student, teacher, groups).mean()),
-    )
+    figures = fidelity_of_outputs(student, teacher, config.env)
     if not math.isfinite(figures.kl):
         raise diverged(folder, f"val/kl {figures.kl} after the last update")
     return figures

@@ -20,7 +20,8 @@ AGENT: Form = {
 }
 """What an agent's entry in scores.json must say to be shown again."""
 SCORES: Form = {**dict.fromkeys(("game", "preset", "protocol", "command"), text), "games": count, "seed": count,
-                "agents": {"*": AGENT}}  # fmt: skip
+                "agents": {"*": AGENT},
+                "figures?": {"*": dict.fromkeys(("title", "meaning", "unit", "form"), text)}}  # fmt: skip
 
 
 def read_scores(path: Path) -> dict[str, Any]:

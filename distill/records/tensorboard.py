@@ -6,7 +6,7 @@ the tags of the learning curves, so that they come to lie on these and make no c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from distill.records.loggers import Picture
 BEST = "best"
 """The folder in the run."""
 SCORE = "whole_games/mean_reward"
-METRICS = ("val/kl", "val/action_error", "val/jacobian_cosine", SCORE, "val/total_variation",
-           "val/merged_action_error", "val/jacobian_relative_error")  # fmt: skip
 FIELDS = {api_pb2.DATA_TYPE_BOOL: "bool_value", api_pb2.DATA_TYPE_FLOAT64: "number_value",
           api_pb2.DATA_TYPE_STRING: "string_value"}  # fmt: skip
 # TensorBoard shows five columns of settings and five of figures, unless it is asked for more. It puts those
@@ -46,18 +44,19 @@ class TensorBoard:
     def hparams(self, settings: Mapping[str, Any], step: int, figures: Mapping[str, float | None]) -> None:
         """See ``Logger``; the run's row in the HPARAMS tab."""
         write_figures(self._folder, step, figures)
-        write_hparams(self._writer, settings)
+        tags = list(figures)
+        write_hparams(self._writer, settings, [*tags[:3], SCORE, *tags[3:]])
 
     def close(self) -> None:
         """See ``Logger``."""
         self._writer.close()
 
 
-def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
-    """The row: settings by name, of a run that has ended; None is left out."""
+def write_hparams(writer: SummaryWriter, settings: Mapping[str, Any], tags: Sequence[str]) -> None:
+    """The row: settings by name, of a run that has ended, where None is left out; and tags of its figures."""
     known = {name: value for name, value in settings.items() if value is not None}
     infos = [api_pb2.HParamInfo(name=name, type=_type(value), differs=name in SHOWN) for name, value in known.items()]
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=BEST, tag=tag), display_name=tag) for tag in METRICS]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=BEST, tag=tag), display_name=tag) for tag in tags]
     start = SessionStartInfo()
     for name, value in known.items():
         setattr(start.hparams[name], FIELDS[_type(value)], value)

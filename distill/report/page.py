@@ -13,7 +13,7 @@ from torch import nn
 
 from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
-from distill.evaluate.tables import FIDELITY_COLUMNS, HEADER, SCORE_COLUMNS, table
+from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
 from distill.figures.shares import notes as share_notes
 from distill.networks.nets import AtariCNN, count_parameters
 from distill.report.headline import comparable, headline
@@ -143,6 +143,7 @@ def _facts(record: Mapping[str, Any], date: str) -> str:
 def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
     agents: Agents = record["agents"]
     rows = [[_agent(agents, row[0]), *(_typeset(cell) for cell in row[1:])] for row in table(dict(record))]
+    titles = header(record)
     scores = (
         "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
         "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the mean "
@@ -152,6 +153,10 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
         "Against the teacher’s labels, on games held out from training: val KL in nats; total variation, half the sum "
         "of |π_T − π_S|; action error, and merged error, where actions that do the same count as one; cosine of "
         "the two Jᵀv, and relative error of the student’s (1 is as bad as no derivative)."
+    )
+    fidelity += "".join(
+        f" {figure['title']}: {figure['meaning']}{', ' * bool(figure['unit'])}{figure['unit']}."
+        for figure in record.get("figures", {}).values()
     )
     if not comparable(list(papers.values())):
         fidelity += (
@@ -163,8 +168,8 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
     return (
-        f"<h2>Scores</h2>{_table(rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
-        f"<h2>Fidelity</h2>{_table(rows, FIDELITY_COLUMNS)}{_notes([fidelity])}"
+        f"<h2>Scores</h2>{_table(titles, rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
+        f"<h2>Fidelity</h2>{_table(titles, rows, fidelity_columns(record))}{_notes([fidelity])}"
     )
 
 
@@ -260,8 +265,8 @@ def _versions(record: Mapping[str, Any]) -> str:
     return f"<h2>Versions</h2><p>{escape(listed)}</p>"
 
 
-def _table(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
-    head = "".join(f"<th>{escape(HEADER[c])}</th>" for c in columns)
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> str:
+    head = "".join(f"<th>{escape(titles[c])}</th>" for c in columns)
     body = "".join(f"<tr>{''.join(f'<td>{row[c]}</td>' for c in columns)}</tr>" for row in rows)
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 

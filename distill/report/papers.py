@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.figures.figure import OWN
 from distill.report.plots import Curve
 from distill.students.folder import Student, load_student
 from distill.system.files import read_json
 from distill.system.parser import read_saved
 from teachers.layouts import student_folder
 
-CURVES = {  # tag: name of its picture, label with unit, options
-    "val/kl": ("kl", "KL, nats (log scale)", {"log": True}),
-    "val/action_error": ("action-error", "action error, % of states", {"percent": True}),
-    "val/jacobian_cosine": ("jacobian-cosine", "cosine of the two Jᵀv", {}),
+CURVES = {
+    f"val/{figure.name}": (
+        figure.name.replace("_", "-"),
+        figure.axis,
+        {"log": "log scale" in figure.axis, "percent": figure.form.endswith("%")},
+    )
+    for figure in OWN
+    if figure.axis
 }
+"""By tag: name of its picture, label with unit, options."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
+from distill.figures.figure import OWN, chosen
 from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
 from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
 from distill.sweep.settings import SweepRun
-from distill.sweep.test_set import UNTESTED, TestSet
+from distill.sweep.test_set import TestSet, untested
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
 from distill.system.settings import fill, part
@@ -77,7 +78,8 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             used = student.facts["dataset"]  # an earlier version's has no digests
             if used.get("digest", "") not in ("", digests[fill(mine.train.data, env=mine.env)]):
                 raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
-            row = _figures(student, test.figures(student, mine, where) if test else UNTESTED)
+            tested = test.figures(student, mine, where) if test else untested(chosen(config.evaluate.figures))
+            row = _figures(student, tested)
             row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
             row |= _scores(config, mine, where) if config.sweep.games else {}
             row["run"] = where.name
@@ -118,6 +120,7 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
         )
     matters = [*MATTERS, "sweep.data", "sweep.test_states", "sweep.games"]
     matters += ["evaluate.protocol"] if settings["sweep"]["games"] else []
+    matters += ["evaluate.figures"] if settings["sweep"]["data"] else []
     changed = differences(before, settings, matters, {*FREE, *now})
     if changed:
         raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
@@ -161,6 +164,7 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         agents=[f"student={run}"],
         games=config.sweep.games,
         data=None,
+        figures=[],
         out=str(run / "scores"),
     )
     played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played)
@@ -184,8 +188,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
     """Print the figures that say how good each student is."""
-    figures = {"val KL": ("val_kl", ".4f"), "test KL": ("test_kl", ".4f"), "val error": ("val_action_error", ".1%"),
-               "test error": ("test_action_error", ".1%"), "score": ("score", ".1f")}  # fmt: skip
+    figures = {
+        f"{kind} {figure.title.removeprefix('val ').removeprefix('action ')}": (f"{kind}_{figure.name}", figure.form)
+        for figure in OWN
+        if figure.axis and figure.needs == "outputs"
+        for kind in ("val", "test")
+    }
+    figures["score"] = ("score", ".1f")
     shown = {title: figure for title, figure in figures.items() if any(row.get(figure[0]) for row in rows)}
     lines = []
     for cell, row in zip(cells, rows, strict=True):

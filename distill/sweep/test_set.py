@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.repeats import share_among, shared_games, stack_names
 from distill.errors import UserError
 from distill.figures.by_game import measure_games, over_games
-from distill.figures.fidelity import Fidelity
+from distill.figures.figure import Figure, chosen
 from distill.students.folder import Student
 from distill.sweep.grid import read_rows, write_rows
 from distill.sweep.settings import SweepRun
@@ -27,9 +27,12 @@ from distill.train.settings import TrainRun
 
 TEST_GAMES = "test_games.csv"
 """In a run folder: figures of the student added up over each test game (docs/metrics.md)."""
-FIGURES = [f"test_{field.name}" for field in dataclasses.fields(Fidelity)]
-UNTESTED = dict.fromkeys([*FIGURES, "test_games", "test_states", "test_data", "test_repeats"])
-"""Columns of a student that was not tested."""
+
+
+def untested(figures: Sequence[Figure]) -> dict[str, None]:
+    """Columns of a student that was not tested."""
+    names = [*(figure.name for figure in figures), "games", "states", "data", "repeats"]
+    return {f"test_{name}": None for name in names}
 
 
 class TestSet:
@@ -42,6 +45,7 @@ class TestSet:
         data = fill(str(config.sweep.data), env=config.env)
         self._dataset = Dataset(data, verify=config.train.verify, mapped=mapped)
         self._wanted = config.sweep.test_states
+        self._figures = chosen(config.evaluate.figures)
         self._repeats: dict[tuple[Any, ...], float] = {}
         self._training: tuple[str, npt.NDArray[Any]] | None = None
 
@@ -97,9 +101,11 @@ class TestSet:
     def figures(self, student: Student, config: TrainRun, run: Path) -> dict[str, Any]:
         """Columns of one student, with the teacher at its objective's temperature; each game's sums go into its run."""
         temperature, device = config.objective.temperature, pick_device(config.device)
-        games = measure_games(student.net, self._dataset, self._index, temperature=temperature, device=device)
+        games = measure_games(
+            student.net, self._dataset, self._index, temperature=temperature, device=device, figures=self._figures
+        )
         write_rows(run / TEST_GAMES, [{name: str(value) for name, value in game.items()} for game in games])
-        measured = {f"test_{name}": value for name, value in vars(over_games(games)).items()}
+        measured = {f"test_{name}": value for name, value in over_games(games, self._figures).items()}
         known = {"test_data": self._dataset.digest[:16], "test_repeats": self._repeats[_split(config)]}
         return {**measured, **self._size, **known}
 

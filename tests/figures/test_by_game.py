@@ -9,7 +9,8 @@ import pytest
 
 from distill.api import Dataset, load_teacher
 from distill.figures.by_game import measure_games, over_games
-from distill.figures.fidelity import SUMS, Fidelity, from_sums, measure
+from distill.figures.fidelity import Fidelity, measure
+from distill.figures.figure import OWN, from_sums, sums_of
 from distill.networks.nets import AtariCNN
 from distill.sweep.grid import read_rows, write_rows
 
@@ -34,9 +35,9 @@ def test_a_games_sums_are_those_of_its_states_alone(pong_data: Path, net: AtariC
         mine = index[data.episode[index] == game["game"]]
         assert game["states"] == len(mine)
         alone = measure(net, data, mine, temperature=temperature)
-        together = from_sums([game[name] for name in SUMS], len(mine))
+        together = from_sums({name: game[name] for name in sums_of(OWN)}, len(mine), OWN)
         for name in FIGURES:
-            assert getattr(together, name) == pytest.approx(getattr(alone, name), rel=1e-5), name
+            assert together[name] == pytest.approx(getattr(alone, name), rel=1e-5), name
 
 
 def test_games_add_up_to_all_states_and_survive_a_file_exactly(pong_data: Path, net: AtariCNN, tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_games_add_up_to_all_states_and_survive_a_file_exactly(pong_data: Path, 
     want = measure(net, data)
     got = over_games(games)
     for name in FIGURES:
-        assert getattr(got, name) == pytest.approx(getattr(want, name), rel=1e-9), name
+        assert got[name] == pytest.approx(getattr(want, name), rel=1e-9), name
     write_rows(tmp_path / "games.csv", [{name: str(value) for name, value in game.items()} for game in games])
     assert over_games(read_rows(tmp_path / "games.csv")) == got
     assert over_games(games[::-1]) == got

@@ -21,7 +21,8 @@ from distill.dataset import shards
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
-from distill.figures.fidelity import SUMS, Fidelity, measure
+from distill.figures.fidelity import Fidelity, measure
+from distill.figures.figure import OWN, sums_of
 from distill.students.folder import load_student
 from distill.sweep import run as module
 from distill.sweep.cells import cell_name, typed_cells
@@ -232,7 +233,7 @@ def test_the_games_of_a_row_add_up_to_it_exactly(
         states = sum(int(game["states"]) for game in games)
         assert (len(games), states) == (2, whole)
         assert (row["test_games"], row["test_states"]) == ("2", str(whole))
-        sums = {name: math.fsum(float(game[name]) for game in games) for name in SUMS}
+        sums = {name: math.fsum(float(game[name]) for game in games) for name in sums_of(OWN)}
         for name in ("kl", "action_error", "total_variation", "merged_action_error"):
             assert float(row[f"test_{name}"]) == sums[name] / states, name
         assert sums["jacobian_rows"] == states

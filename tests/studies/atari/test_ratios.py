@@ -41,7 +41,7 @@ def test_a_students_columns_add_up_to_its_figures_exactly(pong_data: Path, tmp_p
     net.policy.weight.data.mul_(0.5)
     games = measure_games(net, data, np.arange(len(data)))
     write_rows(tmp_path / "test_games.csv", [{name: str(value) for name, value in game.items()} for game in games])
-    figures = {f"test_{name}": str(value) for name, value in vars(over_games(games)).items()}
+    figures = {f"test_{name}": str(value) for name, value in over_games(games).items()}
     made = {
         "run": "a",
         "test_states": str(len(data)),
