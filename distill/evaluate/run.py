@@ -57,9 +57,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
     protocol = get_protocol(e.protocol)
     agents = find_agents(config)
     folder = fill(e.out, env=config.env)
-    path, figures = folder / "scores.json", chosen(e.figures)
-    if e.figures and e.data is None:
-        raise UserError("--evaluate.figures are measured on recorded states; name a dataset with --evaluate.data")
+    path, own = folder / "scores.json", _own_figures(config)
     if path.exists():
         return _existing(path, config, agents)
     # What can be refused is refused before hours of play.
@@ -98,8 +96,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
         "versions": versions(),
         "agents": scores,
     }
-    if e.figures:  # so that whoever reads the scores can show them without the package that has them
-        record["figures"] = {figure.name: figure.described() for figure in figures[len(OWN) :]}
+    record |= {"figures": own} if own else {}
     write_json(path, record)
     kept.remove()
     log_scores(folder, agents, scores)
@@ -125,8 +122,8 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str,
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
             "choose another --evaluate.out"
         )
-    told = set(record.get("figures", {}))
-    if told != {figure.name for figure in chosen(e.figures)[len(OWN) :]}:
+    told = record.get("figures", {})
+    if told.keys() != _own_figures(config).keys():
         raise UserError(
             f"{path} has {', '.join(sorted(told)) or 'no'} figures besides the usual ones, not those of "
             "--evaluate.figures; choose another --evaluate.out"
@@ -140,6 +137,17 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str,
     show(record)
     console.print(f"{path}: already complete; nothing to do")
     return record
+
+
+def _own_figures(config: EvaluateRun) -> dict[str, dict[str, str]]:
+    """What ``evaluate.figures`` adds, described: scores can be shown without the package that has the figures.
+
+    Raises:
+        UserError: there is nothing to measure them on.
+    """
+    if config.evaluate.figures and config.evaluate.data is None:
+        raise UserError("--evaluate.figures are measured on recorded states; name a dataset with --evaluate.data")
+    return {figure.name: figure.described() for figure in chosen(config.evaluate.figures)[len(OWN) :]}
 
 
 def _data_digest(config: EvaluateRun) -> str | None:

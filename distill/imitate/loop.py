@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from distill.agents.actor import Policy
+from distill.envs.presets import Preset
 from distill.figures.fidelity import Fidelity
 from distill.imitate.curve import Curve, CurveBar, Tally
 from distill.imitate.learner import Learner
@@ -22,7 +24,7 @@ from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, learning_rate, teacher_share
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.nets import count_parameters
 from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
 from distill.students.folder import is_student
@@ -35,6 +37,7 @@ from distill.train.logs import Log
 from distill.train.network import network_text
 from distill.train.saver import Kept
 from teachers.load import load_teacher
+from teachers.protocol import TeacherInfo
 
 
 def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
@@ -71,22 +74,14 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     progress: Progress = kept.progress
     columns = {"logits": (teacher.info.num_actions,), "value": (), "reward": (), "end": ()}
     ring = Ring(c.num_envs, c.ring, columns, preset.padding_type)
-    console.print(
-        f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.info.name}, "
-        f"which sees preset {teacher.info.preset}, in {c.num_envs} games on preset {preset.name}, seed {config.seed}"
-    )
-
+    describe(config, net, teacher.info, preset)
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(torch_threads(0.5))  # who plays and who learns share the cores
         player = enter(Player(config, preset, teacher, device, progress.next_game))
         side = enter(ThreadPoolExecutor(1))
-        saver = enter(make_saver(folder, kept, c.checkpoint_every))
-        log = Log(enter(Loggers(c.loggers, folder, progress.states)), lambda now: now.states)
-        watching = Hooks([log, enter(CurveBar(config, progress)), *hooks, saver])
-        tally = Tally(progress, config.objective.temperature, c.log_every, Curve(folder, progress.states), watching)
+        tally = enter(_watching(config, folder, kept, hooks))
         clock = time.perf_counter() - progress.seconds
-        tally.start()
         while (used := budget_used(progress.states, progress.seconds, c.states, c.minutes)) < 1:
             rate = learning_rate(used, c.learning_rate, c.final_learning_rate)
             share = teacher_share(used, c.teacher_share, c.teacher_share_until)
@@ -101,13 +96,33 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
         tally.end()
         fidelity = last_fidelity(config, Policy(net.eval(), device), player, ring, folder)
     write_student(config, folder, net, teacher.info, progress, fidelity)
-    teacher_zip = None
-    if c.teacher_zip is not None:
-        assert isinstance(net, AtariCNN)
-        teacher_zip = write_teacher_zip(config, net, teacher.info, progress, ring)
+    teacher_zip = write_teacher_zip(config, net, teacher.info, progress, ring)
     remove_leftovers(folder, below=True)
     report(folder, progress, fidelity, player.seconds | learner.seconds, teacher_zip)
     return folder
+
+
+@contextlib.contextmanager
+def _watching(config: ImitateRun, folder: Path, kept: Kept, hooks: Sequence[Hook]) -> Iterator[Tally]:
+    """What adds up the turns, and whom it tells of them: loggers, bar, the user's hooks, and last who saves."""
+    c, progress = config.imitate, kept.progress
+    with (
+        make_saver(folder, kept, c.checkpoint_every) as saver,
+        Loggers(c.loggers, folder, progress.states) as loggers,
+        CurveBar(config, progress) as bar,
+    ):
+        watching = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
+        tally = Tally(progress, config.objective.temperature, c.log_every, Curve(folder, progress.states), watching)
+        tally.start()
+        yield tally
+
+
+def describe(config: ImitateRun, net: nn.Module, teacher: TeacherInfo, preset: Preset) -> None:
+    """Print what is about to happen."""
+    console.print(
+        f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.name}, which sees "
+        f"preset {teacher.preset}, in {config.imitate.num_envs} games on preset {preset.name}, seed {config.seed}"
+    )
 
 
 def advance(progress: Progress, played: Played, updates: int, next_game: int, seconds: float) -> None:

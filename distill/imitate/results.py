@@ -86,8 +86,10 @@ def write_student(
     save_student(folder / "student", net, facts, config.student.name, teacher.num_actions)
 
 
-def write_teacher_zip(config: ImitateRun, net: AtariCNN, teacher: TeacherInfo, progress: Progress, ring: Ring) -> Path:
-    """The student as stable-baselines3's own ``CnnPolicy``, and its model card beside it.
+def write_teacher_zip(
+    config: ImitateRun, net: nn.Module, teacher: TeacherInfo, progress: Progress, ring: Ring
+) -> Path | None:
+    """The student as stable-baselines3's own ``CnnPolicy``, and its model card beside it, where they are asked for.
 
     Raises:
         UserError: there is nothing to fit its value head to.
@@ -96,7 +98,10 @@ def write_teacher_zip(config: ImitateRun, net: AtariCNN, teacher: TeacherInfo, p
     from teachers.keeper import Origin, card
 
     c, preset = config.imitate, student_preset(config, teacher)
-    path = Path(str(c.teacher_zip)).expanduser()
+    if c.teacher_zip is None:
+        return None
+    assert isinstance(net, AtariCNN)  # the settings were checked for that
+    path = Path(c.teacher_zip).expanduser()
     agent = AtariCNN(net.spec, net.num_actions, value=c.value != "none")
     agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)
     value = ""

@@ -15,7 +15,7 @@ from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
-from distill.figures.figure import OWN, chosen
+from distill.figures.figure import OWN
 from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
@@ -53,8 +53,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             the folder holds another sweep.
         DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("a sweep runs in one process; start it without torchrun")
+    _refuse_several_processes()
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
     folder = fill(config.sweep.out, env=config.env)
     configs = {cell_name(cell): cell_config(config, cell, folder / cell_name(cell)) for cell in cells}
@@ -78,8 +77,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             used = student.facts["dataset"]  # an earlier version's has no digests
             if used.get("digest", "") not in ("", digests[fill(mine.train.data, env=mine.env)]):
                 raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
-            tested = test.figures(student, mine, where) if test else untested(chosen(config.evaluate.figures))
-            row = _figures(student, tested)
+            row = _figures(student, test.figures(student, mine, where) if test else untested(config))
             row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
             row |= _scores(config, mine, where) if config.sweep.games else {}
             row["run"] = where.name
@@ -98,6 +96,11 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
         names = ", ".join(cell_name(cell) for cell in diverged)
         raise DivergedError(f"{len(diverged)} of {len(cells)} cells diverged and have no row: {names}")
     return rows
+
+
+def _refuse_several_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a sweep runs in one process; start it without torchrun")
 
 
 def _settings(config: SweepRun, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.repeats import share_among, shared_games, stack_names
 from distill.errors import UserError
 from distill.figures.by_game import measure_games, over_games
-from distill.figures.figure import Figure, chosen
+from distill.figures.figure import chosen
 from distill.students.folder import Student
 from distill.sweep.grid import read_rows, write_rows
 from distill.sweep.settings import SweepRun
@@ -29,9 +28,9 @@ TEST_GAMES = "test_games.csv"
 """In a run folder: figures of the student added up over each test game (docs/metrics.md)."""
 
 
-def untested(figures: Sequence[Figure]) -> dict[str, None]:
+def untested(config: SweepRun) -> dict[str, None]:
     """Columns of a student that was not tested."""
-    names = [*(figure.name for figure in figures), "games", "states", "data", "repeats"]
+    names = [*(figure.name for figure in chosen(config.evaluate.figures)), "games", "states", "data", "repeats"]
     return {f"test_{name}": None for name in names}
 
 
