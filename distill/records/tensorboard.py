@@ -36,6 +36,8 @@ class TensorBoard:
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
         """See ``Logger``."""
         add_figures(self._writer, step, figures)
+        if "val/kl" in figures:  # a killed process leaves its validations
+            self._writer.flush()
 
     def image(self, step: int, tag: str, pixels: Picture) -> None:
         """See ``Logger``."""
