@@ -47,6 +47,7 @@ from distill.engine.engine import Engine
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
 from distill.losses.projection import sample
+from distill.records.dataset import Played
 from distill.system.device import pick_device
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -156,7 +157,7 @@ class Parts:
         writer = DatasetWriter(folder, self._identity, "alone", {}, {})
         started = time.perf_counter()
         for _ in range(self.sizes.commits):
-            writer.commit(self._shard, {"next_episode": 0, "jacobian_square_sum": 0.0, "games": []})
+            writer.commit(self._shard, Played(0, 0.0))
         seconds = time.perf_counter() - started
         writer.close()
         shutil.rmtree(folder)

@@ -58,7 +58,7 @@ def tiled(folder: Path, source: Path, states: int) -> Path:
     (shard,) = (source / "shards").iterdir()
     writer, first = shard.name.rsplit("-", 1)
     assert int(first) == 0
-    each = int(read_record(shard)["states"])
+    each = read_record(shard).states
     for number in range(math.ceil(states / each)):
         copy = folder / "shards" / f"{writer}-{number:05d}"
         copy.mkdir(parents=True)

@@ -38,7 +38,7 @@ from distill.collect.label import Labeller
 from distill.collect.pipeline import identify
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.networks.nets import OBS_SHAPE
+from distill.envs.presets import OBS_SHAPE
 from distill.system.device import pick_device
 from teachers.load import load_teacher
 from teachers.protocol import Teacher

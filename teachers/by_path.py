@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from distill.envs.presets import get_preset
+from distill.envs.presets import OBS_SHAPE, get_preset
 from distill.errors import UserError, first_line
-from distill.networks.nets import OBS_SHAPE
 from distill.system.files import at_home
 from distill.system.registry import import_dotted, is_dotted
 from teachers.protocol import Teacher

@@ -12,14 +12,16 @@ from distill.envs.games import canonical_game, game_info
 from distill.envs.presets import check_recorded, get_preset
 from distill.errors import UserError
 from distill.networks.nets import count_parameters
+from distill.networks.weights import fingerprint
 from distill.students.folder import is_student, load_student
+from distill.task import Task
 from teachers.by_path import file_of, is_path, made_by, teacher_at
 from teachers.card import checked_card, read_card
 from teachers.formats.format import LoadedPolicy, TeacherFormat, format_of
 from teachers.formats.sb3 import FORMAT as SB3
 from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
 from teachers.papers import Papers, game_in_name, read_papers
-from teachers.protocol import Teacher, TeacherInfo, fingerprint
+from teachers.protocol import Teacher, TeacherInfo
 
 __all__ = ["PRETRAINED", "Source", "agent_game", "bundled_teachers", "find_teacher", "load_teacher"]
 
@@ -76,7 +78,7 @@ def load_teacher(
         source.papers.check_preset(name)
     student = source.papers.student
     if student is not None:
-        own: object = _same_preset(name, student, preset)
+        own: object = _same_preset(name, _task(student, policy.num_actions), preset)
     else:
         own = source.card.get("preset") or _form(source.path).preset
     info = TeacherInfo(
@@ -110,7 +112,7 @@ def find_teacher(name: str) -> Source:
         return Source(file_of(name), {}, Papers(claims))
     path = locate(name)
     if is_student(path):
-        game = canonical_game(str(load_student(path).facts.get("game")))
+        game = canonical_game(load_student(path).task.game)
         return Source(path, {}, Papers(((game, "its student.json"),)))
     card = checked_card(path, path / "README.md" if path.is_dir() else path.with_suffix(".md"))
     return Source(path, card, read_papers(path, card, name))
@@ -151,27 +153,27 @@ def _student(name: str, folder: Path, preset: str | None) -> Teacher:
     student = load_student(folder)
     info = TeacherInfo(
         name=name,
-        game=str(student.facts["game"]),
+        game=student.task.game,
         algorithm="student",
-        preset=_same_preset(name, student.facts, preset),
+        preset=_same_preset(name, student.task, preset),
         fingerprint=student.fingerprint,
-        num_actions=student.num_actions,
+        num_actions=student.task.num_actions,
         parameters=count_parameters(student.net),
     )
     return Teacher(student.net, info)
 
 
-def _same_preset(name: str, facts: Mapping[str, Any], asked: str | None) -> str:
+def _task(zipped: Mapping[str, Any], num_actions: int) -> Task:
+    """What a student plays and sees, as its zip tells."""
+    game, preset, preset_hash = (str(zipped.get(name)) for name in ("game", "preset", "preset_hash"))
+    return Task(game, preset, preset_hash, num_actions)
+
+
+def _same_preset(name: str, task: Task, asked: str | None) -> str:
     """The preset of a student, which must still be what it was when the student learned."""
-    check_recorded(f"student {name}", str(facts.get("preset")))
-    preset = get_preset(str(facts.get("preset")))
-    if facts.get("preset_hash") != preset.hash or asked not in (None, preset.name):
-        other = get_preset(asked or preset.name)
-        raise UserError(
-            f"student {name} was trained on preset {preset.name} ({facts.get('preset_hash')}), "
-            f"not on {other.name} ({other.hash})"
-        )
-    return preset.name
+    check_recorded(f"student {name}", task.preset)
+    task.refuse_other(task.but(preset=asked or task.preset), f"student {name}", "play it on its own preset")
+    return task.preset
 
 
 def _known_preset(name: str, told: object) -> str:

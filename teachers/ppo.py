@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 
@@ -14,6 +13,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
 from distill.networks.nets import NETS, AtariCNN
 from distill.system.device import pick_device
+from distill.system.streams import teacher_games
 from teachers.keeper import TrainingState
 from teachers.load import load_teacher
 from teachers.policy import fuse_optimizer, make_ppo
@@ -25,7 +25,7 @@ def make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tup
     """A PPO model where training stands, and the games it plays."""
     assert config.seed is not None
     # A continued run must not play the games of its beginning again.
-    seed = int(np.random.default_rng([config.seed, state.timesteps]).integers(MAX_SEED))
+    seed = int(teacher_games(config.seed, state.timesteps).integers(MAX_SEED))
     start = None if config.init is None or state.checkpoint else _initial_weights(config)
     env = AtariVecSB3(config.env, config.num_envs, get_preset(config.preset), seed=seed)
     settings = ("n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "gamma", "gae_lambda", "max_grad_norm")

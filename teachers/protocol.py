@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from distill.envs.games import canonical_game, game_info
+from distill.envs.presets import get_preset
 from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.weights import fingerprint
+from distill.task import Task
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class TeacherInfo:
     """Number of weights from pixels to logits and value."""
     tau: float | None = None
     """Q-value teachers only: logits = Q / tau (Rusu et al. 2016, section 3)."""
+
+    @property
+    def task(self) -> Task:
+        """What it plays and sees."""
+        return Task(self.game, self.preset, get_preset(self.preset).hash, self.num_actions)
 
 
 class Teacher(nn.Module):
@@ -90,15 +95,3 @@ class Teacher(nn.Module):
         """Logits (B, A) and value (B,), or None for agents without a value head."""
         both = getattr(self.net, "logits_and_value", None)
         return both(x) if both is not None else (self.net(x), None)
-
-
-def fingerprint(state: Mapping[str, Tensor], *extra: str) -> str:
-    """Hex SHA-256 of named tensors, independent of file format and key order."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().to("cpu", torch.float32).contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    for text in extra:
-        digest.update(text.encode())
-    return digest.hexdigest()

@@ -17,6 +17,7 @@ from distill.envs.ale_vec import MAX_LANES, AtariVec, UInt8Array
 from distill.envs.presets import Preset
 from distill.envs.step import Game, Step
 from distill.errors import UserError
+from distill.system.streams import Stream, numbered
 
 Indices = int | Iterable[int] | None
 Result = tuple[UInt8Array, npt.NDArray[np.float32], npt.NDArray[np.bool_], list[dict[str, Any]]]
@@ -68,7 +69,7 @@ class AtariVecSB3(VecEnv):
         self._obs = np.zeros((num_envs, *shape), np.uint8)
         actions = gym.spaces.Discrete(self._lanes[0].num_actions)
         super().__init__(num_envs, gym.spaces.Box(0, 255, shape, np.uint8), actions)
-        self._rng = np.random.default_rng(seed)
+        self._rng = numbered(Stream.LANES, seed)
         self.seed(seed)
 
     def reset(self) -> UInt8Array:

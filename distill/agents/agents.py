@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from distill.agents.names import check_apart, check_commas, check_name, default_name, split_item
 from distill.envs.presets import get_preset
+from distill.envs.settings import CommonConfig
 from distill.errors import UserError
-from distill.evaluate.settings import EvaluateRun
+from distill.records.student import Training
 from distill.students.folder import Student, is_student, load_student
 from distill.system.progress import console
 from teachers.formats.format import without_ending
@@ -46,17 +46,21 @@ class Agent:
         return "student" if self.student is not None or self.exported else "teacher"
 
 
-def find_agents(config: EvaluateRun) -> list[Agent]:
+def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
     ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students in the list, else the
     game's bundled agent. It sees ``teacher_preset``, else ``preset``, else what the students' papers or its own tell.
 
+    Args:
+        config: game, teacher, presets and temperature.
+        names: ``evaluate.agents``.
+
     Raises:
         UserError: an agent is unknown or of another game or preset, two have one name, or a name cannot be a file.
     """
-    check_commas(config.evaluate.agents)
-    items = [split_item(item) for item in config.evaluate.agents]
+    check_commas(names)
+    items = [split_item(item) for item in names]
     loaded = [None if what == "teacher" else _load(config, name, what) for name, what in items]
     students = [agent for agent in loaded if agent is not None and agent.student is not None]
     agents: list[Agent] = []
@@ -73,11 +77,11 @@ def find_agents(config: EvaluateRun) -> list[Agent]:
 
 def _see_as_they_taught(agents: Sequence[Agent]) -> None:
     """A teacher of these students, known by its weights, sees what their papers say that it saw."""
-    papers = [_facts(agent) for agent in agents if agent.student]
-    saw = {facts["teacher"]: facts.get("teacher_preset", facts["preset"]) for facts in papers}
+    papers = [agent.student.training for agent in agents if agent.student]
+    saw = {training.teacher: training.teacher_preset for training in papers}
     for agent in agents:
         if agent.student is None and agent.fingerprint in saw:
-            agent.preset = get_preset(str(saw[agent.fingerprint])).name
+            agent.preset = get_preset(saw[agent.fingerprint]).name
 
 
 def _check_presets(agents: Sequence[Agent]) -> None:
@@ -86,13 +90,13 @@ def _check_presets(agents: Sequence[Agent]) -> None:
     told = {agent.preset for agent in agents if agent.student}
     if len(told) == 1:
         recorded = get_preset(next(iter(told)))
-        taught = {str(_facts(agent).get("teacher_preset", recorded.name)) for agent in agents if agent.student}
+        taught = {agent.student.training.teacher_preset for agent in agents if agent.student}
         told |= {name for name in taught if get_preset(name).gray == recorded.gray}  # others cannot have been recorded
     if len(presets) > 1 and not presets <= told:
         raise UserError(f"these agents see different presets ({', '.join(sorted(presets))}); evaluate them apart")
 
 
-def _load(config: EvaluateRun, name: str, what: str) -> Agent:
+def _load(config: CommonConfig, name: str, what: str) -> Agent:
     folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))
@@ -107,25 +111,20 @@ def _stem(what: str) -> str:
     return without_ending(Path(what).name)
 
 
-def _student(config: EvaluateRun, name: str, what: str, student: Student) -> Agent:
-    student.check_papers()
-    preset = get_preset(student.facts["preset"])
-    if student.facts["game"] != config.env:
-        raise UserError(f"student {what} plays {student.facts['game']}, not {config.env}; set --env")
-    if student.facts["preset_hash"] != preset.hash or config.preset not in (None, preset.name):
-        raise UserError(
-            f"student {what} was trained on preset {preset.name} ({student.facts['preset_hash']}), "
-            f"not on {config.preset or preset.name} ({get_preset(config.preset or preset.name).hash})"
-        )
+def _student(config: CommonConfig, name: str, what: str, student: Student) -> Agent:
+    _ = student.training  # says what is missing
+    task = student.task
+    task.refuse_other(task.but(game=config.env), f"student {what}", "set --env")
+    task.refuse_other(task.but(preset=config.preset or task.preset), f"student {what}", "evaluate it on its own preset")
     name = name or default_name(student_folder(what).resolve().name)
-    return Agent(name, what, student.net, student.fingerprint, preset.name, student)
+    return Agent(name, what, student.net, student.fingerprint, task.preset, student)
 
 
 def _agent(name: str, what: str, teacher: Teacher) -> Agent:
     return Agent(name, what, teacher.net, teacher.info.fingerprint, teacher.info.preset)
 
 
-def _teachers(config: EvaluateRun, name: str, students: Sequence[Agent]) -> list[Agent]:
+def _teachers(config: CommonConfig, name: str, students: Sequence[Agent]) -> list[Agent]:
     """Whom ``teacher`` means: several agents where the students learned from several."""
     if config.teacher or not students:
         wanted = config.teacher or config.env
@@ -134,7 +133,7 @@ def _teachers(config: EvaluateRun, name: str, students: Sequence[Agent]) -> list
         return [_agent(name or "teacher", "teacher", teacher)]
     first_of: dict[str, Agent] = {}
     for student in students:
-        first_of.setdefault(_facts(student)["teacher"], student)
+        first_of.setdefault(_training(student).teacher, student)
     found = [_who_taught(config, student) for student in first_of.values()]
     for student, (what, _) in zip(first_of.values(), found, strict=True):
         console.print(f"teacher: {what}, from which {student.name} learned")
@@ -148,19 +147,19 @@ def _teachers(config: EvaluateRun, name: str, students: Sequence[Agent]) -> list
     return [_agent(default_name(_stem(what)), what, teacher) for what, teacher in found]
 
 
-def _who_taught(config: EvaluateRun, student: Agent) -> tuple[str, Teacher]:
+def _who_taught(config: CommonConfig, student: Agent) -> tuple[str, Teacher]:
     """The teacher on a student's papers, known by its weights, and what to call it.
 
     Raises:
         UserError: it is not where the papers say, or another agent is.
     """
-    facts = _facts(student)
-    name = str(facts.get("teacher_name") or config.env)
+    training = _training(student)
+    name = training.teacher_name or config.env
     why = ""
-    for what, teacher in _candidates(config, facts, name):
+    for what, teacher in _candidates(config, training, name):
         if isinstance(teacher, UserError):
             why = f"cannot be loaded ({teacher})"
-        elif teacher.info.fingerprint == facts["teacher"]:
+        elif teacher.info.fingerprint == training.teacher:
             return what, teacher
         elif what == name:
             why = "is now another agent"
@@ -170,9 +169,9 @@ def _who_taught(config: EvaluateRun, student: Agent) -> tuple[str, Teacher]:
     )
 
 
-def _candidates(config: EvaluateRun, facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, Teacher | UserError]]:
-    tau = facts.get("teacher_tau") or config.tau
-    sees = config.teacher_preset or config.preset or facts.get("teacher_preset")
+def _candidates(config: CommonConfig, training: Training, name: str) -> Iterator[tuple[str, Teacher | UserError]]:
+    tau = training.teacher_tau or config.tau
+    sees = config.teacher_preset or config.preset or training.teacher_preset
     for what in dict.fromkeys((name, config.env)):
         try:
             yield what, load_teacher(what, game=config.env, preset=sees, tau=tau)
@@ -181,6 +180,6 @@ def _candidates(config: EvaluateRun, facts: Mapping[str, Any], name: str) -> Ite
                 yield what, error
 
 
-def _facts(agent: Agent) -> dict[str, Any]:
+def _training(agent: Agent) -> Training:
     assert agent.student is not None
-    return agent.student.facts
+    return agent.student.training

@@ -17,6 +17,7 @@ from distill.envs.protocols import Protocol
 from distill.envs.step import Game
 from distill.system.crew import Crew, halves
 from distill.system.runtime import torch_threads
+from distill.system.streams import Stream, numbered
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def play(
 
 def _first_games(env: AtariVec, actor: Actor, quota: int, seed: int, first: int) -> Iterator[list[Game]]:
     """Step by step, which of the first ``quota`` games of each lane ended; lanes are numbered from ``first`` on."""
-    rng = np.random.default_rng([seed, 6, first])
+    rng = numbered(Stream.EVALUATION, seed, first)
     left = np.full(env.num_envs, quota)
     obs = env.reset(seed + first)
     while left.any():

@@ -12,6 +12,7 @@ from distill.agents.episodes import Match
 from distill.envs.ale_vec import UInt8Array
 from distill.errors import UserError, first_line
 from distill.system.files import replacing
+from distill.system.streams import Stream, numbered
 
 EMULATOR_HZ = 60
 MIN_WIDTH = 480
@@ -52,7 +53,7 @@ def record_game(match: Match, seed: int, path: Path, *, max_seconds: float = 300
     ffmpeg = require_video()
     fps = EMULATOR_HZ / match.preset.frame_skip
     actor = match.actor()
-    rng = np.random.default_rng([seed, 6])
+    rng = numbered(Stream.EVALUATION, seed, 0)
     with match.env(1) as env, replacing(path) as temporary:
         obs = env.reset(seed)
         screen = _enlarge(env.screens[0])

@@ -24,6 +24,7 @@ from distill.losses.matching import blur_matrix
 from distill.losses.projection import cotangent, quadrature, sample
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.targets import Targets
+from distill.system.streams import Stream, numbered, torch_numbered
 from teachers.protocol import Teacher
 
 
@@ -41,7 +42,7 @@ class Sampler:
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, 2, epoch]).permutation(self.index)
+            self._order = numbered(Stream.ORDER, self.seed, epoch).permutation(self.index)
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
 
@@ -158,12 +159,11 @@ class Loader:
         return sample(o.law, logits / o.temperature, k, self._generator(step), zero_sum=space == "logits")[share]
 
     def _generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(int(np.random.default_rng([self.seed, 3, step]).integers(2**62)))
+        return torch_numbered(Stream.PROJECTIONS, self.seed, step)
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
-        rng = np.random.default_rng([self.seed, 4])
-        chosen = np.sort(rng.permutation(index)[:2048])
+        chosen = np.sort(numbered(Stream.SCALE, self.seed).permutation(index)[:2048])
         smooth = blur_matrix(blur).to(self.device) if blur else None
         total = 0.0
         for number, start in enumerate(range(0, len(chosen), 256)):

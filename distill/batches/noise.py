@@ -6,9 +6,10 @@ table instead, a tenth of that: each value keeps its exact law, and two states h
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from distill.system.streams import Stream, numbered, torch_numbered
 
 TABLE = 2**24
 
@@ -24,7 +25,7 @@ class PixelNoise:
 
     def __init__(self, deviation: float, seed: int, device: torch.device) -> None:
         self.seed = seed
-        generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, 8]).integers(2**62)))
+        generator = torch_numbered(Stream.NOISE_TABLE, seed)
         # Pixels are whole, so that rounding the noise rounds the sum; beyond 255 clipping gives the same.
         noise = torch.randn(TABLE, generator=generator).mul_(deviation).round_().clamp_(-255, 255)
         self._table = noise.to(torch.int16).to(device)
@@ -40,6 +41,6 @@ class PixelNoise:
         """
         pixels = obs[0].numel()
         stretches = self._table.unfold(0, pixels, 1)  # a view; every place of the table starts one
-        starts = np.random.default_rng([self.seed, 9, step]).integers(len(stretches), size=batch)[share]
+        starts = numbered(Stream.NOISE, self.seed, step).integers(len(stretches), size=batch)[share]
         noise = stretches[torch.from_numpy(starts).to(obs.device)].view(obs.shape)
         return noise.add_(obs).clamp_(0, 255).to(torch.uint8)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from distill.dataset.codec import scales
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import STACK
+from distill.dataset.schema import FRAME
+from distill.envs.presets import STACK
 from distill.errors import UserError
 
 Index = npt.NDArray[np.int64]
@@ -95,7 +96,7 @@ class Resident:
         """See ``Source``."""
         chosen = _send(torch.from_numpy(index), self.device)
         rows = (self._pos[chosen][:, None] + self._context).flatten()
-        obs = self._frames.index_select(0, rows).view(-1, STACK, 84, 84)
+        obs = self._frames.index_select(0, rows).view(-1, STACK, *FRAME)
         states = States(obs, self._logits[chosen])
         if carrying:
             chosen = chosen[:carrying]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +12,8 @@ from distill.system.files import at_home
 
 if TYPE_CHECKING:
     from distill.collect.verify import Verdict
+    from distill.records.dataset import ShardRecord
+    from distill.task import Task
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -103,15 +105,12 @@ def _score_text(score: dict[str, Any]) -> str:
     return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
 
 
-def _check_asked(path: Path, game: str, preset: str, env: str | None, asked: str | None) -> None:
+def _check_asked(path: Path, task: Task, env: str | None, preset: str | None) -> None:
     """Refuse another game or preset than the one that stands on the papers of ``path``."""
     from distill.envs.games import canonical_game
-    from distill.envs.presets import get_preset
 
-    if env is not None and canonical_game(env) != game:
-        raise UserError(f"{path} is of {game}, not {canonical_game(env)}; leave --env out")
-    if asked is not None and get_preset(asked).name != preset:
-        raise UserError(f"{path} is of preset {preset}, not {asked}; leave --preset out")
+    task.refuse_other(task.but(game=env and canonical_game(env)), str(path), "leave --env out")
+    task.refuse_other(task.but(preset=preset), str(path), "leave --preset out")
 
 
 def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
@@ -122,8 +121,8 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
 
     dataset = Dataset(path)
     identity = dataset.identity
-    _check_asked(path, identity.game, identity.preset, env, asked)
-    writers: dict[str, list[dict[str, Any]]] = {}
+    _check_asked(path, dataset.task, env, asked)
+    writers: dict[str, list[ShardRecord]] = {}
     for shard, record in zip(dataset.shards, dataset.records, strict=True):
         writers.setdefault(shard.name.rsplit("-", 1)[0], []).append(record)
     size = sum(file.stat().st_size for shard in dataset.shards for file in shard.iterdir())
@@ -131,7 +130,7 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
         ("game", identity.game),
         ("teacher", f"{dataset.teacher_name} ({identity.teacher[:12]})"),
         ("preset", f"{identity.preset} ({identity.preset_hash})"),
-        *_other_eyes(identity.to_dict()),
+        *_other_eyes(dataset.task, identity.teacher_preset, identity.teacher_preset_hash),
         ("states", f"{len(dataset):,} in {len(np.unique(dataset.episode)):,} games, {len(dataset.shards)} shards"),
         (
             "derivatives",
@@ -141,17 +140,16 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
         ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
     ]
     for name, records in writers.items():
-        scores = [game["score"] for record in records for game in record.get("games", [])]
+        scores = [game.score for record in records for game in record.games]
         played = f"{len(scores)} games, mean score {np.mean(scores):.1f}" if scores else "no whole game"
-        rows.append((f"writer {name}", f"{sum(r['states'] for r in records):,} states, {played}"))
+        rows.append((f"writer {name}", f"{sum(record.states for record in records):,} states, {played}"))
     print_table(f"dataset {path}", ("", ""), rows)
 
 
-def _other_eyes(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _other_eyes(task: Task, preset: str, preset_hash: str) -> list[tuple[str, str]]:
     """What the teacher saw, where that is not what is recorded."""
-    sees = (facts.get("teacher_preset"), facts.get("teacher_preset_hash"))
-    same = sees[0] is None or sees == (facts["preset"], facts["preset_hash"])
-    return [] if same else [("teacher's preset", "{} ({})".format(*sees))]
+    same = (preset, preset_hash) == (task.preset, task.preset_hash)
+    return [] if same else [("teacher's preset", f"{preset} ({preset_hash})")]
 
 
 def _student_info(path: Path, env: str | None, asked: str | None) -> None:
@@ -160,27 +158,26 @@ def _student_info(path: Path, env: str | None, asked: str | None) -> None:
     from distill.system.progress import print_table
 
     student = load_student(path)
-    student.check_papers()
-    facts = student.facts
-    _check_asked(path, facts["game"], facts["preset"], env, asked)
+    task, training = student.task, student.training
+    _check_asked(path, student.task, env, asked)
     rows = [
-        ("game", facts["game"]),
-        ("network", f"{facts['student']}, {count_parameters(student.net):,} parameters"),
-        ("preset", f"{facts['preset']} ({facts['preset_hash']})"),
-        *_other_eyes(facts),
-        ("teacher", f"{facts.get('teacher_name')} ({facts['teacher'][:12]})"),
-        ("dataset", f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states"),
-        ("objective", ", ".join(f"{key} {value}" for key, value in facts["objective"].items())),
-        ("fingerprint", facts["fingerprint"]),
+        ("game", task.game),
+        ("network", f"{training.student}, {count_parameters(student.net):,} parameters"),
+        ("preset", f"{task.preset} ({task.preset_hash})"),
+        *_other_eyes(task, training.teacher_preset, training.teacher_preset_hash),
+        ("teacher", f"{training.teacher_name} ({training.teacher[:12]})"),
+        ("dataset", f"{training.data.folder}, {training.data.states:,} states"),
+        ("objective", ", ".join(f"{key} {value}" for key, value in training.objective.items())),
+        ("fingerprint", student.fingerprint),
     ]
     rows += [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}")
-             for name, value in facts["metrics"].items()]  # fmt: skip
+             for name, value in training.metrics.items()]  # fmt: skip
     print_table(f"student {path}", ("", ""), rows)
 
 
 def _verify(folder: str, given: str | None, sample: int) -> None:
     from distill.collect.verify import verify
-    from distill.dataset.schema import read_identity, teacher_name
+    from distill.dataset.schema import read_manifest, teacher_name
     from distill.dataset.store import check_copies
     from distill.system.progress import print_table
     from teachers.load import load_teacher
@@ -188,8 +185,8 @@ def _verify(folder: str, given: str | None, sample: int) -> None:
     if sample < 1:
         raise UserError(f"--sample must be positive, got {sample}")
     where = at_home(folder)
-    identity, manifest = read_identity(where)
-    tau = manifest["teacher"].get("tau") or 0.01
+    manifest = read_manifest(where)
+    identity, tau = manifest.identity, manifest.teacher_tau or 0.01
     name = given or teacher_name(where, manifest)
     teacher = load_teacher(name, game=identity.game, preset=identity.teacher_preset, tau=tau)
     verdict = verify(where, teacher, sample=sample)
@@ -216,7 +213,7 @@ def _labels(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def _export(path: str, form: str, out: str) -> None:
-    from distill.students.export import export
+    from distill.cli.export import export
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from distill.agents.actor import Policy
 from distill.dataset.codec import Encoded, encode
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.errors import UserError
 from distill.losses.projection import cotangent, from_normal
+from distill.records.dataset import Identity
 from teachers.protocol import Teacher
 
 

@@ -17,13 +17,13 @@ from distill.collect.label import Labeller
 from distill.collect.play import Play
 from distill.collect.scribe import Scribe
 from distill.collect.settings import CollectRun
-from distill.dataset.schema import Identity
 from distill.dataset.writer import DatasetWriter
 from distill.envs.games import game_info
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.envs.step import Game
 from distill.errors import UserError
+from distill.records.dataset import Identity
 from distill.system.crew import Crew
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console, print_table
@@ -146,15 +146,15 @@ def _student(config: CollectRun, teacher: Teacher, recorded: Preset) -> tuple[nn
     """Network and fingerprint of a student with its papers, or of any other agent that a teacher's name can mean."""
     from distill.students.folder import is_student, load_student
 
-    actor = config.collect.actor
+    actor, wanted = config.collect.actor, teacher.info.task.but(config.env, recorded.name)
+    change = "choose another actor, or set --env or --preset"
     folder = student_folder(actor)
     if is_student(folder) or not is_agent(actor):
         student = load_student(folder)
-        student.check_fits(config.env, teacher, recorded.name)
+        student.task.refuse_other(wanted, f"--collect.actor: student {student.folder}", change)
         return student.net, student.fingerprint
     agent = load_teacher(actor, game=config.env, preset=config.preset, tau=config.tau)
-    if agent.info.preset != recorded.name:
-        raise UserError(f"--collect.actor={actor} has preset {agent.info.preset}, but {recorded.name} is recorded")
+    agent.info.task.refuse_other(wanted, f"--collect.actor={actor}", change)
     return agent.net, agent.info.fingerprint
 
 
@@ -176,7 +176,7 @@ def _fill(config: CollectRun, writer: DatasetWriter, labeller: Labeller, make_ac
             recording = play.record(min(c.shard_states, left), scribe.begin())
             left -= len(recording.arrays)
             scribe.settle()  # the shard before this one: play is one shard ahead at most
-            scribe.commit(recording, {"seed": config.seed, "next_episode": play.next_episode})
+            scribe.commit(recording, config.seed, play.next_episode)
             summary.games += recording.games
             rate = (c.states - left - summary.states) / (time.perf_counter() - started)
             bar.update(c.states - left, f"{rate:,.0f}/s, {_scores(summary.games)}")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from distill.agents.actor import Actor
 from distill.collect.games import Float32, Games
-from distill.dataset.schema import STACK, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.envs.ale_vec import AtariVec
-from distill.envs.presets import Padding
+from distill.envs.presets import STACK, Padding
 from distill.envs.step import Game
 
 Obs = npt.NDArray[np.uint8]

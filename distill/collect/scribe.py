@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from distill.agents.actor import Policy
 from distill.collect.label import Labeller, Labels, Seen, fill
 from distill.collect.rollout import Recording
 from distill.dataset.writer import DatasetWriter
+from distill.records.dataset import GamePlayed, Played
 
 BATCH = 256
 """States labelled at once."""
@@ -90,26 +90,27 @@ class Scribe:
         self._notes = [Notes(self.labeller, player) for player in self._players]
         return self._notes
 
-    def commit(self, recording: Recording, facts: dict[str, Any]) -> None:
+    def commit(self, recording: Recording, seed: int, next_episode: int) -> None:
         """Write what was recorded since ``begin`` as one shard; returns before that is done.
 
         Args:
             recording: all halves' states, one half after the other.
-            facts: what the shard's record says besides.
+            seed: of the collection.
+            next_episode: number of the next game.
         """
         self.seconds["label"] += sum(notes.seconds for notes in self._notes) / len(self._notes)
         labels = [part for notes in self._notes for part in notes.labels]
-        self._shard = self._pool.submit(self._write, recording, labels, facts)
+        self._shard = self._pool.submit(self._write, recording, labels, seed, next_episode)
 
     def settle(self) -> None:
         """Wait for the last commit; raises what went wrong in it."""
         if self._shard is not None:
             self._shard.result()
 
-    def _write(self, recording: Recording, labels: Sequence[Labels], facts: dict[str, Any]) -> None:
+    def _write(self, recording: Recording, labels: Sequence[Labels], seed: int, next_episode: int) -> None:
         started = time.perf_counter()
         projected = self.labeller.identity.jacobian == "projected"
         square_sum = fill(recording.arrays, labels, recording.order, projected=projected)
-        games = [{"score": game.score, "length": game.length} for game in recording.games]
-        self.writer.commit(recording.arrays, facts | {"jacobian_square_sum": square_sum, "games": games})
+        games = [GamePlayed(game.score, game.length) for game in recording.games]
+        self.writer.commit(recording.arrays, Played(next_episode, square_sum, games, seed))
         self.seconds["write"] += time.perf_counter() - started

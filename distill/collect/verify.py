@@ -13,6 +13,7 @@ from distill.collect.label import Labeller
 from distill.dataset.codec import RELATIVE_ERROR
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.system.streams import generator
 from teachers.protocol import Teacher
 
 TOLERANCE = 1e-3
@@ -65,7 +66,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
         note = f"no labels compared: the teacher saw preset {identity.teacher_preset}, recorded is {identity.preset}"
         return Verdict(len(dataset), len(dataset.shards), 0, None, None, None, note)
     labeller = Labeller.of(teacher, identity, torch.device("cpu"))
-    index = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample])
+    index = np.sort(generator("verify", seed).permutation(len(dataset))[:sample])
     v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
     logits, value, _, rows = labeller.derive(dataset.stacks(index), v)
     logit_error = _difference(logits.numpy(), dataset.logits[index])

@@ -128,7 +128,7 @@ def evaluate(config: Config) -> dict[str, Any]:
 
     # A config that was checked before the stage names a teacher; "" where no one was asked for.
     checked = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
-    return run.evaluate(part(checked, EvaluateRun))
+    return run.evaluate(part(checked, EvaluateRun)).to_dict()
 
 
 def report(config: Config) -> Path:

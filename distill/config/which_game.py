@@ -114,15 +114,15 @@ def _agent(name: str) -> Told | None:
 
 
 def _dataset(folder: str) -> Told:
-    from distill.dataset.schema import read_identity
+    from distill.dataset.schema import read_manifest
 
-    return Told(read_identity(at_home(folder))[0].game, f"{folder} is of")
+    return Told(read_manifest(at_home(folder)).identity.game, f"{folder} is of")
 
 
 def _scores(path: str) -> Told:
     from distill.records.scores import read_scores
 
-    return Told(canonical_game(str(read_scores(at_home(path))["game"])), f"{path} is of")
+    return Told(canonical_game(read_scores(at_home(path)).game), f"{path} is of")
 
 
 def _teacher(config: Config) -> list[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from distill.dataset.reader import Dataset
 from distill.dataset.split import Index
 from distill.errors import UserError
+from distill.system.streams import Fixed, fixed
 
 LONGEST_SCRIPT = 8
 """Steps that an opening script can take before the first recorded state: FIRE and action 2, and a few should these
@@ -51,6 +52,6 @@ def some_whole_games(dataset: Dataset, states: int) -> Index:
             "collect more states, or use fewer --collect.num_envs"
         )
     games, counts = np.unique(dataset.episode[whole], return_counts=True)
-    drawn = np.random.default_rng([0, 6]).permutation(len(games))
+    drawn = fixed(Fixed.TEST_GAMES).permutation(len(games))
     reached = int(np.searchsorted(np.cumsum(counts[drawn]), states))
     return whole[np.isin(dataset.episode[whole], games[drawn[: reached + 1]])]

@@ -15,7 +15,7 @@ import torch
 
 from distill.dataset.codec import scales
 from distill.dataset.repeats import first_copy, play_digest, shard_contents
-from distill.dataset.schema import FRAME, STACK, ShardArrays, read_identity, teacher_name
+from distill.dataset.schema import FRAME, ShardArrays, read_manifest, teacher_name
 from distill.dataset.shards import (
     committed_shards,
     contents_digest,
@@ -25,7 +25,9 @@ from distill.dataset.shards import (
     refuse_other_arrays,
 )
 from distill.dataset.store import Wanted, mapped_copy, memory_size, will_need
+from distill.envs.presets import STACK
 from distill.errors import UserError
+from distill.task import Task
 
 GAME_BITS = 40
 GAME_MASK = (1 << GAME_BITS) - 1
@@ -59,7 +61,8 @@ class Dataset:
     ) -> None:
         self.folder = Path(folder)
         self.mapped, self._verify = mapped, verify
-        self.identity, self.manifest = read_identity(self.folder)
+        self.manifest = read_manifest(self.folder)
+        self.identity = self.manifest.identity
         writers = committed_shards(self.folder)
         self.shards = [path for paths in writers.values() for path in paths]
         if not self.shards:
@@ -67,11 +70,11 @@ class Dataset:
         self.teacher_name = teacher_name(self.folder, self.manifest)
         self.records = [read_record(path) for path in self.shards]
         self._refuse_strangers()
-        frame_starts = np.cumsum([0, *(record["frames"] for record in self.records)])
+        frame_starts = np.cumsum([0, *(record.frames for record in self.records)])
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
         self.frames = self._mapped_frames(places) if mapped else np.empty((int(frame_starts[-1]), *FRAME), np.uint8)
-        self._starts = np.cumsum([0, *(record["states"] for record in self.records)])
+        self._starts = np.cumsum([0, *(record.states for record in self.records)])
         self.row_scale: npt.NDArray[np.float16] | None = None
         parts: list[ShardArrays] = []
         contents: list[tuple[str, set[str]]] = []
@@ -106,6 +109,11 @@ class Dataset:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def task(self) -> Task:
+        """What was played, as it is recorded."""
+        return Task(self.identity.game, self.identity.preset, self.identity.preset_hash, self.logits.shape[1])
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over what the dataset is and every byte of its shards: grown or other data has another."""
@@ -120,7 +128,7 @@ class Dataset:
     @property
     def jacobian_scale(self) -> float:
         """s: mean over all states and rows of ||J_T^T v||^2, from the shards' records."""
-        total = sum(float(record["jacobian_square_sum"]) for record in self.records)
+        total = sum(record.jacobian_square_sum for record in self.records)
         return total / len(self)
 
     def stacks(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
@@ -159,7 +167,7 @@ class Dataset:
     def _known_of(self, number: int, part: ShardArrays, verify: bool) -> set[str]:
         """What is in a shard; one of an earlier version does not tell what was played, so that takes time."""
         known = shard_contents(self.records[number])
-        played = play_digest(part) if verify and "play" not in self.records[number] else None
+        played = play_digest(part) if verify and self.records[number].play is None else None
         return known | ({played} if played else set())
 
     def _refuse_copies(self, contents: list[tuple[str, set[str]]]) -> None:
@@ -175,7 +183,7 @@ class Dataset:
     def _refuse_strangers(self) -> None:
         """Refuse shards of another dataset; those of earlier versions do not tell."""
         for path, record in zip(self.shards, self.records, strict=True):
-            if record.get("identity", self.identity.digest) != self.identity.digest:
+            if record.identity not in (None, self.identity.digest):
                 raise UserError(
                     f"{path} was collected differently from {self.folder} (another game, teacher, preset or kind of "
                     "derivatives), so it does not belong there; move it out"
@@ -215,7 +223,7 @@ class Dataset:
     @property
     def _contents(self) -> list[str]:
         """What the copies are copies of."""
-        return [record["files"]["steps.safetensors"]["sha256"] for record in self.records]
+        return [record.files["steps.safetensors"].sha256 for record in self.records]
 
     def _places(self, index: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
         """(shard, row in it) of every state."""

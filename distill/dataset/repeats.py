@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.schema import STACK, ShardArrays
+from distill.dataset.schema import ShardArrays
+from distill.envs.presets import STACK
+from distill.records.dataset import ShardRecord
 
 if TYPE_CHECKING:
     from distill.dataset.reader import Dataset
@@ -35,9 +37,9 @@ def play_digest(arrays: ShardArrays) -> str | None:
     return digest.hexdigest()
 
 
-def shard_contents(record: Mapping[str, Any]) -> set[str]:
+def shard_contents(record: ShardRecord) -> set[str]:
     """What a shard's record says of its contents: checksums of all of it, and of what was played."""
-    return {record["files"]["steps.safetensors"]["sha256"], record.get("play")} - {None}
+    return {mark for mark in (record.files["steps.safetensors"].sha256, record.play) if mark is not None}
 
 
 def first_copy(contents: Iterable[tuple[str, set[str]]]) -> tuple[str, str] | None:

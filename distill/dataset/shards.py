@@ -8,7 +8,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,24 +15,11 @@ import zstandard
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, Identity, ShardArrays, read_identity
+from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, ShardArrays, read_manifest
 from distill.errors import UserError
-from distill.records.seal import check_seal
-from distill.records.shape import Form, check_shape, count, number, optional, text
-from distill.system.files import check_folders, read_json, sha256
+from distill.records.dataset import FileMark, Identity, ShardRecord, read_shard, read_writer
+from distill.system.files import check_folders, sha256
 
-WRITER: Form = {"shards": count, "behaviour?": {}, "command?": text}
-FILE: Form = {"bytes": count, "sha256": text}
-SHARD: dict[str, Form] = {
-    "states": count,
-    "frames": count,
-    "files": {"steps.safetensors": FILE, "*": FILE},
-    "next_episode": count,
-    "jacobian_square_sum": number,
-    "games?": [{"score": number, "length?": count}],
-    "play?": optional(text),
-    "identity?": text,
-}
 FINITE = ("logits", "value", "v", "gain", "row_scale", "jacobian", "reward")
 
 
@@ -45,14 +31,14 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
     """
     check_folders(folder)
     # Counts before shards: a writer at work commits a shard first and counts it then.
-    records = {path.stem: _read_writer(path) for path in folder.glob("writers/*.json")}
+    records = {path.stem: read_writer(path) for path in folder.glob("writers/*.json")}
     found: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in folder.glob("shards/*/shard.json"):
         match = re.fullmatch(r"(.+)-(\d{5})", path.parent.name)
         if match:
             found[match[1]][int(match[2])] = path.parent
     for writer, counted in records.items():
-        missing = sorted(set(range(int(counted["shards"]))) - set(found[writer]))
+        missing = sorted(set(range(counted.shards)) - set(found[writer]))
         if missing:
             raise UserError(
                 f"{folder} has lost shard {writer}-{missing[0]:05d}: it was committed and is gone; "
@@ -65,21 +51,9 @@ def committed_shards(folder: Path) -> dict[str, list[Path]]:
     return {writer: [shards[n] for n in sorted(shards)] for writer, shards in sorted(found.items()) if shards}
 
 
-def _read_writer(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = read_json(path, "writer record", "shards")
-    check_seal(path, record, "writer record")
-    check_shape(path, "writer record", record, WRITER)
-    return record
-
-
-def read_record(shard: Path) -> dict[str, Any]:
+def read_record(shard: Path) -> ShardRecord:
     """The shard.json of a committed shard."""
-    path = shard / "shard.json"
-    fields = (name for name in SHARD if not name.endswith("?"))
-    record: dict[str, Any] = read_json(path, "shard record", *fields)
-    check_seal(path, record, "shard record")
-    check_shape(path, "shard record", record, SHARD)
-    return record
+    return read_shard(shard / "shard.json")
 
 
 def load_shard(
@@ -103,12 +77,12 @@ def load_shard(
         UserError: a file is missing, has another size, or is damaged.
     """
     record = read_record(folder)
-    for name, facts in record["files"].items():
-        _check_file(folder / name, facts, verify)
+    for name, mark in record.files.items():
+        _check_file(folder / name, mark, verify)
     try:
         tensors = load((folder / "steps.safetensors").read_bytes())
         offsets, blob = tensors.pop("frames_offsets"), tensors.pop("frames_zstd")
-        frames = np.empty((record["frames"], *FRAME), np.uint8) if frames is None else frames
+        frames = np.empty((record.frames, *FRAME), np.uint8) if frames is None else frames
         decompressor = zstandard.ZstdDecompressor()
         for index in range(len(offsets) - 1 if decompress else 0):
             chunk = decompressor.decompress(blob[offsets[index] : offsets[index + 1]].tobytes())
@@ -116,23 +90,23 @@ def load_shard(
             part = frames[start : start + FRAMES_PER_CHUNK]
             part[:] = np.frombuffer(chunk, np.uint8).reshape(part.shape)
         mapped = None
-        if jacobian and "jacobian.npy" in record["files"]:
+        if jacobian and "jacobian.npy" in record.files:
             mapped = np.load(folder / "jacobian.npy", mmap_mode="r")
         arrays = ShardArrays(frames=frames, jacobian=mapped, **tensors)
     except (SafetensorError, zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is damaged ({error}); run `distill verify` on its dataset") from error
-    if len(arrays) != record["states"] or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
+    if len(arrays) != record.states or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
         raise UserError(f"{folder} is damaged: its arrays do not fit its record; run `distill verify`")
     return arrays
 
 
-def _check_file(path: Path, facts: dict[str, Any], verify: bool) -> None:
+def _check_file(path: Path, mark: FileMark, verify: bool) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing; restore it from a copy or collect into a new folder")
     size = path.stat().st_size
-    if size != facts["bytes"]:
-        raise UserError(f"{path} has {size} bytes, not {facts['bytes']}; it is damaged")
-    if verify and sha256(path) != facts["sha256"]:
+    if size != mark.bytes:
+        raise UserError(f"{path} has {size} bytes, not {mark.bytes}; it is damaged")
+    if verify and sha256(path) != mark.sha256:
         raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
 
 
@@ -143,12 +117,12 @@ def folder_digest(folder: Path) -> str:
         UserError: no dataset, or one with a lost shard or a damaged record.
     """
     shards = [path for paths in committed_shards(folder).values() for path in paths]
-    return contents_digest(read_identity(folder)[0], {path.name: read_record(path) for path in shards})
+    return contents_digest(read_manifest(folder).identity, {path.name: read_record(path) for path in shards})
 
 
-def contents_digest(identity: Identity, records: Mapping[str, Mapping[str, Any]]) -> str:
+def contents_digest(identity: Identity, records: Mapping[str, ShardRecord]) -> str:
     """SHA-256 over what a dataset is and every byte of its shards, from their records by name."""
-    files = {shard: record["files"] for shard, record in records.items()}
+    files = {shard: record.to_dict()["files"] for shard, record in records.items()}
     return hashlib.sha256(json.dumps([identity.to_dict(), files], sort_keys=True).encode()).hexdigest()
 
 

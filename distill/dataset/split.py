@@ -11,6 +11,7 @@ import numpy.typing as npt
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
 from distill.dataset.repeats import distinct_games
 from distill.errors import UserError
+from distill.system.streams import Stream, numbered
 
 Index = npt.NDArray[np.int64]
 
@@ -57,7 +58,7 @@ def _single(dataset: Dataset, copies: list[int]) -> str:
 
 def by_random_games(dataset: Dataset, index: Index, seed: int) -> Index:
     """The same states, whole games together, games in random order: a prefix is a small sample of games."""
-    games = np.random.default_rng([seed, 7]).permutation(np.unique(dataset.episode[index]))
+    games = numbered(Stream.SMALL_DATA, seed).permutation(np.unique(dataset.episode[index]))
     place = {game: rank for rank, game in enumerate(games.tolist())}
     ranks = np.array([place[game] for game in dataset.episode[index].tolist()])
     return index[np.argsort(ranks, kind="stable")]

@@ -7,7 +7,7 @@ import datetime
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,11 +17,22 @@ from safetensors.numpy import save
 
 from distill.dataset.codec import CODECS
 from distill.dataset.repeats import play_digest, shard_contents
-from distill.dataset.schema import FORMAT, FRAMES_PER_CHUNK, VERSION, Identity, ShardArrays, read_identity
+from distill.dataset.schema import FRAMES_PER_CHUNK, ShardArrays, read_manifest
 from distill.dataset.shards import committed_shards, read_record, refuse_not_finite
 from distill.errors import UserError
-from distill.records.seal import check_seal, sealed
-from distill.system.files import fsync_dir, is_vacant, read_json, replacing, sha256, write_bytes, write_json
+from distill.records.dataset import (
+    FileMark,
+    Identity,
+    Manifest,
+    Played,
+    ShardRecord,
+    WriterRecord,
+    read_writer,
+    write_manifest,
+    write_shard,
+    write_writer,
+)
+from distill.system.files import fsync_dir, is_vacant, replacing, sha256, write_bytes
 from distill.system.provenance import command_line, versions
 
 
@@ -40,7 +51,7 @@ class DatasetWriter:
     """
 
     def __init__(
-        self, folder: Path, identity: Identity, writer: str, behaviour: dict[str, Any], teacher: dict[str, Any]
+        self, folder: Path, identity: Identity, writer: str, behaviour: Mapping[str, Any], teacher: Mapping[str, Any]
     ) -> None:
         self.folder, self.identity, self.writer = folder, identity, writer
         self._record = folder / "writers" / f"{writer}.json"
@@ -53,44 +64,46 @@ class DatasetWriter:
             self.shards = self._committed()
             self._drop_unfinished()
             records = [read_record(shard) for shard in self.shards]
-            self.next_episode = int(records[-1]["next_episode"]) if records else 0
-            self.states = sum(int(record["states"]) for record in records)
+            self.next_episode = records[-1].next_episode if records else 0
+            self.states = sum(record.states for record in records)
             self._contents: dict[str, set[str]] = {}
             self._save_record()
         except BaseException:
             self.close()
             raise
 
-    def commit(self, arrays: ShardArrays, facts: dict[str, Any]) -> Path:
+    def commit(self, arrays: ShardArrays, played: Played) -> Path:
         """Write one shard; when this returns it survives any crash.
 
         Args:
             arrays: the states.
-            facts: JSON kept in shard.json beside counts and checksums (seed, finished games, ...).
+            played: kept in shard.json beside counts and checksums.
 
         Raises:
             UserError: another shard of the dataset holds the same games, or labels are NaN or infinite.
         """
         refuse_not_finite(self.folder, arrays)
-        played = play_digest(arrays)
-        self._refuse_copy(played)
+        digest = play_digest(arrays)
+        self._refuse_copy(digest)
         folder = self.folder / "shards" / f"{self.writer}-{len(self.shards):05d}"
         folder.mkdir()
         fsync_dir(folder.parent)
         files = {"steps.safetensors": self._write_steps(folder / "steps.safetensors", arrays)}
         try:
-            self._refuse_copy(files["steps.safetensors"]["sha256"])
+            self._refuse_copy(files["steps.safetensors"].sha256)
         except UserError:
             shutil.rmtree(folder)
             raise
         if arrays.jacobian is not None:
             files["jacobian.npy"] = self._write_jacobian(folder / "jacobian.npy", arrays.jacobian)
-        record = {"states": len(arrays), "frames": len(arrays.frames), **facts, "play": played}
-        record["identity"] = self.identity.digest
-        write_json(folder / "shard.json", sealed({**record, "files": files}))
+        record = ShardRecord(
+            **vars(played), states=len(arrays), frames=len(arrays.frames), files=files, play=digest,
+            identity=self.identity.digest,
+        )  # fmt: skip
+        write_shard(folder / "shard.json", record)
         self.shards.append(folder)
         self.states += len(arrays)
-        self.next_episode = int(facts["next_episode"])
+        self.next_episode = played.next_episode
         self._save_record()
         return folder
 
@@ -111,7 +124,7 @@ class DatasetWriter:
                 "use another --seed or --collect.writer"
             )
 
-    def _open(self, identity: Identity, teacher: dict[str, Any]) -> None:
+    def _open(self, identity: Identity, teacher: Mapping[str, Any]) -> None:
         foreign = UserError(f"{self.folder} exists and is not a dataset; choose another --collect.out")
         if self.folder.exists() and not self.folder.is_dir():
             raise foreign
@@ -128,24 +141,16 @@ class DatasetWriter:
             fsync_dir(self.folder)
 
     def _compare(self, identity: Identity) -> None:
-        existing, _ = read_identity(self.folder)
+        existing = read_manifest(self.folder).identity
         if existing != identity:
             raise UserError(
                 f"{self.folder} was collected differently: {existing.difference(identity)}; "
                 "choose another --collect.out or the same settings"
             )
 
-    def _create(self, identity: Identity, teacher: dict[str, Any]) -> None:
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "identity": identity.to_dict(),
-            "teacher": teacher,
-            "units": f"d {identity.space} / d pixel, pixels in [0, 1]",
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-        write_json(self.folder / "dataset.json", sealed(manifest))
+    def _create(self, identity: Identity, teacher: Mapping[str, Any]) -> None:
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        write_manifest(self.folder / "dataset.json", Manifest(identity, teacher, created, versions()))
         fsync_dir(self.folder.parent)
 
     def _locked(self) -> TextIO:
@@ -163,9 +168,7 @@ class DatasetWriter:
     def _check_behaviour(self) -> None:
         if not self._record.exists():
             return
-        record = read_json(self._record, "writer record", "behaviour")
-        check_seal(self._record, record, "writer record")
-        existing = record["behaviour"]
+        existing = read_writer(self._record).behaviour
         changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in self.behaviour.items()
                    if existing.get(key) != value]  # fmt: skip
         if changed:
@@ -183,15 +186,10 @@ class DatasetWriter:
         return committed_shards(self.folder).get(self.writer, [])
 
     def _save_record(self) -> None:
-        record = {
-            "behaviour": self.behaviour,
-            "command": command_line(),
-            "shards": len(self.shards),
-            "states": self.states,
-        }
-        write_json(self._record, sealed(record))
+        record = WriterRecord(len(self.shards), self.states, self.behaviour, command_line())
+        write_writer(self._record, record)
 
-    def _write_steps(self, path: Path, arrays: ShardArrays) -> dict[str, Any]:
+    def _write_steps(self, path: Path, arrays: ShardArrays) -> FileMark:
         compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         chunks = [
             compressor.compress(arrays.frames[start : start + FRAMES_PER_CHUNK].tobytes())
@@ -205,16 +203,16 @@ class DatasetWriter:
             if name not in ("frames", "jacobian") and value is not None:
                 tensors[name] = np.ascontiguousarray(value)
         write_bytes(path, save(tensors))
-        return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        return FileMark(path.stat().st_size, sha256(path))
 
-    def _write_jacobian(self, path: Path, jacobian: Any) -> dict[str, Any]:
+    def _write_jacobian(self, path: Path, jacobian: Any) -> FileMark:
         assert jacobian.dtype == CODECS[self.identity.codec]
         jacobian = np.ascontiguousarray(jacobian)
         header = np.lib.format.header_data_from_array_1_0(jacobian)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             file.write(jacobian.data)  # np.save hides the reason of an error, such as a full disk
-        return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        return FileMark(path.stat().st_size, sha256(path))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ SIGHT = (
 )  # fmt: skip
 """Fields that decide what stacks hold, given the screens: pixels, and when a stack begins anew."""
 SIZE, STACK = 84, 4
+OBS_SHAPE = (STACK, SIZE, SIZE)
+"""Of every observation: networks, datasets and exported students know no other, so a preset refuses it."""
 Resize = Literal["area", "linear"]
 Luma = Literal["bt601", "bt709", "async-rl", "gymnasium"]
 Padding = Literal["zero", "reset"]

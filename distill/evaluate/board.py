@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent
+from distill.records.scores import AgentScores
 from distill.records.tensorboard import SCORE, add_figures, write_figures
 from distill.system.progress import console
 
 
-def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, Mapping[str, Any]]) -> None:
+def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, AgentScores]) -> None:
     """Write the scores of a student into its run, those of anyone else beside scores.json, and all returns there.
 
     Args:
@@ -23,14 +23,14 @@ def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, Mappi
         scores: entries of scores.json by name.
     """
     for agent in agents:
-        facts = scores[agent.name]
+        played = scores[agent.name]
         figures = {
-            SCORE: facts["mean"],
-            "whole_games/mean_ep_length": float(np.mean(facts["lengths"])),
-            "whole_games/human_normalized_score": facts["human_normalized"],
+            SCORE: played.mean,
+            "whole_games/mean_ep_length": float(np.mean(played.lengths)),
+            "whole_games/human_normalized_score": played.human_normalized,
         }
         with SummaryWriter(str(folder / agent.name)) as writer:
-            writer.add_histogram("whole_games/returns", np.array(facts["returns"]), 0)
+            writer.add_histogram("whole_games/returns", np.array(played.returns), 0)
             if not _joins_run(agent, figures):
                 add_figures(writer, 0, figures)
 
@@ -41,7 +41,7 @@ def _joins_run(agent: Agent, figures: Mapping[str, float | None]) -> bool:
         return False
     run = agent.student.folder.parent
     try:
-        write_figures(run, agent.student.facts["best_step"], figures)
+        write_figures(run, agent.student.training.best_step, figures)
     except OSError as error:
         console.print(f"{run} cannot be written to ({error.strerror}), so HPARAMS will not show the score")
         return False

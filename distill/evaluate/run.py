@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,26 +28,26 @@ from distill.evaluate.settings import EvaluateRun
 from distill.evaluate.tables import show
 from distill.figures.fidelity import figures_of
 from distill.figures.figure import OWN, chosen
-from distill.figures.shares import relate
+from distill.figures.shares import related
 from distill.figures.statistics import summarise
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import AtariCNN, count_parameters
-from distill.records.scores import read_scores
+from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
 from distill.system.device import pick_device
-from distill.system.files import write_json
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
 from distill.system.settings import fill
+from distill.system.streams import Stream, numbered
 
 Measured = dict[str, float | None]
 """Figures by name."""
 
 
-def evaluate(config: EvaluateRun) -> dict[str, Any]:
+def evaluate(config: EvaluateRun) -> Scores:
     """Play ``evaluate.games`` whole games with every agent and write scores.json.
 
     Returns:
-        The content of scores.json (docs/metrics.md).
+        What scores.json says (docs/metrics.md).
 
     Raises:
         UserError: an agent is unknown or of another game, or scores.json is of another evaluation.
@@ -55,7 +55,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)
-    agents = find_agents(config)
+    agents = find_agents(config, config.evaluate.agents)
     folder = fill(e.out, env=config.env)
     path, own = folder / "scores.json", _own_figures(config)
     if path.exists():
@@ -70,7 +70,7 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
     kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed))
-    scores = {}
+    scores: dict[str, AgentScores] = {}
     for agent in agents:
         played = kept.find(agent.fingerprint, agent.preset)
         if played is None:
@@ -80,60 +80,58 @@ def evaluate(config: EvaluateRun) -> dict[str, Any]:
             console.print(f"{agent.name}: its {e.games} games have been played")
         if e.capture_video:
             _record(config, agent, protocol, device, folder / f"{agent.name}.mp4")
-        scores[agent.name] = _facts(config, agent, faithful[agent.name], played)
+        scores[agent.name] = _scores(config, agent, faithful[agent.name], played)
         if _presets(agents) != agent.preset:
-            scores[agent.name]["preset"] = agent.preset
-    relate(config.env, scores, _teacher_names(agents))
-    record: dict[str, Any] = {
-        "game": config.env,
-        "preset": _presets(agents),
-        "protocol": protocol.name,
-        "games": e.games,
-        "seed": config.seed,
-        "data": _data_digest(config),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command_line(),
-        "versions": versions(),
-        "agents": scores,
-    }
-    record |= {"figures": own} if own else {}
-    write_json(path, record)
+            scores[agent.name] = dataclasses.replace(scores[agent.name], preset=agent.preset)
+    record = Scores(
+        game=config.env,
+        preset=_presets(agents),
+        protocol=protocol.name,
+        games=e.games,
+        seed=config.seed,
+        data=_data_digest(config),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command_line(),
+        versions=versions(),
+        agents=related(config.env, scores, _teacher_names(agents)),
+        figures=own,
+    )
+    write_scores(path, record)
     kept.remove()
-    log_scores(folder, agents, scores)
+    log_scores(folder, agents, record.agents)
     show(record)
     console.print(f"written: {path}")
     return record
 
 
-def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> dict[str, Any]:
+def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> Scores:
     """Accept a complete scores.json of the same evaluation; refuse any other."""
     record = read_scores(path)
-    then = {name: facts.get("fingerprint") for name, facts in record["agents"].items()}
+    then = {name: agent.fingerprint for name, agent in record.agents.items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate
     asked = (config.env, _presets(agents), e.games, e.protocol, config.seed, now)
-    if (*(record.get(key) for key in ("game", "preset", "games", "protocol", "seed")), then) != asked:
+    if (record.game, record.preset, record.games, record.protocol, record.seed, then) != asked:
         raise UserError(
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
         )
-    if record.get("data") != _data_digest(config):
+    if record.data != _data_digest(config):
         raise UserError(
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
             "choose another --evaluate.out"
         )
-    told = record.get("figures", {})
-    if told.keys() != _own_figures(config).keys():
+    if record.figures.keys() != _own_figures(config).keys():
         raise UserError(
-            f"{path} has {', '.join(sorted(told)) or 'no'} figures besides the usual ones, not those of "
+            f"{path} has {', '.join(sorted(record.figures)) or 'no'} figures besides the usual ones, not those of "
             "--evaluate.figures; choose another --evaluate.out"
         )
-    older = [agent for agent in agents if agent.student and record["agents"][agent.name].get("teacher") is None]
-    for agent in older:  # an earlier version compared them with the first teacher, whoever that was
-        assert agent.student is not None
-        record["agents"][agent.name]["teacher"] = agent.student.facts["teacher"]
-    if older:
-        relate(config.env, record["agents"], _teacher_names(agents))
+    played = dict(record.agents)
+    for agent in agents:  # an earlier version compared them with the first teacher, whoever that was
+        if agent.student and played[agent.name].teacher is None:
+            played[agent.name] = dataclasses.replace(played[agent.name], teacher=agent.student.training.teacher)
+    if played != record.agents:
+        record = dataclasses.replace(record, agents=related(config.env, played, _teacher_names(agents)))
     show(record)
     console.print(f"{path}: already complete; nothing to do")
     return record
@@ -163,7 +161,7 @@ def _presets(agents: list[Agent]) -> str:
 
 
 def _teacher_names(agents: list[Agent]) -> dict[str, str]:
-    return {agent.name: str(agent.student.facts.get("teacher_name")) for agent in agents if agent.student}
+    return {agent.name: str(agent.student.training.teacher_name) for agent in agents if agent.student}
 
 
 def _play(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device) -> Played:
@@ -186,26 +184,25 @@ def _record(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch
     record_game(Match(agent.net, config.env, get_preset(agent.preset), protocol, device), config.seed, path)
 
 
-def _facts(config: EvaluateRun, agent: Agent, faithful: Measured | None, played: Played) -> dict[str, Any]:
+def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played: Played) -> AgentScores:
     """An agent's entry in scores.json."""
     summary = summarise(played.returns)
-    return {
-        "kind": agent.kind,
-        "what": agent.what,
-        "fingerprint": agent.fingerprint,
-        "parameters": _policy_parameters(agent.net),
-        "returns": played.returns,
-        "lengths": played.lengths,
-        "mean": summary.mean,
-        "median": summary.median,
-        "iqm": summary.iqm,
-        "ci95": list(summary.ci95),
-        "human_normalized": human_normalized(config.env, summary.mean),
-        "teacher": agent.student.facts["teacher"] if agent.student else None,
-        "share_of_teacher": None,
-        "share_note": f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
-        **{f"val_{figure.name}": (faithful or {}).get(figure.name) for figure in chosen(config.evaluate.figures)},
-    }
+    return AgentScores(
+        kind=agent.kind,
+        what=agent.what,
+        fingerprint=agent.fingerprint,
+        parameters=_policy_parameters(agent.net),
+        returns=played.returns,
+        lengths=played.lengths,
+        mean=summary.mean,
+        median=summary.median,
+        iqm=summary.iqm,
+        ci95=summary.ci95,
+        human_normalized=human_normalized(config.env, summary.mean),
+        teacher=agent.student.training.teacher if agent.student else None,
+        share_note=f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
+        metrics={f"{FIGURE}{one.name}": (faithful or {}).get(one.name) for one in chosen(config.evaluate.figures)},
+    )
 
 
 def _policy_parameters(net: nn.Module) -> int:
@@ -217,12 +214,13 @@ def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device
     """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
     if agent.student is None:
         return None
-    facts, figures = agent.student.facts, chosen(config.evaluate.figures)
+    training, figures = agent.student.training, chosen(config.evaluate.figures)
     if dataset is None:
-        return {figure.name: facts["metrics"].get(f"val_{figure.name}") for figure in figures}
-    if dataset.identity.teacher != facts["teacher"]:
+        return {figure.name: training.metrics.get(f"{FIGURE}{figure.name}") for figure in figures}
+    if dataset.identity.teacher != training.teacher:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
-    held = held_out(dataset, facts)
-    index = np.sort(np.random.default_rng([facts["seed"], 5]).permutation(held)[: config.evaluate.val_states])
+    agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")
+    held = held_out(dataset, training)
+    index = np.sort(numbered(Stream.HELD_OUT, training.seed).permutation(held)[: config.evaluate.val_states])
     net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
-    return figures_of(net, make_engine(net), loader, index, facts["objective"]["temperature"], figures)
+    return figures_of(net, make_engine(net), loader, index, training.temperature, figures)

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from distill.system.streams import Fixed, fixed
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -23,20 +25,19 @@ class Summary:
     """95 % percentile bootstrap interval of the mean, over games."""
 
 
-def summarise(returns: npt.ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> Summary:
+def summarise(returns: npt.ArrayLike, *, resamples: int = 10_000) -> Summary:
     """Mean, median, IQM and a bootstrap interval of the mean.
 
     Args:
         returns: one number per game.
-        resamples: bootstrap resamples.
-        seed: of the bootstrap; the same returns always give the same interval.
+        resamples: bootstrap resamples; the same returns always give the same interval.
     """
     values = np.asarray(returns, np.float64)
     mean = float(values.mean())
     interval = (mean, mean)
     if len(values) > 1 and np.ptp(values) > 0:
         result = stats.bootstrap(
-            (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed)
+            (values,), np.mean, n_resamples=resamples, method="percentile", rng=fixed(Fixed.BOOTSTRAP)
         )
         interval = (float(result.confidence_interval.low), float(result.confidence_interval.high))
     return Summary(mean, float(np.median(values)), float(stats.trim_mean(values, 0.25)), interval)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from distill.agents.actor import Policy
@@ -32,6 +31,7 @@ from distill.system.device import pick_device
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
 from distill.system.runtime import torch_threads
+from distill.system.streams import seed_weights
 from distill.train.hooks import Hook, Hooks
 from distill.train.logs import Log
 from distill.train.network import network_text
@@ -60,7 +60,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     )
     check_settings(config, teacher)
     preset = student_preset(config, teacher.info)
-    torch.manual_seed(config.seed)
+    seed_weights(config.seed)
     net = make_student(config, teacher.info).to(device)
     folder, resuming = open_run(config)
     if is_student(folder):

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import yaml
 from torch import nn
@@ -22,13 +21,13 @@ from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
 from distill.networks.nets import AtariCNN
+from distill.records.data import OwnGames
+from distill.records.student import Training
 from distill.students.folder import save_student
 from distill.system.files import write_bytes
 from distill.system.progress import console
+from distill.task import Task
 from teachers.protocol import TeacherInfo
-
-OWN_GAMES = "its own games"
-"""Stands in the papers where others name their dataset's folder."""
 
 
 def last_fidelity(config: ImitateRun, policy: Policy, player: Player, ring: Ring, folder: Path) -> Fidelity:
@@ -55,35 +54,25 @@ def write_student(
 ) -> None:
     """The student folder, with papers that every other stage reads."""
     preset = student_preset(config, teacher)
-    # No dataset was made at this time, so none is taken for the one that the student knows.
-    own = {
-        "online": True,
-        "folder": OWN_GAMES,
-        "created": "online",
-        "states": progress.states,
-        "games": progress.next_game,
-    }
-    facts: dict[str, Any] = {
-        "student": config.student.name,
-        "game": config.env,
-        "preset": preset.name,
-        "preset_hash": preset.hash,
-        "teacher_preset": teacher.preset,
-        "teacher_preset_hash": get_preset(teacher.preset).hash,
-        "teacher": teacher.fingerprint,
-        "teacher_name": teacher.name,
-        "teacher_tau": teacher.tau,
-        "dataset": own,
-        "objective": dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
-        "jacobian_scale": 1.0,
-        "seed": config.seed,
-        "val_fraction": 0.0,
-        "steps": progress.step,
-        "best_step": progress.step,
-        "train_seconds": progress.seconds,
-        "metrics": {f"val_{name}": value for name, value in dataclasses.asdict(fidelity).items()},
-    }
-    save_student(folder / "student", net, facts, config.student.name, teacher.num_actions)
+    training = Training(
+        student=config.student.name,
+        teacher=teacher.fingerprint,
+        teacher_name=teacher.name,
+        teacher_tau=teacher.tau,
+        teacher_preset=teacher.preset,
+        teacher_preset_hash=get_preset(teacher.preset).hash,
+        data=OwnGames(progress.states, progress.next_game),
+        objective=dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
+        jacobian_scale=1.0,
+        seed=config.seed,
+        val_fraction=0.0,
+        steps=progress.step,
+        best_step=progress.step,
+        train_seconds=progress.seconds,
+        metrics={f"val_{name}": value for name, value in dataclasses.asdict(fidelity).items()},
+    )
+    task = Task(config.env, preset.name, preset.hash, teacher.num_actions)
+    save_student(folder / "student", net, task, training, config.student.name)
 
 
 def write_teacher_zip(

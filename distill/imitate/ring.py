@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.schema import STACK
-from distill.envs.presets import SIZE, Padding
+from distill.envs.presets import SIZE, STACK, Padding
 from distill.errors import UserError
 from distill.imitate.player import Row
 

@@ -11,6 +11,7 @@ from distill.engine.engine import Engine
 from distill.errors import UserError
 from distill.imitate.ring import Index, Ring
 from distill.networks.nets import AtariCNN
+from distill.system.streams import generator
 
 GAMMA = 0.99
 """SB3's and RL Zoo's."""
@@ -39,7 +40,7 @@ def fit_value(net: AtariCNN, ring: Ring, lanes: int, kind: str, seed: int) -> tu
         raise UserError(
             "no life ended in the ring, so no returns are known; use a larger --imitate.ring or value=teacher"
         )
-    chosen = np.random.default_rng([seed, 7]).permutation(len(rows))[:STATES]
+    chosen = generator("value head", seed).permutation(len(rows))[:STATES]
     features = torch.cat(
         [_features(net, ring, rows[part]) for part in np.array_split(chosen, -(-len(chosen) // BATCH))]
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distill.envs.presets import SIZE
 from distill.errors import UserError, nearest
 
 MATCHES = ("l2", "cosine")
@@ -56,7 +57,7 @@ def match(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None = Non
     return loss, slope
 
 
-def blur_matrix(sigma: float, size: int = 84) -> Tensor:
+def blur_matrix(sigma: float, size: int = SIZE) -> Tensor:
     """Symmetric Gaussian smoothing of one image axis, float32 (size, size), sigma in pixels.
 
     A kernel cut at the border is left unnormalised there, which keeps the matrix symmetric and so

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
 from distill.networks.layers import ReCU
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus, "recu": ReCU}
-OBS_SHAPE = (4, 84, 84)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, first_line
-from distill.networks.nets import NETS, OBS_SHAPE, AtariCNN, NetSpec
+from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.system.registry import Registry, is_dotted
 
 Build = Callable[[int], nn.Module]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distill.dataset.used import DataUsed
 from distill.errors import UserError
-from distill.records.seal import check_seal
-from distill.system.files import is_vacant, read_json, write_bytes, write_json
+from distill.records.data import DATA, DATA_FIELDS, DataUsed, OwnGames
+from distill.records.student import read_student
+from distill.system.files import is_vacant, write_bytes, write_json
 from distill.system.parser import read_saved
 from distill.system.provenance import command_line, versions
 from distill.system.settings import Section
-
-DATA = "data.json"
 
 
 def refuse_other_data(folder: Path, used: DataUsed, flag: str) -> None:
@@ -34,14 +31,12 @@ def refuse_other_data(folder: Path, used: DataUsed, flag: str) -> None:
         raise UserError(f"{folder} is of other data: {change}; choose another {flag}")
 
 
-def data_of(folder: Path) -> dict[str, Any]:
-    """What a run says of its data; runs of earlier versions say less."""
-    path, papers = folder / DATA, folder / "student" / "student.json"
+def data_of(folder: Path) -> DataUsed | OwnGames | None:
+    """What a run says of its data, None for nothing; runs of earlier versions say less."""
+    path, papers = folder / "data.json", folder / "student" / "student.json"
     if path.is_file():
-        told: dict[str, Any] = read_json(path, "description of a run's data", *(f.name for f in fields(DataUsed)))
-        check_seal(path, told, "description of a run's data")
-        return told
-    return dict(read_json(papers, "student description", "dataset")["dataset"]) if papers.is_file() else {}
+        return DataUsed.told(DATA.read(path, *DATA_FIELDS))
+    return read_student(papers).training(papers).data if papers.is_file() else None
 
 
 def is_same_run(

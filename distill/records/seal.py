@@ -19,21 +19,23 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, KEY: _checksum(record)}
 
 
-def check_seal(path: Path, record: Mapping[str, Any], what: str) -> None:
-    """Compare a record with its checksum; one of an earlier version has none.
+def check_seal(path: Path, record: Mapping[str, Any], what: str, *, must: bool | None = None) -> None:
+    """Compare a record with its checksum.
 
     Args:
         path: where it was read from.
         record: its content.
         what: what it is, for the error.
+        must: whether it has one. By default one of an earlier version has none, unless a value looks like one whose
+            name has rotted.
 
     Raises:
         UserError: they differ.
     """
     told = record.get(KEY)
-    # A checksum under another name is one whose name has rotted.
-    misnamed = any(isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) for k, v in record.items() if k != KEY)
-    if (told is None and misnamed) or (told is not None and told != _checksum(record)):
+    if must is None:
+        must = any(isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) for k, v in record.items() if k != KEY)
+    if (told is None and must) or (told is not None and told != _checksum(record)):
         raise UserError(f"{path} does not match its own checksum: this {what} is damaged; restore it from a copy")
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -16,6 +16,9 @@ from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
 from distill.figures.shares import notes as share_notes
 from distill.networks.nets import AtariCNN, count_parameters
+from distill.records.data import OwnGames
+from distill.records.scores import AgentScores, Scores
+from distill.records.student import Training
 from distill.report.headline import comparable, headline
 from distill.report.plots import DARK, LIGHT, colours
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from distill.report.papers import Run
 
 GENERATOR = '<meta name="generator" content="distill report">'
-Agents = Mapping[str, Mapping[str, Any]]
+Agents = Mapping[str, AgentScores]
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -107,25 +110,25 @@ pre {{ background: var(--well); border: 1px solid var(--line); border-radius: 6p
 
 
 def render(
-    record: Mapping[str, Any], runs: Mapping[str, Run], pictures: Mapping[str, bytes], notes: Sequence[str], date: str
+    record: Scores, runs: Mapping[str, Run], pictures: Mapping[str, bytes], notes: Sequence[str], date: str
 ) -> str:
     """The whole page.
 
     Args:
-        record: content of scores.json.
+        record: the scores.
         runs: what is known of every student.
         pictures: PNG by file name; a ``-dark`` version beside each.
         notes: what is left out of the saliency section, or doubtful in it.
         date: of the evaluation.
     """
-    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
+    papers = {name: run.student.training for name, run in runs.items() if run.student is not None}
     sentences = headline(record, papers)
     sections = [_scores(record, papers, pictures), _curves(runs, pictures), _saliency(pictures, notes, runs)]
-    sections += [_settings(record["agents"], runs), _commands(record, runs), _versions(record)]
+    sections += [_settings(record.agents, runs), _commands(record, runs), _versions(record)]
     return PAGE.substitute(
         generator=GENERATOR,
         style=STYLE,
-        title=escape(f"{record['game'].replace('_', ' ').title()}: distillation report"),
+        title=escape(f"{record.game.replace('_', ' ').title()}: distillation report"),
         facts=escape(_facts(record, date)),
         lead=escape(sentences[0]),
         more="\n".join(f"<p>{escape(sentence)}</p>" for sentence in sentences[1:]),
@@ -133,16 +136,16 @@ def render(
     )
 
 
-def _facts(record: Mapping[str, Any], date: str) -> str:
-    games = f"{record['games']} whole game{'s' if record['games'] > 1 else ''} per agent"
-    protocol = get_protocol(record["protocol"])
+def _facts(record: Scores, date: str) -> str:
+    games = f"{record.games} whole game{'s' if record.games > 1 else ''} per agent"
+    protocol = get_protocol(record.protocol)
     described = f"protocol {protocol.name}: {protocol.meaning}"
-    return " · ".join((date, games, described, f"preset {record['preset']}", f"seed {record['seed']}"))
+    return " · ".join((date, games, described, f"preset {record.preset}", f"seed {record.seed}"))
 
 
-def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, bytes]) -> str:
-    agents: Agents = record["agents"]
-    rows = [[_agent(agents, row[0]), *(_typeset(cell) for cell in row[1:])] for row in table(dict(record))]
+def _scores(record: Scores, papers: Mapping[str, Training], pictures: Mapping[str, bytes]) -> str:
+    agents = record.agents
+    rows = [[_agent(agents, row[0]), *(_typeset(cell) for cell in row[1:])] for row in table(record)]
     titles = header(record)
     scores = (
         "Scores are raw points of whole games; the interval is a 95 % bootstrap of the mean over games; IQM is the "
@@ -156,7 +159,7 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
     )
     fidelity += "".join(
         f" {figure['title']}: {figure['meaning']}{', ' * bool(figure['unit'])}{figure['unit']}."
-        for figure in record.get("figures", {}).values()
+        for figure in record.figures.values()
     )
     if not comparable(list(papers.values())):
         fidelity += (
@@ -164,7 +167,7 @@ def _scores(record: Mapping[str, Any], papers: Agents, pictures: Mapping[str, by
             "its own: do not compare their val KL."
         )
     caption = "Each dot is one game; the bar is the 95 % interval of the mean, the tick the mean."
-    if record["game"] in REFERENCE_SCORES:
+    if record.game in REFERENCE_SCORES:
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
     return (
@@ -224,22 +227,22 @@ def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:
 def _student_settings(run: Run) -> dict[str, str]:
     """What made a student, by the names of the settings."""
     assert run.student is not None
-    facts = run.student.facts
-    train = run.config.get("imitate" if facts["dataset"].get("online") else "train", {})
-    plain = facts["objective"]["jacobian_weight"] == 0
+    training = run.student.training
+    train = run.config.get("imitate" if isinstance(training.data, OwnGames) else "train", {})
+    plain = training.jacobian_weight == 0
     idle = {"jacobian_schedule", "jacobian_targets", "jacobian_blur", "match", "law", "k"} if plain else set()
     return {
-        "network": f"{facts['student']}: {_layers(run.student.net)}",
-        **{name: "–" if name in idle else str(value) for name, value in facts["objective"].items()},
-        "s (mean ‖Jᵀv‖²)": "–" if plain else f"{facts['jacobian_scale']:.4g}",
-        "dataset": f"{facts['dataset']['folder']}, {facts['dataset']['states']:,} states",
+        "network": f"{training.student}: {_layers(run.student.net)}",
+        **{name: "–" if name in idle else str(value) for name, value in training.objective.items()},
+        "s (mean ‖Jᵀv‖²)": "–" if plain else f"{training.jacobian_scale:.4g}",
+        "dataset": f"{training.data.folder}, {training.data.states:,} states",
         "states used": "all" if train.get("states") is None else f"{train['states']:,}",
-        "held-out share": str(facts["val_fraction"]),
+        "held-out share": str(training.val_fraction),
         "batch size": str(train.get("batch_size", "–")),
         "learning rate": str(train.get("learning_rate", "–")),
-        "steps (best)": f"{facts['steps']:,} ({facts['best_step']:,})",
-        "seed": str(facts["seed"]),
-        "training time": f"{facts['train_seconds']:,.0f} s",
+        "steps (best)": f"{training.steps:,} ({training.best_step:,})",
+        "seed": str(training.seed),
+        "training time": f"{training.train_seconds:,.0f} s",
     }
 
 
@@ -251,17 +254,17 @@ def _layers(net: nn.Module) -> str:
     return ", ".join([*convs, *(f"dense {width}" for width in spec.hidden), spec.activation])
 
 
-def _commands(record: Mapping[str, Any], runs: Mapping[str, Run]) -> str:
+def _commands(record: Scores, runs: Mapping[str, Run]) -> str:
     collected = dict.fromkeys(command for run in runs.values() for command in run.collected)
     blocks = [("collect", "\n".join(collected))] if collected else []
     blocks += [(f"train {name}", run.command) for name, run in runs.items() if run.command]
-    blocks.append(("evaluate", record["command"]))
+    blocks.append(("evaluate", record.command))
     shown = "".join(f"<h3>{escape(title)}</h3><pre>{escape(command)}</pre>" for title, command in blocks)
     return f"<h2>Commands</h2>{shown}"
 
 
-def _versions(record: Mapping[str, Any]) -> str:
-    listed = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items() if name != "cores")
+def _versions(record: Scores) -> str:
+    listed = ", ".join(f"{name} {version}" for name, version in record.versions.items() if name != "cores")
     return f"<h2>Versions</h2><p>{escape(listed)}</p>"
 
 
@@ -282,7 +285,7 @@ def _typeset(cell: str) -> str:
 
 def _agent(agents: Agents, name: str) -> str:
     """An agent's name with its colour in the pictures; it may break where run folders join their parts."""
-    colour = "currentColor" if agents[name]["kind"] == "teacher" else colours(agents, LIGHT)[name]
+    colour = "currentColor" if agents[name].kind == "teacher" else colours(agents, LIGHT)[name]
     return f"<span class='dot' style='background:{colour}'></span>{escape(name).replace('__', '__<wbr>')}"
 
 

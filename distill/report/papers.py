@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
 from distill.figures.figure import OWN
+from distill.records.dataset import read_writer
+from distill.records.scores import AgentScores
 from distill.report.plots import Curve
 from distill.students.folder import Student, load_student
-from distill.system.files import read_json
 from distill.system.parser import read_saved
 from teachers.layouts import student_folder
 
@@ -45,15 +45,15 @@ class Run:
     """What is not there and why, as a sentence for the page."""
 
 
-def find_run(facts: Mapping[str, Any]) -> Run:
+def find_run(agent: AgentScores) -> Run:
     """Papers and learning curves of a student, as far as they are where ``distill evaluate`` found them."""
     try:
-        student = load_student(student_folder(facts["what"]))
-        student.check_papers()
+        student = load_student(student_folder(agent.what))
+        training = student.training
     except UserError as error:
         return Run(missing=str(error))
-    if student.fingerprint != facts["fingerprint"]:
-        return Run(missing=f"{facts['what']} now holds another student than the one evaluated")
+    if student.fingerprint != agent.fingerprint:
+        return Run(missing=f"{agent.what} now holds another student than the one evaluated")
     folder = student.folder.parent
     if not (folder / "config.yaml").is_file():
         return Run(student, missing=f"{student.folder} stands alone, without the run that trained it")
@@ -66,8 +66,8 @@ def find_run(facts: Mapping[str, Any]) -> Run:
         student,
         command.read_text().strip() if command.is_file() else None,
         config,
-        read_curves(folder, student.facts["best_step"]),
-        collect_commands(Path(student.facts["dataset"]["folder"])),
+        read_curves(folder, training.best_step),
+        collect_commands(Path(training.data.folder)),
     )
 
 
@@ -85,4 +85,4 @@ def read_curves(folder: Path, best_step: int) -> dict[str, Curve]:
 def collect_commands(dataset: Path) -> tuple[str, ...]:
     """The commands that made a dataset, oldest first; none where it is not here."""
     records = sorted(dataset.glob("writers/*.json"), key=lambda path: path.stat().st_mtime)
-    return tuple(str(read_json(path, "writer record", "command")["command"]) for path in records)
+    return tuple(command for command in (read_writer(path).command for path in records) if command)

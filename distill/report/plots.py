@@ -20,7 +20,9 @@ from PIL import Image
 
 from distill.envs.games import REFERENCE_SCORES
 from distill.figures.saliency import Saliency
+from distill.records.scores import AgentScores, Scores
 from distill.report.headline import number
+from distill.system.streams import generator
 
 DPI = 240
 MAX_BYTES = 300_000
@@ -55,9 +57,9 @@ class Curve:
     """Step whose weights became the student."""
 
 
-def colours(agents: Mapping[str, Mapping[str, Any]], theme: Theme) -> dict[str, str]:
+def colours(agents: Mapping[str, AgentScores], theme: Theme) -> dict[str, str]:
     """A colour for every agent: students from the palette in order, teachers in the colour of text."""
-    students = [name for name, facts in agents.items() if facts["kind"] == "student"]
+    students = [name for name, agent in agents.items() if agent.kind == "student"]
     chosen = {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(students)}
     return {name: chosen.get(name, theme.ink) for name in agents}
 
@@ -68,27 +70,27 @@ def wrapped(name: str, width: int) -> str:
     return "\n".join(lines) or name
 
 
-def returns(record: Mapping[str, Any], theme: Theme) -> bytes:
+def returns(record: Scores, theme: Theme) -> bytes:
     """Every game's return as a dot, with each agent's mean and its 95 % interval, as PNG.
 
     Args:
-        record: content of scores.json.
+        record: the scores.
         theme: colours.
     """
-    agents = record["agents"]
+    agents = record.agents
     colour = colours(agents, theme)
     with _figure(theme, 5.2, 0.9 + 0.56 * len(agents)) as (figure, png):
         axes = figure.add_subplot()
-        rng = np.random.default_rng(0)
-        for row, (name, facts) in enumerate(agents.items()):
-            scores = np.asarray(facts["returns"], float)
+        rng = generator("jitter")
+        for row, (name, agent) in enumerate(agents.items()):
+            scores = np.asarray(agent.returns, float)
             height = row + rng.uniform(0.02, 0.3, len(scores))
             axes.scatter(scores, height, s=14, color=colour[name], alpha=0.7, linewidths=0)
-            low, high = facts["ci95"]
+            low, high = agent.ci95
             axes.plot([low, high], [row - 0.16] * 2, color=colour[name], lw=5, alpha=0.45, solid_capstyle="butt")
-            axes.plot(facts["mean"], row - 0.16, "|", color=colour[name], ms=10, mew=2)
+            axes.plot(agent.mean, row - 0.16, "|", color=colour[name], ms=10, mew=2)
             axes.annotate(
-                number(facts["mean"]), (facts["mean"], row - 0.16), xytext=(0, 7), textcoords="offset points",
+                number(agent.mean), (agent.mean, row - 0.16), xytext=(0, 7), textcoords="offset points",
                 ha="center", fontsize=8, color=theme.ink, bbox={"fc": theme.background, "ec": "none", "pad": 0.8},
             )  # fmt: skip
         names = [wrapped(name, 20) for name in agents]
@@ -97,7 +99,7 @@ def returns(record: Mapping[str, Any], theme: Theme) -> bytes:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("return of one game (points, unclipped)")
         axes.spines["left"].set_visible(False)
-        _references(axes, record["game"], theme)
+        _references(axes, record.game, theme)
     return png()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.errors import UserError
 from distill.figures.saliency import Saliency, choose_states, saliency
-from distill.figures.shares import relate
-from distill.records.scores import read_scores
+from distill.figures.shares import related
+from distill.records.scores import Scores, read_scores
 from distill.report import page
 from distill.report import plots as figures
 from distill.report.papers import CURVES, Run, find_run
@@ -49,9 +49,9 @@ def report(config: ReportRun) -> Path:
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)
     _check_folder(folder)
-    runs = {name: find_run(facts) for name, facts in record["agents"].items() if facts["kind"] == "student"}
-    _name_teachers(record, runs)
-    looks, notes = look(config, record["game"], runs)
+    runs = {name: find_run(agent) for name, agent in record.agents.items() if agent.kind == "student"}
+    record = _name_teachers(record, runs)
+    looks, notes = look(config, record.game, runs)
     pictures = {**draw(record, runs, looks, LIGHT, ""), **draw(record, runs, looks, DARK, "-dark")}
     html = page.render(record, runs, pictures, notes, _date(path, record))
     _write(folder, html, pictures)
@@ -59,16 +59,17 @@ def report(config: ReportRun) -> Path:
     return folder / "index.html"
 
 
-def _name_teachers(record: Mapping[str, Any], runs: Mapping[str, Run]) -> None:
+def _name_teachers(record: Scores, runs: Mapping[str, Run]) -> Scores:
     """Scores of an earlier version compare every student with the first teacher; papers say whose student it is."""
-    papers = {name: run.student.facts for name, run in runs.items() if run.student is not None}
-    older = {name: paper for name, paper in papers.items() if record["agents"][name].get("teacher") is None}
-    for name, paper in older.items():
-        record["agents"][name]["teacher"] = paper["teacher"]
-    if older:
-        relate(
-            record["game"], record["agents"], {name: str(paper.get("teacher_name")) for name, paper in papers.items()}
-        )
+    papers = {name: run.student.training for name, run in runs.items() if run.student is not None}
+    played = {
+        name: replace(agent, teacher=papers[name].teacher) if name in papers and agent.teacher is None else agent
+        for name, agent in record.agents.items()
+    }
+    if played == record.agents:
+        return record
+    names = {name: str(paper.teacher_name) for name, paper in papers.items()}
+    return replace(record, agents=related(record.game, played, names))
 
 
 def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Saliency | None, list[str]]:
@@ -79,7 +80,7 @@ def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Salienc
     """
     students = {name: run.student for name, run in runs.items() if run.student is not None}
     given = config.report.data
-    trained_on = [Path(student.facts["dataset"]["folder"]) for student in students.values()]
+    trained_on = [Path(student.training.data.folder) for student in students.values()]
     folders = trained_on if given is None else [fill(given, env=config.env)] * len(students)
     here = [folder for folder in folders if (folder / "dataset.json").is_file()]
     if not here:
@@ -103,15 +104,15 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
     shown, notes = {}, []
     held: Index = np.arange(len(dataset))
     for name, student in students.items():
-        facts = student.facts
-        if facts["teacher"] != dataset.identity.teacher:
+        training = student.training
+        if training.teacher != dataset.identity.teacher:
             notes.append(f"{name} is left out: it learned from another teacher.")
             continue
         shown[name] = student
-        if facts["dataset"]["created"] != dataset.manifest["created"]:
-            notes.append(f"{name} was trained on another dataset, {facts['dataset']['folder']}.")
+        if training.data.created != dataset.manifest.created:
+            notes.append(f"{name} was trained on another dataset, {training.data.folder}.")
         try:
-            held = np.intersect1d(held, held_out(dataset, facts))
+            held = np.intersect1d(held, held_out(dataset, training))
         except UserError:
             notes.append(f"{dataset.folder} has changed since {name} was trained on it: it may know these states.")
     return shown, held if shown else held[:0], notes
@@ -119,7 +120,7 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
 
 def _teacher(config: ReportRun, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
     """The teacher that labelled the dataset, or None and the reason."""
-    name, tau = student.facts["teacher_name"], dataset.manifest["teacher"].get("tau")
+    name, tau = student.training.teacher_name or game, dataset.manifest.teacher_tau
     identity = dataset.identity
     if not identity.same_eyes:
         seen = f"it saw preset {identity.teacher_preset}, and {identity.preset} is recorded"
@@ -134,10 +135,10 @@ def _teacher(config: ReportRun, game: str, dataset: Dataset, student: Student) -
 
 
 def draw(
-    record: Mapping[str, Any], runs: Mapping[str, Run], looks: Saliency | None, theme: Theme, suffix: str
+    record: Scores, runs: Mapping[str, Run], looks: Saliency | None, theme: Theme, suffix: str
 ) -> dict[str, bytes]:
     """Every picture there is data for, as PNG by file name."""
-    colour = figures.colours(record["agents"], theme)
+    colour = figures.colours(record.agents, theme)
     drawn = {"returns": figures.returns(record, theme)}
     for tag, (name, label, options) in CURVES.items():
         curves = {student: run.curves[tag] for student, run in runs.items() if tag in run.curves}
@@ -148,10 +149,10 @@ def draw(
     return {f"{name}{suffix}.png": png for name, png in drawn.items()}
 
 
-def _date(path: Path, record: Mapping[str, Any]) -> str:
+def _date(path: Path, record: Scores) -> str:
     """When the games were played: as recorded, else when the file was written."""
     written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-    return str(record.get("created") or written.isoformat())[:10]
+    return str(record.created or written.isoformat())[:10]
 
 
 def _check_folder(folder: Path) -> None:

@@ -9,37 +9,23 @@ A network that a program builds (``NETWORKS``) is named in student.json, not des
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from distill.envs.presets import check_recorded, get_preset
+from distill.envs.presets import check_recorded
 from distill.errors import UserError, first_line, nearest
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import NETWORKS, build_network
-from distill.records.shape import Form, check_shape, count, number, optional, text
-from distill.system.files import at_home, read_json, sha256, write_bytes, write_json
+from distill.networks.weights import fingerprint
+from distill.records.student import StudentRecord, Training, read_student, write_student
+from distill.system.files import at_home, sha256, write_bytes
 from distill.system.registry import is_dotted
-from teachers.protocol import Teacher, fingerprint
-
-NAMED: Form = {"game": text, "preset": text, "preset_hash": text}
-"""What is needed of student.json wherever a student is used, and ..."""
-PAPERS: Form = {
-    "student": text,
-    "teacher": text,
-    "dataset": {"folder": text, "created": text, "states": count, "digest?": text, "train?": text, "held?": text},
-    "objective": {"temperature": number, "jacobian_weight": number},
-    "seed": count,
-    "val_fraction": number,
-    "best_step": count,
-    "metrics": {"val_kl": number, "val_action_error": number, "*": optional(number)},
-    "teacher_tau?": optional(number),
-}
-"""... where its training matters."""
+from distill.task import Task
 
 
 @dataclass
@@ -48,86 +34,69 @@ class Student:
 
     net: nn.Module
     """The network, in eval mode: float pixels in [0, 1], (B, 4, 84, 84), to logits (B, A)."""
-    facts: dict[str, Any]
+    record: StudentRecord
     """What student.json says."""
     folder: Path
     """Where it was read from."""
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 over parameter names, shapes and values."""
-        return str(self.facts["fingerprint"])
+    def task(self) -> Task:
+        """What it plays and sees."""
+        return self.record.task
 
     @property
-    def num_actions(self) -> int:
-        """Width of its output."""
-        return int(self.facts["num_actions"])
+    def fingerprint(self) -> str:
+        """SHA-256 over parameter names, shapes and values."""
+        return self.record.fingerprint
 
     @property
     def is_described(self) -> bool:
         """True where student.json describes its layers; else it names a program that builds them."""
-        return "net" in self.facts
+        return isinstance(self.record.network, NetSpec)
 
-    def is_like(self, net: nn.Module, name: str, num_actions: int) -> bool:
-        """True where its weights fit ``net``, a network called ``name``."""
-        if self.num_actions != num_actions:
-            return False
-        if isinstance(net, AtariCNN):
-            return isinstance(self.net, AtariCNN) and self.net.spec == net.spec
-        return self.facts.get("network") == name
+    def is_like(self, net: nn.Module, name: str) -> bool:
+        """True where its weights fit ``net``, a network of as many actions called ``name``."""
+        return self.record.network == (net.spec if isinstance(net, AtariCNN) else name)
 
-    def check_papers(self) -> None:
-        """Refuse a student whose papers do not say how it was trained and what came of it."""
-        check_shape(self.folder / "student.json", "student description", self.facts, PAPERS)
+    @functools.cached_property
+    def training(self) -> Training:
+        """How it was trained and what came of it.
 
-    def check_fits(self, game: str, teacher: Teacher, recorded: str | None = None) -> None:
-        """Refuse a student of another game, preset or number of actions.
-
-        Args:
-            game: to play.
-            teacher: who labels.
-            recorded: preset that is recorded; by default the teacher's.
+        Raises:
+            UserError: its papers do not say.
         """
-        preset = get_preset(recorded or teacher.info.preset)
-        seen = f"{self.facts['preset']} ({self.facts['preset_hash']})"
-        for what, mine, theirs in (
-            ("game", self.facts["game"], game),
-            ("preset", seen, f"{preset.name} ({preset.hash})"),
-            ("number of actions", self.num_actions, teacher.info.num_actions),
-        ):
-            if mine != theirs:
-                raise UserError(f"student {self.folder} has {what} {mine}, but {theirs} was asked for")
+        return self.record.training(self.folder / "student.json")
 
 
 def save_student(
-    folder: Path, net: nn.Module, facts: dict[str, Any], network: str | None = None, num_actions: int | None = None
+    folder: Path, net: nn.Module, task: Task, training: Training | None = None, network: str | None = None
 ) -> None:
     """Write a student folder; student.json comes last, so a folder that has it is complete.
 
     Args:
         folder: created if need be.
         net: the trained network.
-        facts: game, preset, preset_hash, teacher, dataset, objective and metrics.
+        task: what it plays and sees.
+        training: without it the student plays and labels, but cannot be evaluated as a student.
         network: of another network than an ``AtariCNN``, the name that ``build_network`` builds it by.
-        num_actions: width of its output, likewise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Copies, since safetensors refuses tensors that share memory.
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
     files = ["model.safetensors"]
+    described: NetSpec | str | None = network
     if isinstance(net, AtariCNN):
         from distill.students.sb3 import save_sb3_zip
 
-        save_sb3_zip(net, folder / "student.zip", {name: facts.get(name) for name in ("game", "preset", "preset_hash")})
+        zipped = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
+        save_sb3_zip(net, folder / "student.zip", zipped)
         files.append("student.zip")
-        described: dict[str, Any] = {"net": net.spec.to_dict(), "num_actions": net.num_actions}
-    else:
-        assert network is not None
-        described = {"network": network, "num_actions": num_actions}
-    described["fingerprint"] = fingerprint(state)
-    described["sha256"] = {name: sha256(folder / name) for name in files}
-    write_json(folder / "student.json", {**described, **facts})
+        described = net.spec
+    assert described is not None
+    sums = {name: sha256(folder / name) for name in files}
+    told = {} if training is None else training.to_dict()
+    write_student(folder / "student.json", StudentRecord(task, described, fingerprint(state), sums, told))
 
 
 def is_student(path: Path) -> bool:
@@ -146,31 +115,30 @@ def load_student(path: str | Path) -> Student:
         folder = folder / "student"
     if not (folder / "student.json").is_file():
         raise UserError(f"no finished student at {path}; train one with `distill train`, or resume its run")
-    facts = read_json(folder / "student.json", "student description")
-    check_shape(folder / "student.json", "student description", facts, NAMED)
-    check_recorded(folder, facts["preset"])
+    record = read_student(folder / "student.json")
+    check_recorded(folder, record.task.preset)
     try:
-        net = _build(folder, facts)
+        net = _build(folder, record)
         state = load((folder / "model.safetensors").read_bytes())
         net.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged ({first_line(error)}); train the student again") from error
-    if fingerprint(state) != facts.get("fingerprint"):
+    if fingerprint(state) != record.fingerprint:
         raise UserError(f"{folder}/model.safetensors does not match student.json; it is damaged")
     net.eval()
-    return Student(net, facts, folder)
+    return Student(net, record, folder)
 
 
-def _build(folder: Path, facts: dict[str, Any]) -> nn.Module:
-    if "net" in facts:
-        return AtariCNN(NetSpec.from_dict(facts["net"]), int(facts["num_actions"]))
-    name = str(facts["network"])
+def _build(folder: Path, record: StudentRecord) -> nn.Module:
+    name, actions = record.network, record.task.num_actions
+    if isinstance(name, NetSpec):
+        return AtariCNN(name, actions)
     if not is_dotted(name) and name not in NETWORKS:
         raise UserError(
             f"{folder} is of network {name!r}, which is not registered here{nearest(name, NETWORKS)}; import the "
             "package that registers it, on the command line by DISTILL_PLUGINS=its_name (docs/concepts.md)"
         )
     try:
-        return build_network(name, int(facts["num_actions"]))
+        return build_network(name, actions)
     except UserError as error:
         raise UserError(f"{folder} is of a network that is not here: {error}") from error

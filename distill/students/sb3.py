@@ -17,7 +17,8 @@ import torch
 from stable_baselines3 import PPO
 from torch import nn
 
-from distill.networks.nets import NETS, OBS_SHAPE, AtariCNN, NetSpec
+from distill.envs.presets import OBS_SHAPE
+from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.students import extractor
 from distill.students.extractor import StudentExtractor
 from distill.system.files import replacing

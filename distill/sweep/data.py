@@ -56,6 +56,5 @@ def _digest_now(config: SweepRun, name: str) -> str | None:
 
 def _data_of(folder: Path, row: Row) -> str | None:
     """What the papers of a row's student say."""
-    papers = data_of(folder / row["run"]) if row.get("run") else {}
-    told: str | None = papers.get("digest")
-    return told
+    used = data_of(folder / row["run"]) if row.get("run") else None
+    return used.digest if used is not None else None

@@ -73,12 +73,11 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
                 console.print(str(error))
                 return None
             student = load_student(where)
-            student.check_papers()
-            used = student.facts["dataset"]  # an earlier version's has no digests
-            if used.get("digest", "") not in ("", digests[fill(mine.train.data, env=mine.env)]):
+            used = student.training.data  # an earlier version's has no digests
+            if used.digest not in (None, digests[fill(mine.train.data, env=mine.env)]):
                 raise UserError(f"{mine.train.data} has changed since this sweep began; choose another --sweep.out")
             row = _figures(student, test.figures(student, mine, where) if test else untested(config))
-            row |= {name: used.get(key, "")[:16] for name, key in DATA_COLUMNS.items()}
+            row |= {name: (getattr(used, key) or "")[:16] for name, key in DATA_COLUMNS.items()}
             row |= _scores(config, mine, where) if config.sweep.games else {}
             row["run"] = where.name
             more = dict(after(mine, where)) if after else {}
@@ -156,8 +155,9 @@ def _check_data(
 
 
 def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
-    facts = student.facts
-    return {**facts["metrics"], **tested, **{name: facts[name] for name in ("steps", "best_step", "train_seconds")}}
+    training = student.training
+    took = {name: getattr(training, name) for name in ("steps", "best_step", "train_seconds")}
+    return {**training.metrics, **tested, **took}
 
 
 def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         out=str(run / "scores"),
     )
     played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played)
-    facts = evaluate(played_on)["agents"]["student"]
-    return {"score": facts["mean"], "score_low": facts["ci95"][0], "score_high": facts["ci95"][1]}
+    student = evaluate(played_on).agents["student"]
+    return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
 
 
 @contextlib.contextmanager

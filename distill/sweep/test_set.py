@@ -51,8 +51,11 @@ class TestSet:
     def check_fits(self, training: Dataset) -> None:
         """Refuse what no student of that training data can be tested on."""
         mine, folder = self._dataset, self._dataset.folder
-        if (mine.identity.game, mine.identity.teacher) != (training.identity.game, training.identity.teacher):
-            raise UserError(f"--sweep.data={folder} is of another game or teacher than {training.folder}")
+        mine.task.refuse_other(training.task, f"--sweep.data={folder}", f"choose a dataset like {training.folder}")
+        if mine.identity.teacher != training.identity.teacher:
+            raise UserError(
+                f"--sweep.data={folder} is of another teacher than {training.folder}; choose one of the same"
+            )
         if _shards(mine) & _shards(training):
             raise UserError(f"--sweep.data={folder} is what the students train on; collect games with another --seed")
         shared = shared_games(mine, training)
@@ -116,4 +119,4 @@ def _split(config: TrainRun) -> tuple[Any, ...]:
 
 
 def _shards(dataset: Dataset) -> set[str]:
-    return {record["files"]["steps.safetensors"]["sha256"] for record in dataset.records}
+    return {record.files["steps.safetensors"].sha256 for record in dataset.records}

@@ -14,7 +14,9 @@ from distill.dataset.repeats import repeats
 from distill.engine.step import make_engine
 from distill.figures.fidelity import fidelity
 from distill.networks.nets import AtariCNN, count_parameters
+from distill.records.data import data_told
 from distill.records.loggers import Loggers
+from distill.records.student import Training
 from distill.students.folder import save_student
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
@@ -49,11 +51,12 @@ def finish(config: TrainRun, folder: Path, data: Data, saver: BestSaver, loggers
     loggers.hparams(
         _settings(config, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
     )
-    actions = data.dataset.logits.shape[1]
-    network = network_name(config, model, actions)
+    task = data.dataset.task
+    network = network_name(config, model, task.num_actions)
     if isinstance(model, AtariCNN) or network is not None:
         metrics = {f"val_{name}": value for name, value in found.items()}
-        save_student(folder / "student", model, _facts(config, data.dataset, metrics, progress), network, actions)
+        training = _training(config, data.dataset, metrics, progress)
+        save_student(folder / "student", model, task, training, network)
     rows = [(f"val/{name}", "-" if value is None else f"{value:.4f}") for name, value in found.items()]
     remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
@@ -75,25 +78,22 @@ def _settings(config: TrainRun, progress: Progress) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _facts(config: TrainRun, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _training(config: TrainRun, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> Training:
     identity = dataset.identity
-    return {
-        "student": config.student.name,
-        "game": identity.game,
-        "preset": identity.preset,
-        "preset_hash": identity.preset_hash,
-        "teacher_preset": identity.teacher_preset,
-        "teacher_preset_hash": identity.teacher_preset_hash,
-        "teacher": identity.teacher,
-        "teacher_name": dataset.teacher_name,
-        "teacher_tau": dataset.manifest["teacher"].get("tau"),
-        "dataset": progress.data,
-        "objective": dataclasses.asdict(config.objective),
-        "jacobian_scale": progress.jacobian_scale,
-        "seed": config.seed,
-        "val_fraction": config.train.val_fraction,
-        "steps": progress.step,
-        "best_step": progress.best_step,
-        "train_seconds": progress.seconds,
-        "metrics": metrics,
-    }
+    return Training(
+        student=config.student.name,
+        teacher=identity.teacher,
+        teacher_name=dataset.teacher_name,
+        teacher_tau=dataset.manifest.teacher_tau,
+        teacher_preset=identity.teacher_preset,
+        teacher_preset_hash=identity.teacher_preset_hash,
+        data=data_told(progress.data),
+        objective=dataclasses.asdict(config.objective),
+        jacobian_scale=progress.jacobian_scale,
+        seed=config.seed,
+        val_fraction=config.train.val_fraction,
+        steps=progress.step,
+        best_step=progress.best_step,
+        train_seconds=progress.seconds,
+        metrics=metrics,
+    )

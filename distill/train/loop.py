@@ -16,11 +16,13 @@ from distill.engine.engine import Engine
 from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError, UserError
 from distill.figures.fidelity import Fidelity, fidelity
+from distill.records.data import DataUsed
 from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
 from distill.students.folder import is_student
 from distill.system.device import arithmetic, pick_device
 from distill.system.progress import Bar, console
+from distill.system.streams import seed_weights
 from distill.train.checkpoint import Progress, best_weights, newest_checkpoint
 from distill.train.finish import describe, finish
 from distill.train.fit import Model, fit
@@ -56,7 +58,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     config = config if net is None else named_after(config, net)
     t, device = config.train, team.device(pick_device(config.device))
     data = open_data(config, device)
-    torch.manual_seed(config.seed)
+    seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     sampler = Sampler(data.train_index, t.batch_size, config.seed)
     size, share = sampler.batch_size, team.share(sampler.batch_size, config.objective)
@@ -121,7 +123,7 @@ def _begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None) -> dic
         return {}
     content = newest_checkpoint(folder, data.loader.device)
     before = Progress(**content["progress"])
-    change = used.change_since(before.data)
+    change = used.change_since(DataUsed.told(before.data))
     if before.train_states != states:
         change = change or f"it had {before.train_states:,} training states then and has {states:,} now"
     if change:

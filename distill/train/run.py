@@ -6,11 +6,9 @@ import re
 import time
 from pathlib import Path
 
-from distill.dataset.used import DataUsed
 from distill.losses.settings import ObjectiveConfig
-from distill.records.runs import DATA, describe_run, is_same_run, plain, refuse_other_data
-from distill.records.seal import sealed
-from distill.system.files import write_json
+from distill.records.data import DataUsed, write_data
+from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on
 from distill.train.settings import TrainRun
@@ -62,7 +60,7 @@ def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
         if can_go_on(folder):
             return folder, True
     describe_run(folder, asked)
-    write_json(folder / DATA, sealed(used.to_dict()))
+    write_data(folder, used)
     return folder, False
 
 

@@ -14,7 +14,7 @@ from distill.batches.loader import Batch, Loader, Sampler
 from distill.batches.source import Index, make_source
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
-from distill.dataset.used import DataUsed
+from distill.dataset.used import data_used as used_of
 from distill.engine.captured import OWN_TERMS
 from distill.engine.step import Step
 from distill.errors import UserError
@@ -24,8 +24,10 @@ from distill.losses.terms import make_terms
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
+from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.system.settings import fill
+from distill.system.streams import Stream, numbered
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
 
@@ -74,8 +76,7 @@ class Minimise:
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     """Refuse data of another game, or without the derivatives that the objective asks for."""
     identity, o = dataset.identity, config.objective
-    if identity.game != config.env:
-        raise UserError(f"{dataset.folder} is of {identity.game}, not {config.env}; set --env or --train.data")
+    dataset.task.refuse_other(dataset.task.but(config.env), str(dataset.folder), "set --env or --train.data")
     _check_eyes(config, dataset)
     if o.derivatives and o.jacobian_targets == "stored" and not dataset.has_jacobian:
         raise UserError(
@@ -155,13 +156,13 @@ def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
                 f"--train.states={config.train.states} but {dataset.folder} has {len(train_index)} training states"
             )
         train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
-    chosen = np.random.default_rng([config.seed, 5]).permutation(val_index)[: config.train.val_states]
+    chosen = numbered(Stream.HELD_OUT, config.seed).permutation(val_index)[: config.train.val_states]
     return train_index, np.sort(chosen)
 
 
 def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:
     """Which data a run with these training states uses."""
-    return DataUsed.of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
+    return used_of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
 
 
 def student_spec(student: StudentConfig) -> NetSpec:
@@ -186,10 +187,9 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
     net = build_student(s, dataset.logits.shape[1])
     if s.init is not None:
         start = load_student(s.init)
-        identity = dataset.identity
-        if (start.facts["game"], start.facts["preset_hash"]) != (identity.game, identity.preset_hash):
-            raise UserError(f"--student.init={s.init} plays another game or preset than {dataset.folder}")
-        if not start.is_like(net, s.name, dataset.logits.shape[1]):
+        change = f"choose one that fits {dataset.folder}"
+        start.task.refuse_other(dataset.task, f"--student.init={s.init}", change)
+        if not start.is_like(net, s.name):
             raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
         net.load_state_dict(start.net.state_dict())
     return net

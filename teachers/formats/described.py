@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
-from distill.networks.nets import OBS_SHAPE
 
 NATURE = "<class 'stable_baselines3.common.torch_layers.NatureCNN'>"
 STUDENTS = ("<class 'student_extractor.StudentExtractor'>", "<class 'distill.students.sb3.StudentExtractor'>")

@@ -170,8 +170,8 @@ def test_held_out_derivatives_of_a_plain_run_are_the_stored_ones(
 
 def test_a_noisy_run(quick: Callable[..., Config]) -> None:
     student = load_student(train(quick(objective={"input_noise": 8.0})))
-    assert student.facts["objective"]["input_noise"] == 8.0
-    assert student.facts["metrics"]["val_jacobian_cosine"] is not None
+    assert student.training.objective["input_noise"] == 8.0
+    assert student.training.metrics["val_jacobian_cosine"] is not None
     plain = load_student(train(quick("plain")))
     assert student.fingerprint != plain.fingerprint
 

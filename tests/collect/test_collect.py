@@ -21,12 +21,13 @@ from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
 from distill.system.files import read_json
+from distill.task import Task
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]
 QUICK = {"states": 24, "num_envs": 2, "shard_states": 16, "jacobian": "none"}
 
-PAPERS = {"game": "pong", "preset": "sb3", "preset_hash": get_preset("sb3").hash}
+TASK = Task("pong", "sb3", get_preset("sb3").hash, 6)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = AtariCNN(NetSpec(((4, 8, 4),), (8,)), 6)
     with torch.no_grad():
         net.policy.bias[3] = 5.0
-    save_student(folder / "student", net, PAPERS)
+    save_student(folder / "student", net, TASK)
     return folder
 
 
@@ -267,7 +268,7 @@ def test_mixture_takes_the_teachers_action_on_its_share_of_steps(
 def test_students_that_do_not_fit_are_refused(run: Callable[..., Summary], student: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plays pong, not breakout; set --env or --collect\.actor"):
         run(actor=str(student), env="breakout")
-    with pytest.raises(UserError, match=r"has preset sb3 \(\w+\), but sb3-fast \(\w+\) was asked for"):
+    with pytest.raises(UserError, match=r"is of preset sb3 \(\w+\), not sb3-fast \(\w+\); choose another actor"):
         run(actor=str(student), preset="sb3-fast")
     with pytest.raises(UserError, match="no finished student at"):
         run(actor=str(tmp_path))
@@ -282,7 +283,7 @@ def test_another_student_of_the_same_name_is_another_writer(
     net = load_student(student).net
     with torch.no_grad():
         net.policy.bias[0] += 1
-    save_student(tmp_path / "again" / "student", net, PAPERS)
+    save_student(tmp_path / "again" / "student", net, TASK)
     assert run(actor=str(tmp_path / "again")).writer != first
 
 

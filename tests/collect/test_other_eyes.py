@@ -22,6 +22,7 @@ from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import load_student, save_student
+from distill.task import Task
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]
@@ -35,7 +36,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     net = AtariCNN(NetSpec(((4, 8, 4),), (8,)), 4)
-    save_student(folder / "student", net, {"game": "breakout", "preset": "sb3", "preset_hash": get_preset("sb3").hash})
+    save_student(folder / "student", net, Task("breakout", "sb3", get_preset("sb3").hash, 4))
     return folder
 
 
@@ -130,7 +131,7 @@ def test_both_presets_stand_in_the_data(recorded: Any) -> None:
     assert (identity.preset, identity.teacher_preset) == ("sb3", "async-rl")
     assert (identity.preset_hash, identity.teacher_preset_hash) == tuple(PRESETS[n].hash for n in ("sb3", "async-rl"))
     assert not identity.same_eyes
-    assert dataset.manifest["teacher"]["preset"] == "async-rl"
+    assert dataset.manifest.teacher["preset"] == "async-rl"
 
 
 @pytest.mark.parametrize(
@@ -207,9 +208,9 @@ def test_a_student_and_its_teacher_play_each_on_its_own_preset(
     make_config: MakeConfig, recorded: Any, tmp_path: Path
 ) -> None:
     run = train(runs(make_config, recorded, tmp_path / "run"))
-    facts = load_student(run).facts
-    assert (facts["preset"], facts["teacher_preset"]) == ("sb3", "async-rl")
-    assert facts["teacher_preset_hash"] == PRESETS["async-rl"].hash
+    student = load_student(run)
+    assert (student.task.preset, student.training.teacher_preset) == ("sb3", "async-rl")
+    assert student.training.teacher_preset_hash == PRESETS["async-rl"].hash
     used: list[str] = []
     init = AtariVec.__init__
 

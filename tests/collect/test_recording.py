@@ -280,7 +280,7 @@ def test_games_are_numbered_and_timed(breakout: Recorded) -> None:
 
 
 def test_a_games_rewards_add_up_to_its_score(breakout: Recorded) -> None:
-    reported = [game["score"] for record in breakout.dataset.records for game in record["games"]]
+    reported = [game.score for record in breakout.dataset.records for game in record.games]
     assert sorted(reported) == breakout.scores
     rewards = np.concatenate([shard.reward for shard in breakout.shards])
     ended = np.flatnonzero(np.concatenate([shard.terminated for shard in breakout.shards]))

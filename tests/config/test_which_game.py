@@ -25,6 +25,7 @@ from distill.records.seal import sealed
 from distill.report.settings import ReportConfig
 from distill.students.folder import save_student
 from distill.sweep.settings import SweepConfig
+from distill.task import Task
 from distill.train.settings import TrainConfig
 from teachers.layouts import bundled_teachers
 
@@ -42,8 +43,8 @@ def zips(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def breakout_student(tmp_path: Path) -> Path:
-    facts = {"game": "breakout", "preset": "sb3", "preset_hash": get_preset("sb3").hash, "teacher": "0" * 64}
-    save_student(tmp_path / "run" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), facts)
+    task = Task("breakout", "sb3", get_preset("sb3").hash, 4)
+    save_student(tmp_path / "run" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), task)
     return tmp_path / "run"
 
 

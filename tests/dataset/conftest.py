@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.dataset.writer import DatasetWriter
+from distill.records.dataset import Identity, Played
 
 IDENTITY = Identity(
     game="pong",
@@ -74,9 +75,9 @@ def open_writer(identity: Identity) -> Iterator[Callable[..., DatasetWriter]]:
 
 
 @pytest.fixture
-def facts() -> Callable[[int], dict[str, Any]]:
+def facts() -> Callable[[int], Played]:
     """What a shard's record needs beside counts."""
-    return lambda next_episode: {"next_episode": next_episode, "jacobian_square_sum": 1.5, "games": []}
+    return lambda next_episode: Played(next_episode, 1.5)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def three_shards(
     tmp_path: Path,
     open_writer: Callable[..., DatasetWriter],
     make_arrays: Callable[..., ShardArrays],
-    facts: Callable[[int], dict[str, Any]],
+    facts: Callable[[int], Played],
 ) -> tuple[Path, list[ShardArrays]]:
     """A dataset of one writer, 3 shards of 5, 30 and 2 states, and what went in; 303 frames take two chunks."""
     folder = tmp_path / "data"

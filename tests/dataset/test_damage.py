@@ -15,10 +15,11 @@ import pytest
 
 from distill.collect.verify import verify
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays, read_identity
+from distill.dataset.schema import ShardArrays, read_manifest
 from distill.dataset.shards import committed_shards, read_record
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
+from distill.records.dataset import Identity, ShardRecord
 from distill.records.seal import sealed
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -88,7 +89,7 @@ def test_verify_refuses_labels_that_are_not_the_teachers(
     write_sealed(copy / "dataset.json", manifest)
     for path in copy.glob("shards/*/shard.json"):
         write_sealed(path, {**json.loads(path.read_text()), "identity": Identity(**manifest["identity"]).digest})
-    with pytest.raises(UserError, match=r"differ from the teacher's by up to 4\.1 % of the largest"):
+    with pytest.raises(UserError, match=r"differ from the teacher's by up to 4\.2 % of the largest"):
         verify(copy, other)
 
 
@@ -203,12 +204,12 @@ def test_rot_in_a_record_is_noticed(three_shards: Shards, open_writer: Callable[
                 continue
             path.write_bytes(rotten)
             with pytest.raises(UserError):
-                read_identity(three_shards[0]) if name == "dataset.json" else committed(three_shards[0])
+                read_manifest(three_shards[0]) if name == "dataset.json" else committed(three_shards[0])
     path.write_bytes(whole)
     Dataset(three_shards[0])
 
 
-def committed(folder: Path) -> list[dict[str, Any]]:
+def committed(folder: Path) -> list[ShardRecord]:
     """All that is read of shards before their arrays."""
     return [read_record(path) for paths in committed_shards(folder).values() for path in paths]
 

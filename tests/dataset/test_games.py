@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +15,10 @@ from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
+from distill.records.dataset import Played
 
 Make = Callable[..., ShardArrays]
-Facts = Callable[[int], dict[str, Any]]
+Facts = Callable[[int], Played]
 GAMES = {"whole": 4, "cut off": 3, "begun earlier": 5, "cut by the frame limit": 2, "first state is missing": 3}
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays, read_identity
+from distill.dataset.schema import ShardArrays, read_manifest
 from distill.dataset.shards import contents_digest
 from distill.envs.presets import PRESETS, get_preset
 from distill.errors import UserError
+from distill.records.dataset import FileMark, Identity, ShardRecord
 
-RECORDS = {"a-00000": {"files": {"steps.safetensors": {"bytes": 12, "sha256": "aa"}}}}
+RECORDS = {"a-00000": ShardRecord(1, 0.0, files={"steps.safetensors": FileMark(12, "aa")})}
 DIGEST = "31e57b95bf8d38b19936f514d5ef30fc6c2d90a5772b2b88f05616b0830aa2ba"
 
 
@@ -41,7 +42,7 @@ def test_a_manifest_without_the_teachers_preset_means_the_recorded_one(
     assert content["identity"].keys() == {
         "game", "rom_md5", "preset", "preset_hash", "teacher", "jacobian", "k", "law", "space", "codec",
     }  # fmt: skip
-    found = read_identity(three_shards[0])[0]
+    found = read_manifest(three_shards[0]).identity
     assert found == identity == Identity(**content["identity"])
     assert (found.teacher_preset, found.teacher_preset_hash) == ("sb3", "abc")
     assert found.same_eyes

@@ -9,10 +9,11 @@ import pytest
 
 from distill.dataset.codec import CODECS, decode, encode, scales
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.dataset.shards import load_shard
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
+from distill.records.dataset import Identity
 from distill.system.files import read_json, sha256
 
 Shards = tuple[Path, list[ShardArrays]]

@@ -12,9 +12,10 @@ import pytest
 
 from distill.dataset import reader, store
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.dataset.store import check_copies
 from distill.errors import UserError
+from distill.records.dataset import Identity
 
 Shards = tuple[Path, list[ShardArrays]]
 INDEX = np.array([36, 0, 5, 34, 5])

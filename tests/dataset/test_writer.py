@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
+from distill.records.dataset import Identity
 
 ROOT = Path(__file__).parents[2]
 Open = Callable[..., DatasetWriter]
@@ -88,10 +89,10 @@ def test_second_process_with_the_same_name_is_refused(tmp_path: Path, open_write
     open_writer(tmp_path / "data")
     program = (
         "import sys; from pathlib import Path; from distill.dataset.writer import DatasetWriter\n"
-        "from distill.dataset.schema import read_identity\n"
+        "from distill.dataset.schema import read_manifest\n"
         "folder = Path(sys.argv[1])\n"
         "for name in 'ba':\n"
-        "    DatasetWriter(folder, read_identity(folder)[0], name, {}, {})\n"
+        "    DatasetWriter(folder, read_manifest(folder).identity, name, {}, {})\n"
         "    print(name, 'opened')\n"
     )
     done = subprocess.run(
@@ -183,7 +184,8 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays
+from distill.dataset.schema import ShardArrays
+from distill.records.dataset import Identity, Played
 from distill.dataset.writer import DatasetWriter
 
 folder = Path(sys.argv[1])
@@ -211,7 +213,7 @@ def collect(calls, shards):
     writer = DatasetWriter(folder, IDENTITY, "a", {"seed": 1}, {"name": "t"})
     while len(writer.shards) < shards:
         n = len(writer.shards)
-        writer.commit(arrays(n), {"next_episode": n + 1, "jacobian_square_sum": 1.0, "games": []})
+        writer.commit(arrays(n), Played(n + 1, 1.0))
 
 def forked(calls, shards):
     pid = os.fork()
@@ -284,7 +286,7 @@ RACE = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
-from distill.dataset.schema import Identity
+from distill.records.dataset import Identity
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
 

@@ -17,7 +17,8 @@ import torch
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.agents.agents import find_agents
+from distill.agents.agents import Agent
+from distill.agents.agents import find_agents as find
 from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
@@ -26,11 +27,13 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
 from distill.evaluate.tables import HEADER, show, table
-from distill.figures.shares import relate
+from distill.figures.shares import related
+from distill.records.scores import Scores
 from distill.records.seal import sealed
 from distill.students.folder import load_student
 from distill.system.files import write_json
 from teachers.load import PRETRAINED, load_teacher
+from tests.fixtures.records import agent_scores, edit_record
 
 TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "data", "created", "command", "versions", "agents"}
 KEYS = {
@@ -78,9 +81,12 @@ def copied(student: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(student, tmp_path / "copied"))
 
 
+def find_agents(config: Config) -> list[Agent]:
+    return find(config, config.evaluate.agents)
+
+
 def edit_facts(folder: Path, **changes: Any) -> None:
-    path = folder / "student" / "student.json"
-    write_json(path, {**json.loads(path.read_text()), **changes})
+    edit_record(folder / "student" / "student.json", **changes)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +128,10 @@ def no_games(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_scores_json_says(record: dict[str, Any], config: Config, student: Path, teacher: str) -> None:
-    assert json.loads(scores_path(config).read_text()) == record
+    written = json.loads(scores_path(config).read_text())
+    assert written.pop("version") == 2
+    assert len(written.pop("checksum")) == 64
+    assert written == record
     assert record.keys() == TOP_KEYS
     assert (record["game"], record["preset"], record["protocol"]) == ("breakout", "sb3", "zoo")
     assert (record["games"], record["seed"]) == (2, 8)
@@ -148,12 +157,11 @@ def test_figures_follow_from_the_returns(record: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("teacher_mean", "shares"), [(11.7, [1.0, 0.5]), (RANDOM, [None, None]), (0.5, [None, None])])
 def test_share_of_the_teacher_above_random(teacher_mean: float, shares: list[float | None]) -> None:
-    agents: dict[str, dict[str, Any]] = {
-        "t": {"kind": "teacher", "mean": teacher_mean, "fingerprint": "f"},
-        "s": {"kind": "student", "mean": 6.7, "fingerprint": "g", "teacher": "f"},
+    played = {
+        "t": agent_scores("teacher", teacher_mean, fingerprint="f"),
+        "s": agent_scores("student", 6.7, fingerprint="g", teacher="f"),
     }
-    relate("breakout", agents)
-    assert [agent["share_of_teacher"] for agent in agents.values()] == [
+    assert [agent.share_of_teacher for agent in related("breakout", played).values()] == [
         share if share is None else pytest.approx(share) for share in shares
     ]
 
@@ -183,7 +191,7 @@ def test_the_held_out_states_are_those_of_training(
         )
     )
     trained = load_student(run)
-    assert len(held_out(Dataset(Path(data)), trained.facts)) > 3 * few["val_states"]
+    assert len(held_out(Dataset(Path(data)), trained.training)) > 3 * few["val_states"]
     again = make_config(
         env="breakout",
         teacher=teacher,
@@ -191,7 +199,7 @@ def test_the_held_out_states_are_those_of_training(
     )
     (agent,) = evaluate(again)["agents"].values()
     for name in ("val_kl", "val_total_variation"):
-        assert agent[name] == pytest.approx(trained.facts["metrics"][name], rel=1e-5)
+        assert agent[name] == pytest.approx(trained.training.metrics[name], rel=1e-5)
 
 
 def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
@@ -223,7 +231,7 @@ def test_a_student_without_its_run_is_logged_beside_the_scores(config: Config, s
 def test_table(record: dict[str, Any]) -> None:
     clumsy, small = record["agents"].values()
     clumsy, small = {**clumsy, "share_of_teacher": 1.0}, {**small, "share_of_teacher": 0.5}
-    shown = table({**record, "agents": {"teacher": clumsy, "small": small}})
+    shown = table(Scores.told({**record, "agents": {"teacher": clumsy, "small": small}}))
     rows = [dict(zip(HEADER, row, strict=True)) for row in shown]
     assert [row["agent"] for row in rows] == ["teacher", "small"]
     assert rows[0]["parameters"] == "1,686,180"
@@ -246,7 +254,7 @@ def test_tables_fit_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     teacher, small = record["agents"].values()
-    show({**record, "agents": {"teacher": teacher, "small__kl-sobolev0.01__seed-1": small}})
+    show(Scores.told({**record, "agents": {"teacher": teacher, "small__kl-sobolev0.01__seed-1": small}}))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     header = next(i for i, line in enumerate(lines) if "parameters" in line)
@@ -362,19 +370,19 @@ def test_an_unknown_agent_is_refused(config: Config) -> None:
 
 def test_a_student_of_another_game_is_refused(config: Config, copied: Path) -> None:
     edit_facts(copied, game="pong")
-    with pytest.raises(UserError, match=r"student .*copied plays pong, not breakout; set --env"):
+    with pytest.raises(UserError, match=r"student .*copied is of pong, not breakout; set --env"):
         find_agents(with_evaluate(config, agents=[str(copied)]))
 
 
 def test_a_student_of_another_preset_is_refused(config: Config, student: Path, copied: Path) -> None:
     fast = get_preset("sb3-fast")
-    with pytest.raises(UserError, match=rf"was trained on preset sb3 \(\w+\), not on sb3-fast \({fast.hash}\)"):
+    with pytest.raises(UserError, match=rf"is of preset sb3 \(\w+\), not sb3-fast \({fast.hash}\)"):
         find_agents(replace(config, preset="sb3-fast"))
     edit_facts(copied, preset="sb3-fast", preset_hash=fast.hash)
     with pytest.raises(UserError, match=r"these agents see different presets \(sb3, sb3-fast\); evaluate them apart"):
         find_agents(with_evaluate(config, agents=["teacher", str(copied)]))
     edit_facts(copied, preset="sb3", preset_hash="0123456789ab")
-    with pytest.raises(UserError, match=r"was trained on preset sb3 \(0123456789ab\), not on sb3"):
+    with pytest.raises(UserError, match=r"is of preset sb3 \(0123456789ab\), not sb3"):
         find_agents(with_evaluate(config, agents=[str(copied)]))
 
 
@@ -422,7 +430,7 @@ def test_teacher_is_the_students_own(
     first, second = find_agents(nobody)
     assert (first.name, first.what, second.name) == ("teacher", teacher, "small")
     assert second.student is not None
-    assert first.fingerprint == second.student.facts["teacher"]
+    assert first.fingerprint == second.student.training.teacher
     assert f"teacher: {teacher}, from which small learned" in capsys.readouterr().out
     (alone,) = find_agents(with_evaluate(nobody, agents=["teacher"]))
     assert alone.fingerprint != first.fingerprint, "without a student, it is the game's bundled one"
@@ -508,8 +516,7 @@ def test_an_exported_student_is_no_teacher(student: Path, config: Config, tmp_pa
 def test_a_student_with_incomplete_papers_is_refused_before_any_game(
     config: Config, copied: Path, tmp_path: Path, name: str
 ) -> None:
-    path = copied / "student" / "student.json"
-    write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != name})
+    edit_record(copied / "student" / "student.json", lambda record: record.pop(name))
     with pytest.raises(UserError, match=f"student.json is damaged: it has no '{name}'"):
         evaluate(with_evaluate(config, agents=[str(copied)], out=str(tmp_path / "scores")))
 
@@ -535,9 +542,9 @@ def test_a_damaged_scores_file_is_no_traceback(config: Config, student: Path, tm
 
 def test_data_recorded_once_more_is_the_same_data(student: Path) -> None:
     """A recording is the same wherever it is made again: its training states are no test."""
-    facts = load_student(student).facts
+    training = load_student(student).training
     again = Dataset(student.parent / "data")
-    held = held_out(again, facts)
-    again.manifest = {**again.manifest, "created": "later"}
-    assert held_out(again, facts).tolist() == held.tolist()
+    held = held_out(again, training)
+    again.manifest = replace(again.manifest, created="later")
+    assert held_out(again, training).tolist() == held.tolist()
     assert 0 < len(held) < len(again)

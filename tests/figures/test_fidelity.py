@@ -16,7 +16,7 @@ from distill.batches.loader import Loader
 from distill.config.config import Config
 from distill.dataset.codec import decode, encode
 from distill.dataset.reader import Dataset
-from distill.dataset.schema import Identity, ShardArrays, gather_stacks
+from distill.dataset.schema import ShardArrays, gather_stacks
 from distill.dataset.writer import DatasetWriter
 from distill.engine.engine import Engine
 from distill.envs.games import MERGED_ACTIONS, merged_actions
@@ -24,6 +24,7 @@ from distill.figures.fidelity import Fidelity, fidelity, input_gradient, measure
 from distill.losses.projection import cotangent, outputs, quadrature, sample
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
+from distill.records.dataset import Identity, Played
 from teachers.load import load_teacher
 
 CPU = torch.device("cpu")
@@ -91,7 +92,7 @@ def write_dataset(folder: Path, teacher: AtariCNN, kind: str, space: str, codec:
         assert np.abs(decode(encoded, codec)).max() > 0
     identity = Identity("pong", "0" * 32, "sb3", "hash", "teacher", kind, rows, "sphere", space, codec)
     writer = DatasetWriter(folder, identity, "teacher", {}, {"name": "noise"})
-    writer.commit(arrays, {"next_episode": 3, "jacobian_square_sum": 1.0})
+    writer.commit(arrays, Played(3, 1.0))
     writer.close()
     return Dataset(folder)
 

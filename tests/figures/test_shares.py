@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from distill.figures.shares import notes, relate
+from distill.figures.shares import notes, related
+from distill.records.scores import AgentScores
+from tests.fixtures.records import agent_scores
 
 RANDOM = -20.7
 
 
-def entry(kind: str, fingerprint: str, mean: float, teacher: str | None = None) -> dict[str, Any]:
-    return {"kind": kind, "fingerprint": fingerprint, "mean": mean, "teacher": teacher}
+def entry(kind: str, fingerprint: str, mean: float, teacher: str | None = None) -> AgentScores:
+    return agent_scores(kind, mean, fingerprint=fingerprint, teacher=teacher)
 
 
 def test_each_student_against_its_own_teacher() -> None:
@@ -22,41 +24,41 @@ def test_each_student_against_its_own_teacher() -> None:
         "of_b": entry("student", "3", RANDOM + 5, "2"),
         "of_a": entry("student", "4", RANDOM + 10, "1"),
     }
-    relate("pong", agents)
-    shares = {name: facts["share_of_teacher"] for name, facts in agents.items()}
+    agents = related("pong", agents)
+    shares = {name: agent.share_of_teacher for name, agent in agents.items()}
     assert shares == pytest.approx({"a": 1, "b": 1, "of_b": 0.5, "of_a": 0.25})
     assert notes(agents) == []
 
 
 def test_a_teacher_that_taught_no_one_here_is_no_measure() -> None:
     agents = {"a": entry("teacher", "1", 20.0), "s": entry("student", "3", 5.0, "0123456789")}
-    relate("pong", agents, {"s": "mine.zip"})
-    assert [facts["share_of_teacher"] for facts in agents.values()] == [None, None]
-    assert agents["a"]["share_note"] is None
+    agents = related("pong", agents, {"s": "mine.zip"})
+    assert [agent.share_of_teacher for agent in agents.values()] == [None, None]
+    assert agents["a"].share_note is None
     assert notes(agents) == ["of teacher: s learned from mine.zip (01234567), which did not play here."]
 
 
 def test_a_student_can_have_taught_another() -> None:
     agents = {"first": entry("student", "1", RANDOM + 20, "0"), "second": entry("student", "2", RANDOM + 5, "1")}
-    relate("pong", agents)
-    assert agents["second"]["share_of_teacher"] == pytest.approx(0.25)
-    assert agents["first"]["share_of_teacher"] is None
-    assert agents["first"]["share_note"] == "first learned from a teacher (0), which did not play here"
+    agents = related("pong", agents)
+    assert agents["second"].share_of_teacher == pytest.approx(0.25)
+    assert agents["first"].share_of_teacher is None
+    assert agents["first"].share_note == "first learned from a teacher (0), which did not play here"
     assert notes(agents) == [], "no teacher stands beside it that could be taken for its own"
 
 
 def test_a_share_that_cannot_be_computed_says_why() -> None:
     agents = {"t": entry("teacher", "1", RANDOM), "s": entry("student", "2", 5.0, "1")}
-    relate("pong", agents)
-    assert agents["s"]["share_note"] == "t scores no more than random play"
-    relate("adventure", agents)
-    assert agents["s"]["share_note"] == "what random play scores in adventure is not known"
-    agents["t"]["mean"] = float("nan")
-    relate("pong", agents)
-    assert agents["s"]["share_of_teacher"] is None
+    agents = related("pong", agents)
+    assert agents["s"].share_note == "t scores no more than random play"
+    agents = related("adventure", agents)
+    assert agents["s"].share_note == "what random play scores in adventure is not known"
+    agents["t"] = replace(agents["t"], mean=float("nan"))
+    agents = related("pong", agents)
+    assert agents["s"].share_of_teacher is None
 
 
 def test_a_student_of_unknown_origin_keeps_its_share() -> None:
-    agents = {"t": entry("teacher", "1", 20.0), "s": {**entry("student", "2", 5.0), "share_of_teacher": 0.3}}
-    relate("pong", agents)
-    assert agents["s"]["share_of_teacher"] == 0.3
+    agents = {"t": entry("teacher", "1", 20.0), "s": replace(entry("student", "2", 5.0), share_of_teacher=0.3)}
+    agents = related("pong", agents)
+    assert agents["s"].share_of_teacher == 0.3

@@ -54,7 +54,6 @@ def test_interval_covers_the_true_mean() -> None:
 
 def test_same_returns_same_interval(returns: Returns) -> None:
     assert summarise(returns) == summarise(list(returns))
-    assert summarise(returns, seed=1).ci95 != summarise(returns, seed=2).ci95
 
 
 @pytest.mark.parametrize("values", [[7.0], [21.0, 21.0, 21.0]])

@@ -30,8 +30,10 @@ from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
 from distill.networks.nets import AtariCNN, NetSpec
+from distill.records.data import OwnGames
 from distill.students.folder import load_student, save_student
 from distill.system.signals import Terminated
+from distill.task import Task
 from distill.train.hooks import Hook, Status
 from teachers.card import read_card
 from teachers.load import load_teacher
@@ -121,16 +123,16 @@ def test_a_strangers_hook_gets_every_point(quick: Quick, tmp_path: Path) -> None
 
 
 def test_papers_are_read_by_every_stage(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = load_student(finished).facts
-    assert facts["dataset"]["online"] is True
-    assert facts["dataset"]["states"] == load(finished)["progress"]["states"]
-    assert facts["teacher"] == load_teacher("pong").info.fingerprint
-    assert facts["metrics"]["val_jacobian_cosine"] is None
+    told = load_student(finished).training
+    assert isinstance(told.data, OwnGames)
+    assert told.data.states == load(finished)["progress"]["states"]
+    assert told.teacher == load_teacher("pong").info.fingerprint
+    assert told.metrics["val_jacobian_cosine"] is None
     assert main(["info", str(finished)]) == 0
     assert "its own games" in capsys.readouterr().out
     words = [f"--evaluate.agents=[teacher,{finished}]", "--evaluate.games=2", "--evaluate.num_envs=2"]
     assert main(["evaluate", *words, f"--evaluate.out={tmp_path}", "--device=cpu"]) == 0
-    assert json.loads((tmp_path / "scores.json").read_text())["agents"]["run"]["val_kl"] == facts["metrics"]["val_kl"]
+    assert json.loads((tmp_path / "scores.json").read_text())["agents"]["run"]["val_kl"] == told.metrics["val_kl"]
     assert main(["report", f"--report.scores={tmp_path}/scores.json", f"--report.out={tmp_path}/page"]) == 0
     page = (tmp_path / "page" / "index.html").read_text()
     assert "its own games" in page
@@ -211,7 +213,7 @@ def test_a_kill_loses_what_came_after_the_last_checkpoint(
     assert states == sorted(set(states))
     shutil.rmtree(folder / "student")  # killed right before it was written
     imitate(quick(folder))
-    assert load_student(folder).facts["dataset"]["states"] == states[-1]
+    assert load_student(folder).training.data.states == states[-1]
 
 
 def test_a_finished_run_is_left_alone(finished: Path, quick: Quick, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,7 +310,7 @@ def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: 
     assert bool(values.any()) == (teacher.net.value is not None) == (value == "teacher")
     assert (teacher.info.game, teacher.info.preset, teacher.info.algorithm) == ("pong", "sb3", "imitation")
     card = read_card(path.with_suffix(".md"))
-    assert card["timesteps"] == student.facts["dataset"]["states"]
+    assert card["timesteps"] == student.training.data.states
     assert "by online imitation of `pong`" in path.with_suffix(".md").read_text()
 
 
@@ -331,8 +333,8 @@ def same_weights(a: AtariCNN, b: AtariCNN) -> bool:
 
 def test_the_student_sees_another_preset_than_its_teacher(quick: Quick, tmp_path: Path) -> None:
     config = quick(tmp_path / "run", env="breakout", preset="sb3", teacher_preset="async-rl", imitate={"states": 64})
-    facts = load_student(imitate(config)).facts
-    assert (facts["preset"], facts["teacher_preset"]) == ("sb3", "async-rl")
+    student = load_student(imitate(config))
+    assert (student.task.preset, student.training.teacher_preset) == ("sb3", "async-rl")
     teacher = load_teacher("breakout", preset="async-rl")
     with Player(config, PRESET, teacher, torch.device("cpu")) as player:
         student = Policy(AtariCNN(NetSpec(((2, 8, 4),), ()), 4), torch.device("cpu"))
@@ -385,7 +387,7 @@ def test_a_zip_is_not_written_over(quick: Quick, tmp_path: Path) -> None:
 
 
 def test_a_student_of_another_game_is_no_beginning(quick: Quick, tmp_path: Path) -> None:
-    facts = {"game": "breakout", "preset": "sb3", "preset_hash": "739e34ec987e", "teacher": "0" * 64}
-    save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), facts)
+    task = Task("breakout", "sb3", "739e34ec987e", 4)
+    save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), task)
     with pytest.raises(UserError, match=r"teacher pong plays pong, .*breakout|breakout.*pong"):
         imitate(quick(tmp_path / "run", teacher="pong", env="pong", imitate={"init": str(tmp_path / "other")}))

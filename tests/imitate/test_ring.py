@@ -11,8 +11,7 @@ import torch
 
 from distill.agents.actor import Policy
 from distill.config.config import Config
-from distill.dataset.schema import STACK
-from distill.envs.presets import Padding, get_preset
+from distill.envs.presets import STACK, Padding, get_preset
 from distill.errors import UserError
 from distill.imitate.player import Player, Row
 from distill.imitate.ring import Ring

@@ -168,7 +168,7 @@ def test_a_training_with_terms_logs_them_by_name(quick: Callable[..., Config], e
     assert [point.step for point in seen.Scalars("train/fading_loss")] == [2, 4, 6, 8, 10], (
         "at the end it has no weight"
     )
-    assert load_student(run).facts["objective"]["terms"] == objective["terms"]
+    assert load_student(run).training.objective["terms"] == objective["terms"]
     first, last = seen.Scalars("train/loss")[0].value, seen.Scalars("train/kl_loss")[0].value
     parts = [
         seen.Scalars(f"train/{name}_loss")[0].value * weight

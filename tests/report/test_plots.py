@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,11 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from distill.figures.saliency import Saliency
+from distill.records.scores import Scores
 from distill.report import plots as figures
 from distill.report.plots import DARK, LIGHT, Curve, Theme
+from tests.fixtures.records import agent_scores
+from tests.fixtures.records import scores as of_agents
 
 RNG = np.random.default_rng(0)
 
@@ -28,14 +31,12 @@ def has_colour(image: Image.Image, hexadecimal: str) -> bool:
     return bool((np.abs(np.asarray(image.convert("RGB")).astype(int) - wanted).max(-1) <= 6).any())
 
 
-def scores(**means: float) -> dict[str, Any]:
+def scores(**means: float) -> Scores:
     agents = {}
     for name, mean in means.items():
-        agents[name] = {
-            "kind": "teacher" if name == "teacher" else "student", "mean": mean, "ci95": [mean - 2, mean + 2],
-            "returns": list(RNG.normal(mean, 4, 32)),
-        }  # fmt: skip
-    return {"game": "pong", "agents": agents}
+        kind = "teacher" if name == "teacher" else "student"
+        agents[name] = agent_scores(kind, mean, 2.0, returns=list(RNG.normal(mean, 4, 32)))
+    return of_agents(agents)
 
 
 def looks(rows: int, *students: str, teacher: bool = True) -> Saliency:
@@ -67,9 +68,9 @@ def test_returns_grows_with_agents_and_survives_one_game_and_odd_names() -> None
     many = opened(figures.returns(scores(**{f"$x_{i}$ <b>": 1.0 * i for i in range(9)}), LIGHT))
     assert many.height > few.height + 500
     single = scores(a=3.0)
-    single["agents"]["a"] |= {"returns": [3.0], "ci95": [3.0, 3.0]}
+    single = replace(single, agents={"a": replace(single.agents["a"], returns=[3.0], ci95=(3.0, 3.0))})
     opened(figures.returns(single, LIGHT))
-    opened(figures.returns({**single, "game": "adventure"}, LIGHT))
+    opened(figures.returns(replace(single, game="adventure"), LIGHT))
 
 
 @pytest.mark.parametrize("options", [{"log": True}, {"percent": True}, {}])
@@ -106,7 +107,7 @@ def test_saliency_grid_has_a_column_less_without_a_teacher() -> None:
 
 
 def test_colours_of_teachers_are_those_of_text() -> None:
-    chosen = figures.colours(scores(teacher=1.0, a=2.0, b=3.0)["agents"], DARK)
+    chosen = figures.colours(scores(teacher=1.0, a=2.0, b=3.0).agents, DARK)
     assert chosen == {"teacher": DARK.ink, "a": figures.PALETTE[0], "b": figures.PALETTE[1]}
 
 

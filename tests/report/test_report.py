@@ -20,11 +20,13 @@ from distill.dataset.split import split_by_episode
 from distill.errors import UserError
 from distill.evaluate.tables import HEADER
 from distill.figures.statistics import summarise
+from distill.records.scores import AgentScores, read_scores
 from distill.report import papers
 from distill.report.papers import find_run
-from distill.report.run import look, read_scores
+from distill.report.run import look
 from distill.students.folder import load_student
 from teachers.load import load_teacher
+from tests.fixtures.records import edit_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CURVES = {"kl", "action-error", "jacobian-cosine"}
@@ -249,7 +251,7 @@ def test_another_student_in_the_same_folder_is_not_shown(runs: Path, write_score
     record = read_scores(write_scores(plain=runs / "plain"))
     shutil.rmtree(runs / "plain")
     shutil.copytree(runs / "sobolev", runs / "plain")
-    run = find_run(record["agents"]["plain"])
+    run = find_run(record.agents["plain"])
     assert run.student is None
     assert run.curves == {}
     assert "now holds another student" in run.missing
@@ -257,15 +259,15 @@ def test_another_student_in_the_same_folder_is_not_shown(runs: Path, write_score
 
 def test_curves_are_those_of_the_run(runs: Path, write_scores: Callable[..., Path]) -> None:
     record = read_scores(write_scores(plain=runs / "plain"))
-    run = find_run(record["agents"]["plain"])
+    run = find_run(record.agents["plain"])
     assert run.student is not None
     assert set(run.curves) == {"val/kl", "val/action_error", "val/jacobian_cosine"}
     curve = run.curves["val/kl"]
     assert list(curve.steps) == [2, 4]
-    assert curve.best_step == run.student.facts["best_step"]
+    assert curve.best_step == run.student.training.best_step
     best = curve.values[list(curve.steps).index(curve.best_step)]
     assert best == min(curve.values)
-    assert best == pytest.approx(run.student.facts["metrics"]["val_kl"], rel=1e-5)
+    assert best == pytest.approx(run.student.training.metrics["val_kl"], rel=1e-5)
 
 
 def test_saliency_is_on_states_held_out_from_every_student(
@@ -281,7 +283,7 @@ def test_saliency_is_on_states_held_out_from_every_student(
     data = json.loads((runs / "sobolev" / "student" / "student.json").read_text())["dataset"]
     data = {name: data[name] for name in ("folder", "created", "states")}  # its split is of another seed
     edit_student(runs / "sobolev", seed=some, dataset=data)
-    found = {name: find_run(facts) for name, facts in students(write_scores, runs).items()}
+    found = {name: find_run(agent) for name, agent in students(write_scores, runs).items()}
     looks, notes = look(make_config(), "pong", found)
     assert looks is not None
     assert notes == []
@@ -290,7 +292,7 @@ def test_saliency_is_on_states_held_out_from_every_student(
 
     none = next(seed for seed in others if not held(1) & held(seed))
     edit_student(runs / "sobolev", seed=none, dataset=data)
-    found = {name: find_run(facts) for name, facts in students(write_scores, runs).items()}
+    found = {name: find_run(agent) for name, agent in students(write_scores, runs).items()}
     looks, notes = look(make_config(), "pong", found)
     assert looks is None
     assert "No state is held out from the training of all these students." in notes
@@ -308,10 +310,10 @@ def test_a_teacher_that_did_not_label_the_data_is_not_shown(
 def test_doubtful_students_are_named(
     runs: Path, write_scores: Callable[..., Path], make_config: Callable[..., Config], pong_data: Path
 ) -> None:
-    created = Dataset(pong_data, jacobian=False).manifest["created"]
+    created = Dataset(pong_data, jacobian=False).manifest.created
     edit_student(runs / "plain", dataset={"folder": str(pong_data), "created": created, "states": 599})
     edit_student(runs / "sobolev", teacher="0" * 64)
-    found = {name: find_run(facts) for name, facts in students(write_scores, runs).items()}
+    found = {name: find_run(agent) for name, agent in students(write_scores, runs).items()}
     looks, notes = look(make_config(), "pong", found)
     assert looks is not None
     assert list(looks.students) == ["plain"]
@@ -319,14 +321,12 @@ def test_doubtful_students_are_named(
     assert any("sobolev is left out: it learned from another teacher" in note for note in notes)
 
 
-def students(write_scores: Callable[..., Path], runs: Path) -> dict[str, Any]:
-    agents = read_scores(write_scores(False, plain=runs / "plain", sobolev=runs / "sobolev"))["agents"]
-    return dict(agents)
+def students(write_scores: Callable[..., Path], runs: Path) -> dict[str, AgentScores]:
+    return dict(read_scores(write_scores(False, plain=runs / "plain", sobolev=runs / "sobolev")).agents)
 
 
 def edit_student(run: Path, **changes: Any) -> None:
-    path = run / "student" / "student.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    edit_record(run / "student" / "student.json", **changes)
 
 
 def test_missing_scores(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from distill.errors import UserError
 from distill.networks.nets import ACTIVATIONS, AtariCNN, NetSpec, to_unit
 from distill.students import sb3
 from distill.students.folder import Student, is_student, load_student, save_student
+from distill.task import Task
 from teachers.load import load_teacher
+from tests.fixtures.records import edit_record, training
 
 
 @pytest.fixture
@@ -26,10 +28,7 @@ def copy(saved: Student, tmp_path: Path) -> Path:
 
 
 def edit_json(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = folder / "student.json"
-    facts = json.loads(path.read_text())
-    change(facts)
-    path.write_text(json.dumps(facts))
+    edit_record(folder / "student.json", change)
 
 
 def test_a_loaded_student_is_the_saved_one(saved: Student, net: AtariCNN, obs: npt.NDArray[np.uint8]) -> None:
@@ -42,16 +41,14 @@ def test_a_loaded_student_is_the_saved_one(saved: Student, net: AtariCNN, obs: n
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_other_shapes_and_activations(
-    activation: str, facts: dict[str, Any], tmp_path: Path, obs: npt.NDArray[np.uint8]
-) -> None:
+def test_other_shapes_and_activations(activation: str, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
     net = AtariCNN(NetSpec(((4, 10, 5), (4, 3, 2)), (9, 7), activation), 18)
-    save_student(tmp_path, net, {**facts, "seed": 3})
+    save_student(tmp_path, net, Task("alien", "sb3", get_preset("sb3").hash, 18), training(seed=3))
     loaded = load_student(tmp_path)
     x = to_unit(torch.from_numpy(obs[:2]))
     assert torch.equal(loaded.net(x), net(x))
-    assert loaded.facts["seed"] == 3
-    assert loaded.facts["num_actions"] == 18
+    assert loaded.training.seed == 3
+    assert loaded.task.num_actions == 18
 
 
 def test_run_folder_and_student_folder_are_both_accepted(saved: Student) -> None:
@@ -62,26 +59,26 @@ def test_run_folder_and_student_folder_are_both_accepted(saved: Student) -> None
     assert not is_student(run.parent)
 
 
-def test_fingerprint_follows_the_weights(saved: Student, net: AtariCNN, facts: dict[str, Any], tmp_path: Path) -> None:
-    save_student(tmp_path / "same", net, facts)
+def test_fingerprint_follows_the_weights(saved: Student, net: AtariCNN, task: Task, tmp_path: Path) -> None:
+    save_student(tmp_path / "same", net, task)
     other = AtariCNN(net.spec, net.num_actions)
     other.load_state_dict(net.state_dict())
     with torch.no_grad():
         other.policy.bias[0] += 1e-3
-    save_student(tmp_path / "other", other, facts)
+    save_student(tmp_path / "other", other, task)
     assert load_student(tmp_path / "same").fingerprint == saved.fingerprint
     assert load_student(tmp_path / "other").fingerprint != saved.fingerprint
 
 
 def test_a_student_is_finished_only_when_its_json_is_there(
-    net: AtariCNN, facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: AtariCNN, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full_disk(*args: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(sb3, "save_sb3_zip", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        save_student(tmp_path / "student", net, facts)
+        save_student(tmp_path / "student", net, task)
     assert not is_student(tmp_path)
     with pytest.raises(UserError, match="no finished student"):
         load_student(tmp_path)
@@ -152,45 +149,42 @@ def test_unreadable_description(copy: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("game", "changes", "message"),
     [
-        ("pong", {}, "has game breakout, but pong was asked for"),
-        ("breakout", {"preset": "sb3-fast"}, r"has preset sb3-fast \(\w+\), but sb3 \(\w+\) was asked for"),
+        ("pong", {}, "is of breakout, not pong"),
         (
             "breakout",
-            {"preset_hash": "0123456789ab"},
-            r"has preset sb3 \(0123456789ab\), but sb3 \(\w+\) was asked for",
+            {"preset": "sb3-fast", "preset_hash": get_preset("sb3-fast").hash},
+            r"is of preset sb3-fast \(\w+\), not sb3 \(\w+\)",
         ),
-        ("pong", {"game": "pong"}, "has number of actions 4, but 6 was asked for"),
+        ("breakout", {"preset_hash": "0123456789ab"}, r"is of preset sb3 \(0123456789ab\), not sb3 \(\w+\)"),
+        ("pong", {"game": "pong"}, "chooses among 4 actions, not 6"),
     ],
 )
 def test_students_that_do_not_fit(copy: Path, game: str, changes: dict[str, Any], message: str) -> None:
     edit_json(copy, lambda facts: facts.update(changes))
-    with pytest.raises(UserError, match=message):
-        load_student(copy).check_fits(game, load_teacher(game))
+    with pytest.raises(UserError, match=rf"^it {message}; choose$"):
+        load_student(copy).task.refuse_other(load_teacher(game).info.task, "it", "choose")
 
 
 def test_a_student_that_fits(saved: Student) -> None:
-    saved.check_fits("breakout", load_teacher("breakout"))
-    assert saved.facts["preset_hash"] == get_preset("sb3").hash
+    assert saved.task.difference(load_teacher("breakout").info.task) == ""
+    assert saved.task.preset_hash == get_preset("sb3").hash
 
 
 def test_papers_without_what_matters_are_refused(copy: Path) -> None:
     """Fit to play, but nothing tells how it was trained."""
-    student = load_student(copy)
     with pytest.raises(UserError, match=r"student.json is damaged: it has no 'student'"):
-        student.check_papers()
-    whole = {
-        "student": "mnih2013", "dataset": {"folder": "x", "created": "y", "states": 3}, "seed": 1, "val_fraction": 0.1,
-        "objective": {"temperature": 1.0, "jacobian_weight": 0}, "best_step": 3,
-        "metrics": {"val_kl": 0.1, "val_action_error": 0.2, "val_jacobian_cosine": None},
-    }  # fmt: skip
-    student.facts |= whole
-    student.check_papers()
+        _ = load_student(copy).training
+    whole = training()
+    edit_json(copy, lambda record: record.update(whole.to_dict()))
+    assert load_student(copy).training == whole
     for change, message in (
-        ({"metrics": {"val_kl": float("nan"), "val_action_error": 0.2}}, "its 'metrics.val_kl' cannot be 'nan'"),
+        ({"metrics": {"val_kl": float("inf"), "val_action_error": 0.2}}, "its 'metrics.val_kl' cannot be 'inf'"),
         ({"metrics": {"val_action_error": 0.2}}, "it has no 'metrics.val_kl'"),
         ({"dataset": "data/pong"}, "its 'dataset' has no fields"),
         ({"seed": "one"}, "its 'seed' cannot be 'one'"),
+        ({"steps": None}, "its 'steps' cannot be 'None'"),
     ):
-        student.facts |= {**whole, **change}
+        told = load_student(copy).record
+        record = replace(told, told={**whole.to_dict(), **change})
         with pytest.raises(UserError, match=message):
-            student.check_papers()
+            record.training(copy / "student.json")

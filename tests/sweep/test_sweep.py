@@ -363,7 +363,7 @@ def test_test_data_that_tests_nothing_is_refused(
         sweep(quick(sweep={"data": str(copy)}))
     other = {"out": str(tmp_path / "other"), "states": 24, "num_envs": 3, "shard_states": 12}
     collect(make_config(teacher=str(other_pong_zip), collect=other))
-    with pytest.raises(UserError, match="is of another game or teacher than"):
+    with pytest.raises(UserError, match="is of another teacher than"):
         sweep(quick(sweep={"data": other["out"]}))
     with pytest.raises(UserError, match="no dataset at"):
         sweep(quick(sweep={"data": str(tmp_path / "gone")}))

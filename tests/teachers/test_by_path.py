@@ -13,7 +13,7 @@ from distill.agents.names import is_there
 from distill.collect.pipeline import collect
 from distill.collect.verify import verify
 from distill.config.config import Config
-from distill.dataset.schema import read_identity, teacher_name
+from distill.dataset.schema import read_manifest, teacher_name
 from distill.errors import UserError
 from teachers.layouts import is_agent
 from teachers.load import agent_game, load_teacher
@@ -114,8 +114,8 @@ def test_it_labels_and_its_data_can_be_verified(
 ) -> None:
     config = make_config(teacher=f"{agents}:pong", collect={"out": str(tmp_path / "data"), "states": 40, "num_envs": 2})
     collect(config)
-    identity, manifest = read_identity(tmp_path / "data")
-    assert (identity.preset, teacher_name(tmp_path / "data", manifest)) == ("sb3-fast", f"{agents}:pong")
+    manifest = read_manifest(tmp_path / "data")
+    assert (manifest.identity.preset, teacher_name(tmp_path / "data", manifest)) == ("sb3-fast", f"{agents}:pong")
     verdict = verify(tmp_path / "data", load_teacher(f"{agents}:pong"), sample=40)
     assert verdict.logit_error is not None
     assert verdict.logit_error < 1e-5

@@ -15,6 +15,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.networks.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students.folder import save_student
+from distill.task import Task
 from teachers.layouts import bundled_teachers, locate
 from teachers.load import load_teacher
 
@@ -106,8 +107,7 @@ def test_folders_without_an_agent(tmp_path: Path, pong_data: Path) -> None:
 def test_students_teach(tmp_path: Path, spec: NetSpec) -> None:
     preset = get_preset("sb3-fast")
     net = AtariCNN(spec, 4)
-    facts = {"game": "breakout", "preset": preset.name, "preset_hash": preset.hash, "teacher": "0" * 64}
-    save_student(tmp_path / "run" / "student", net, facts)
+    save_student(tmp_path / "run" / "student", net, Task("breakout", preset.name, preset.hash, 4))
     shutil.copy(tmp_path / "run" / "student" / "student.zip", tmp_path / "exported.zip")
     x = to_unit(torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 4, 84, 84), dtype=np.uint8)))
     seen = set()
@@ -121,5 +121,5 @@ def test_students_teach(tmp_path: Path, spec: NetSpec) -> None:
     assert len(seen) == 1
     with pytest.raises(UserError, match="plays breakout, not pong"):
         load_teacher(str(tmp_path / "exported.zip"), game="pong")
-    with pytest.raises(UserError, match=r"was trained on preset sb3-fast .* not on sb3 "):
+    with pytest.raises(UserError, match=r"is of preset sb3-fast .* not sb3 "):
         load_teacher(str(tmp_path / "exported.zip"), preset="sb3")

@@ -28,6 +28,7 @@ from distill.train import loop
 from distill.train.run import open_run
 from distill.train.schedule import learning_rate
 from distill.train.setup import data_used, training_split
+from tests.fixtures.records import edit_record
 
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}
 FIDELITY = [field.name for field in dataclasses.fields(Fidelity)]
@@ -98,8 +99,8 @@ def test_tensorboard_values_mean_what_is_documented(sobolev: tuple[Config, Path]
         assert weight == pytest.approx(jacobian_weight(step - 1, 40, 0.1, "linear"))
         total = points["train/kl_loss"][step] + weight * points["train/jacobian_loss"][step]
         assert points["train/loss"][step] == pytest.approx(total, rel=1e-4)
-    metrics = load_student(run).facts["metrics"]
-    best = load_student(run).facts["best_step"]
+    metrics = load_student(run).training.metrics
+    best = load_student(run).training.best_step
     for name in FIDELITY:
         assert points[f"val/{name}"][best] == pytest.approx(metrics[f"val_{name}"], rel=1e-4, abs=1e-5)
     # A derivative that knows nothing is 1 off; s makes the loss the same figure squared. Batches of 16 differ.
@@ -133,17 +134,17 @@ def test_student_folder_is_complete(sobolev: tuple[Config, Path], pong_data: Pat
     config, run = sobolev
     assert {path.name for path in (run / "student").iterdir()} == {"model.safetensors", "student.json", "student.zip"}
     student, dataset = load_student(run), Dataset(pong_data)
-    facts = student.facts
-    assert (facts["game"], facts["preset"], facts["seed"], facts["steps"]) == ("pong", "sb3", 1, 40)
-    assert facts["teacher"] == dataset.identity.teacher
-    assert facts["preset_hash"] == dataset.identity.preset_hash
-    assert facts["dataset"]["states"] == 600
-    assert facts["objective"]["jacobian_weight"] == 0.1
-    assert facts["val_fraction"] == config.train.val_fraction
-    assert facts["jacobian_scale"] == pytest.approx(dataset.jacobian_scale, rel=0.2)
-    assert set(facts["metrics"]) == {f"val_{name}" for name in FIDELITY}
+    told = student.training
+    assert student.task == dataset.task
+    assert (student.task.game, student.task.preset, told.seed, told.steps) == ("pong", "sb3", 1, 40)
+    assert told.teacher == dataset.identity.teacher
+    assert told.data.states == 600
+    assert told.jacobian_weight == 0.1
+    assert told.val_fraction == config.train.val_fraction
+    assert told.jacobian_scale == pytest.approx(dataset.jacobian_scale, rel=0.2)
+    assert set(told.metrics) == {f"val_{name}" for name in FIDELITY}
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)
-    assert facts["best_step"] == best["progress"]["step"]
+    assert told.best_step == best["progress"]["step"]
     for name, tensor in student.net.state_dict().items():
         assert torch.equal(tensor, best["model"][name])
 
@@ -289,8 +290,8 @@ class Tied(OddNet):
 def test_network_that_can_be_built_again_becomes_a_student(quick: Callable[..., Config], pong_data: Path) -> None:
     run = train(quick(objective=SOBOLEV, seed=2), Tied(6))
     student = load_student(run)
-    assert student.facts["network"] == f"{Tied.__module__}:Tied"
-    assert student.facts["student"] == "Tied"
+    assert student.record.network == f"{Tied.__module__}:Tied"
+    assert student.training.student == "Tied"
     assert isinstance(student.net, Tied)
     assert not student.net.training
     assert student.net.norm.num_batches_tracked > 0
@@ -299,7 +300,7 @@ def test_network_that_can_be_built_again_becomes_a_student(quick: Callable[..., 
     dataset = Dataset(pong_data)
     held = training_split(quick(seed=2), dataset)[1]
     again = measure(student.net, dataset, held, seed=2)
-    assert again.kl == pytest.approx(student.facts["metrics"]["val_kl"], rel=1e-5)
+    assert again.kl == pytest.approx(student.training.metrics["val_kl"], rel=1e-5)
 
 
 def test_a_student_whose_network_is_not_here_says_so(quick: Callable[..., Config]) -> None:
@@ -310,7 +311,7 @@ def test_a_student_whose_network_is_not_here_says_so(quick: Callable[..., Config
         ("nowhere:Net", "is of a network that is not here: network 'nowhere:Net': there is no module nowhere"),
         (f"{__name__}:OddNet", r"is of a network that is not here: network .* fails \(TypeError"),
     ):
-        papers.write_text(json.dumps(json.loads(papers.read_text()) | {"network": name}))
+        edit_record(papers, network=name)
         with pytest.raises(UserError, match=message):
             load_student(run)
 
@@ -339,7 +340,7 @@ def test_loss_that_is_not_a_number_stops_the_run(
     assert all(torch.isfinite(tensor).all() for tensor in saved["model"].values())
     monkeypatch.undo()
     run = train(quick())
-    assert load_student(run).facts["steps"] == 12
+    assert load_student(run).training.steps == 12
 
 
 @pytest.mark.parametrize(
@@ -395,9 +396,9 @@ def test_derivatives_that_are_not_stored(quick: Callable[..., Config], no_deriva
         train(quick(objective={"jacobian_weight": 0.1}, train=data))
     assert not (tmp_path / "run").exists()
     online = train(quick("online", objective={"jacobian_weight": 0.1, "jacobian_targets": "online"}, train=data))
-    assert load_student(online).facts["metrics"]["val_jacobian_cosine"] is not None
+    assert load_student(online).training.metrics["val_jacobian_cosine"] is not None
     plain = train(quick("plain", train=data))
-    assert load_student(plain).facts["metrics"]["val_jacobian_cosine"] is None
+    assert load_student(plain).training.metrics["val_jacobian_cosine"] is None
 
 
 def test_online_teacher_must_be_the_one_that_labelled(quick: Callable[..., Config], other_pong_zip: Path) -> None:

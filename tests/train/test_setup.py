@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +17,10 @@ from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
-from distill.system.files import write_json
 from distill.train.loop import train
 from distill.train.schedule import learning_rate
 from distill.train.setup import make_loader, make_objective, make_student, training_split
+from tests.fixtures.records import edit_record
 
 
 def weights(run: Path) -> Tensor:
@@ -94,12 +93,14 @@ def test_a_start_that_plays_another_game_is_refused(
 ) -> None:
     other = Path(shutil.copytree(trained("start", steps=1), tmp_path / "other"))
     papers = other / "student" / "student.json"
-    write_json(papers, {**json.loads(papers.read_text()), paper: value})
-    with pytest.raises(UserError, match=r"plays breakout, but .* is of pong|plays another game or preset than"):
+    edit_record(papers, **{paper: value})
+    with pytest.raises(
+        UserError, match=r"plays breakout, but .* is of pong|is of (breakout, not pong|preset sb3 \(0123)"
+    ):
         train(quick("run", student={"init": str(other)}))
     assert not (tmp_path / "run").exists()
     # Where the settings' game was agreed on already, the papers are still compared with the data's.
     config = quick("run")
     asked = replace(config, student=replace(config.student, init=str(other)))
-    with pytest.raises(UserError, match=r"--student\.init=.*other plays another game or preset than"):
+    with pytest.raises(UserError, match=r"--student\.init=.*other is of (breakout, not pong|preset sb3 \(0123)"):
         make_student(asked, Dataset(pong_data))

@@ -84,10 +84,10 @@ def test_hparams_show_what_was_set_and_how_good_the_student_is(
     assert {info.name for info in first} >= {"jacobian_weight", "jacobian_schedule", "states", "seed"}
     tags = [metric.name.tag for metric in experiment.metric_infos]
     assert tags[:4] == ["val/kl", "val/action_error", "val/jacobian_cosine", "whole_games/mean_reward"]
-    facts, figures = load_student(run).facts, events(run / "best")
-    for name, value in facts["metrics"].items():
+    training, figures = load_student(run).training, events(run / "best")
+    for name, value in training.metrics.items():
         (point,) = figures.Scalars(name.replace("val_", "val/"))
-        assert (point.step, point.value) == (facts["best_step"], pytest.approx(value))
+        assert (point.step, point.value) == (training.best_step, pytest.approx(value))
 
 
 @pytest.mark.usefixtures("hparams")
@@ -132,5 +132,5 @@ def test_a_given_network_of_a_known_kind_is_described(
 ) -> None:
     run = train(quick(train={"steps": 1}), AtariCNN(spec, 6))
     student = load_student(run)
-    assert (student.facts["student"], student.net.spec) == (name, spec)
+    assert (student.training.student, student.net.spec) == (name, spec)
     assert capsys.readouterr().out.splitlines()[1].startswith(text)

@@ -15,6 +15,7 @@ from distill.config.which_game import which_game
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec, net_spec
 from distill.students.folder import save_student
+from distill.task import Task
 from teachers.formats.safetensors_agent import load_safetensors
 from teachers.load import agent_game, load_teacher
 
@@ -173,7 +174,7 @@ def test_our_own_students_weights_mean_the_student(tmp_path: Path) -> None:
 
     net = AtariCNN(NetSpec(((4, 8, 4),), (8,)), 6)
     sb3 = get_preset("sb3")
-    save_student(tmp_path / "student", net, {"game": "pong", "preset": "sb3", "preset_hash": sb3.hash})
+    save_student(tmp_path / "student", net, Task("pong", "sb3", sb3.hash, 6))
     info = load_teacher(str(tmp_path / "student" / "model.safetensors")).info
     assert (info.game, info.algorithm) == ("pong", "student")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, first_line, nearest
-from distill.networks.nets import OBS_SHAPE
+from distill.networks.weights import fingerprint
 from distill.students.folder import Student
 from distill.system.files import replacing, sha256
-from teachers.protocol import fingerprint
 
 FORMATS = ("onnx", "safetensors", "sb3")
 FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
@@ -32,7 +32,7 @@ def export(student: Student, form: str, out: Path) -> None:
         raise UserError(f"unknown format {form!r}{nearest(form, FORMATS)}; known: {', '.join(FORMATS)}")
     if form == "sb3" and not student.is_described:
         raise UserError(
-            f"{student.folder} is of network {student.facts['network']}, which a program builds, and stable-baselines3 "
+            f"{student.folder} is of network {student.record.network}, which a program builds, and stable-baselines3 "
             "has no such policy; export it as safetensors or onnx"
         )
     if out.exists():
@@ -51,8 +51,7 @@ def _check(student: Student, name: str, copy: Path) -> None:
     Students of earlier versions have no checksums: their zip must load and hold the student's weights.
     """
     damaged = f"{student.folder / name} is damaged; restore it from a copy, or train the student again"
-    sums = student.facts.get("sha256")
-    expected = sums.get(name) if isinstance(sums, dict) else None
+    expected = student.record.sha256.get(name)
     if expected is not None:
         if sha256(copy) != expected:
             raise UserError(damaged)
@@ -87,7 +86,7 @@ def _onnx(student: Student, path: Path) -> None:
         if student.is_described:
             raise
         raise UserError(
-            f"{student.folder} is of network {student.facts['network']}, which PyTorch cannot export to ONNX "
+            f"{student.folder} is of network {student.record.network}, which PyTorch cannot export to ONNX "
             f"({type(error).__name__}: {first_line(error)}); export it as safetensors"
         ) from error
     assert program is not None

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from distill.cli import export as module
+from distill.cli.export import FORMATS, export
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
-from distill.students import export as module
-from distill.students.export import FORMATS, export
 from distill.students.folder import Student, load_student, save_student
 from distill.students.sb3 import save_sb3_zip
-from distill.system.files import sha256
+from distill.system.files import read_json, sha256, write_json
+from distill.task import Task
 
 
 def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
@@ -32,9 +31,10 @@ def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDA
             np.testing.assert_allclose(logits, saved.net(x).numpy(), atol=1e-4)
 
 
-def test_onnx_of_an_activation_that_is_ours(facts: dict[str, Any], tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+def test_onnx_of_an_activation_that_is_ours(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
     ort = pytest.importorskip("onnxruntime")
-    save_student(tmp_path / "student", AtariCNN(NetSpec(((4, 8, 4),), (8,), "recu"), 6), facts)
+    net = AtariCNN(NetSpec(((4, 8, 4),), (8,), "recu"), 6)
+    save_student(tmp_path / "student", net, Task("pong", "sb3", "739e34ec987e", 6))
     student = load_student(tmp_path)
     export(student, "onnx", tmp_path / "student.onnx")
     session = ort.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
@@ -95,9 +95,9 @@ def copy(saved: Student, tmp_path: Path) -> Path:
 
 def forget_checksums(folder: Path) -> None:
     """As in students of earlier versions."""
-    facts = json.loads((folder / "student.json").read_text())
-    del facts["sha256"]
-    (folder / "student.json").write_text(json.dumps(facts))
+    path = folder / "student.json"
+    newer = ("sha256", "version", "checksum")
+    write_json(path, {name: value for name, value in read_json(path, "record").items() if name not in newer})
 
 
 def flip_a_bit(path: Path) -> None:
@@ -137,4 +137,4 @@ def test_weights_written_anew_are_not_what_training_wrote(copy: Path, tmp_path: 
 
 
 def test_checksums_are_those_of_the_files(saved: Student) -> None:
-    assert saved.facts["sha256"] == {name: sha256(saved.folder / name) for name in ("model.safetensors", "student.zip")}
+    assert saved.record.sha256 == {name: sha256(saved.folder / name) for name in ("model.safetensors", "student.zip")}

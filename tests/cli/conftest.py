@@ -1,0 +1,1 @@
+from tests.fixtures.students import net, obs, saved, task  # noqa: F401
