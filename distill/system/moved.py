@@ -50,6 +50,7 @@ MOVED = {
     "distill.shape": "distill.records.shape",
     "distill.signals": "distill.system.signals",
     "distill.streams": "distill.system.streams",
+    "distill.students.export": "distill.cli.export",
     "distill.students.nets": "distill.networks.nets",
     "distill.sweep_data": "distill.sweep.data",
     "distill.sweep_test_set": "distill.sweep.test_set",
