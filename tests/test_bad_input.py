@@ -101,7 +101,7 @@ def hostile(path: Path) -> None:
 
 
 def breakouts(path: Path) -> None:
-    shutil.copy(PRETRAINED / "breakout-ppo.zip", path)
+    shutil.copy(PRETRAINED / "breakout-imitated.zip", path)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ RANDOM, HUMAN = 1.7, 30.5
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Breakout agent that plays nearly at random, so that its games are short."""
     path = tmp_path_factory.mktemp("teacher") / "breakout-clumsy.zip"
-    with zipfile.ZipFile(PRETRAINED / "breakout-ppo.zip") as archive, zipfile.ZipFile(path, "w") as copy:
+    with zipfile.ZipFile(PRETRAINED / "breakout-imitated.zip") as archive, zipfile.ZipFile(path, "w") as copy:
         weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
         weights["action_net.weight"].normal_(0, 0.01, generator=torch.Generator().manual_seed(0))
         weights["action_net.bias"].zero_()
