@@ -98,7 +98,8 @@ def test_bundled_agent_changed_on_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("name", "suggestion"), [("pnog", "pong"), ("breakot-imitated", "breakout-imitated"), ("space_invader", "space_invaders")]
+    ("name", "suggestion"),
+    [("pnog", "pong"), ("breakout-imitatd", "breakout-imitated"), ("space_invader", "space_invaders")],
 )
 def test_unknown_name_suggests_the_nearest(name: str, suggestion: str) -> None:
     with pytest.raises(UserError, match=rf"unknown teacher '{name}' \(did you mean '{suggestion}'\?\).*pong-ppo"):
