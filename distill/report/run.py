@@ -21,6 +21,7 @@ from distill.report import plots as figures
 from distill.report.papers import CURVES, Run, find_run
 from distill.report.plots import DARK, LIGHT, Theme
 from distill.report.settings import ReportRun
+from distill.report.style import GENERATOR
 from distill.students.folder import Student
 from distill.system.device import pick_device
 from distill.system.files import write_bytes
@@ -164,7 +165,7 @@ def _check_folder(folder: Path) -> None:
     names = {item.name for item in folder.iterdir() if not (item.name.startswith(".") and item.name.endswith(".tmp"))}
     index = folder / "index.html"
     foreign = sorted(names - OURS)
-    if names and not foreign and not (index.is_file() and page.GENERATOR in index.read_text(errors="replace")):
+    if names and not foreign and not (index.is_file() and GENERATOR in index.read_text(errors="replace")):
         foreign = sorted(names)
     if foreign:
         raise UserError(f"{folder} holds {foreign[0]}, which is not part of a report; choose another --report.out")
