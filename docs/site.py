@@ -32,6 +32,13 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def site_path(target: str) -> str:
+    """Where a file of the repository is on the site, if it is there; a folder is its tables."""
+    if (ROOT / target).is_dir():
+        target += "/tables.md"
+    return "index.md" if target == "README.md" else target.removeprefix("docs/")
+
+
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
     """Write the links of a page anew, from its place in the repository to its place on the site."""
     source = page.file.src_uri
@@ -42,15 +49,13 @@ def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> st
         return os.path.normpath(os.path.join(os.path.dirname(here), path))
 
     def unlinked(link: re.Match[str]) -> str:
-        """A folder of the repository is not on the site."""
-        folder = ROOT / place(link["path"])
-        return link["text"] if folder.is_dir() and not (folder / "tables.md").exists() else link[0]
+        """What is in the repository and not on the site is named only."""
+        target = place(link["path"])
+        elsewhere = (ROOT / target).exists() and files.get_file_from_path(site_path(target)) is None
+        return link["text"] if elsewhere else link[0]
 
     def moved(link: re.Match[str]) -> str:
-        target = place(link["path"])
-        on_site = "index.md" if target == "README.md" else target.removeprefix("docs/")
-        if (ROOT / target).is_dir():
-            on_site += "/tables.md"
+        on_site = site_path(place(link["path"]))
         if files.get_file_from_path(on_site) is None:
             return link[0]
         path = os.path.relpath(on_site, os.path.dirname(source) or ".")
