@@ -103,6 +103,7 @@ def write_teacher_zip(
     origin = Origin(config.env, preset.name, c.init, settings, "imitation", method)
     score = sum(progress.scores) / len(progress.scores) if progress.scores else math.nan
     path.with_suffix(".md").unlink(missing_ok=True)  # a card that names another file's checksum is refused
-    save_sb3_zip(agent, path, {"game": config.env, "preset": preset.name, "preset_hash": preset.hash})
+    papers = {"game": config.env, "preset": preset.name, "preset_hash": preset.hash, "role": "teacher"}
+    save_sb3_zip(agent, path, papers)
     write_bytes(path.with_suffix(".md"), card(path, origin, progress.states, score, len(progress.scores)).encode())
     return path

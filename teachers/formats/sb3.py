@@ -72,7 +72,8 @@ def _actor_critic(weights: Weights, described: Described) -> LoadedPolicy:
     copies = ["vf_features_extractor.", "mlp_extractor.value_net."] + ["features_extractor."] * separate
     weights.check_all_taken(*copies)
     net = build(weights.path, spec, state)
-    algorithm = "student" if ours else "TRPO" if described.trpo else "PPO/A2C"
+    role = "imitation" if (described.papers or {}).get("role") == "teacher" else "student"
+    algorithm = role if ours else "TRPO" if described.trpo else "PPO/A2C"
     return LoadedPolicy(net, algorithm, net.num_actions, None, state)
 
 

@@ -312,6 +312,8 @@ def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: 
     card = read_card(path.with_suffix(".md"))
     assert card["timesteps"] == student.training.data.states
     assert "by online imitation of `pong`" in path.with_suffix(".md").read_text()
+    path.with_suffix(".md").unlink()  # it is a teacher, not some student's export, without its card, too
+    assert load_teacher(str(path)).info.algorithm == "imitation"
 
 
 def test_it_starts_from_a_student_or_a_zip(quick: Quick, tmp_path: Path, finished: Path) -> None:

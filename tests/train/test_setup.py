@@ -65,7 +65,7 @@ def test_weight_decay_shrinks_what_adamw_would_leave(trained: Callable[..., Path
 def test_the_objective_is_the_one_that_was_asked_for(quick: Callable[..., Config], pong_data: Path) -> None:
     asked = {"divergence": "reverse_kl", "match": "l2", "jacobian_blur": 1.5, "temperature": 0.5}
     config = quick(objective={"jacobian_weight": 0.1, **asked})
-    want = Objective("reverse_kl", "logits", "l2", 1.5, 0.5, 7.0)
+    want = Objective("reverse_kl", "logits", "l2", 1.5, 0.5, 7.0, jacobian_weight=0.1)
     assert make_objective(config, Dataset(pong_data), 7.0) == want
 
 
