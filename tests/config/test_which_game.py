@@ -58,7 +58,7 @@ def test_the_teacher_tells(zips: Path) -> None:
     path = str(zips / "ppo-SpaceInvadersNoFrameskip-v4.zip")
     for stage in (None, "collect", "train", "imitate", "sweep", "evaluate", "report"):
         assert which_game(Config(teacher=path), stage) == Verdict(SI, f"from --teacher {path}: its file name")
-    assert which_game(Config(teacher="breakout"), "collect") == Verdict("breakout", "from --teacher breakout: its card")
+    assert which_game(Config(teacher="breakout"), "collect") == Verdict("breakout", "from --teacher breakout: its data")
     assert which_game(Config(teacher="hf://sb3/dqn-BreakoutNoFrameskip-v4"), "collect").game == "breakout"
     with pytest.raises(UserError, match=rf"teacher {path} plays space_invaders, not pong; set --env or --teacher"):
         which_game(Config(env="pong", teacher=path), "collect")

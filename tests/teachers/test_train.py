@@ -359,7 +359,7 @@ def test_the_game_is_that_of_the_agent_to_start_from(tmp_path: Path, capsys: pyt
     final = train_teacher(replace(TINY, env="", init="breakout", total_timesteps=32, out=str(tmp_path / "{env}")))
     assert final == tmp_path / "breakout" / "final.zip"
     assert read_card(final.with_suffix(".md"))["game"] == "breakout"
-    assert capsys.readouterr().out.startswith("game: breakout (from --init breakout: its card)")
+    assert capsys.readouterr().out.startswith("game: breakout (from --init breakout: its data)")
 
 
 def test_an_agent_to_start_from_that_tells_no_game(tmp_path: Path, trained: Path) -> None:
