@@ -21,19 +21,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
-    "collect --env breakout --collect.out data --collect.states 400 --collect.num_envs 4 --collect.shard_states 128",
-    "train --env breakout --train.data data --train.out kl --train.steps 40 --train.batch_size 16 --train.val_every 20 "
+    "collect --env pong --collect.out data --collect.states 400 --collect.num_envs 4 --collect.shard_states 128",
+    "train --env pong --train.data data --train.out kl --train.steps 40 --train.batch_size 16 --train.val_every 20 "
     "--objective.jacobian_weight 0",
-    "train --env breakout --train.data data --train.out sobolev --train.steps 40 --train.batch_size 16 "
+    "train --env pong --train.data data --train.out sobolev --train.steps 40 --train.batch_size 16 "
     "--train.val_every 20",
-    "train --env breakout --train.data data --train.out autograd --train.steps 10 --train.batch_size 16 "
+    "train --env pong --train.data data --train.out autograd --train.steps 10 --train.batch_size 16 "
     "--train.engine autograd --objective.jacobian_targets online --student.activation tanh",
-    "collect --env breakout --collect.out data --collect.states 200 --collect.num_envs 4 --collect.actor kl",
-    "imitate --env breakout --imitate.out online --imitate.states 1500 --imitate.num_envs 4 --imitate.ring 1000 "
+    "collect --env pong --collect.out data --collect.states 200 --collect.num_envs 4 --collect.actor kl",
+    "imitate --env pong --imitate.out online --imitate.states 1500 --imitate.num_envs 4 --imitate.ring 1000 "
     "--imitate.learning_starts 200 --imitate.batch_size 16",
-    "sweep --env breakout --train.data data --sweep.out sweep --train.steps 10 --train.batch_size 16 "
+    "sweep --env pong --train.data data --sweep.out sweep --train.steps 10 --train.batch_size 16 "
     "--sweep.grid '{seed: [1, 2], objective.jacobian_weight: [0, 1]}'",
-    "evaluate --env breakout --evaluate.out scores --evaluate.agents [teacher,kl,sobolev] --evaluate.games 4",
+    "evaluate --env pong --evaluate.out scores --evaluate.agents [teacher,kl,sobolev] --evaluate.games 4",
 )
 CLOCK = ("train_seconds",)
 
