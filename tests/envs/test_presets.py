@@ -154,6 +154,7 @@ def test_a_dataset_and_a_student_of_a_preset_that_is_not_here(pong_copy: Path, t
     write_json(pong_copy / "dataset.json", sealed(manifest))
     with pytest.raises(UserError, match=r"copy is of preset 'mine', which is not registered here"):
         Dataset(pong_copy)
-    write_json(tmp_path / "student.json", {"game": "pong", "preset": "mine", "preset_hash": MINE.hash})
+    described = {"game": "pong", "preset": "mine", "preset_hash": MINE.hash, "num_actions": 6, "network": "nature"}
+    write_json(tmp_path / "student.json", described)
     with pytest.raises(UserError, match="is of preset 'mine', which is not registered here"):
         load_student(tmp_path)
