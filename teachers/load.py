@@ -77,10 +77,10 @@ def load_teacher(
     if preset is None and recorded is None:
         source.papers.check_preset(name)
     student = source.papers.student
-    if student is not None:
+    if student is not None and student.get("role") != "teacher":
         own: object = _same_preset(name, _task(student, policy.num_actions), preset)
-    else:
-        own = source.card.get("preset") or _form(source.path).preset
+    else:  # a teacher may be asked to see something else
+        own = source.card.get("preset") or (student or {}).get("preset") or _form(source.path).preset
     info = TeacherInfo(
         name=name,
         game=chosen,
