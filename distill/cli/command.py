@@ -207,6 +207,10 @@ def _stage(command: str, words: list[str]) -> int:
     from distill.config import stages
 
     getattr(stages, command)(given(command, words))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from distill.train.team import Team
+
+        Team.leave()
     return 0
 
 

@@ -67,7 +67,9 @@ def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = 
 
     team = Team.join()
     config = team.agree(validated(config, "train") if team.main else config)
-    return loop.train(part(config, TrainRun), net, hooks)
+    folder = loop.train(part(config, TrainRun), net, hooks)
+    team.wait()  # no one leaves while another still speaks
+    return folder
 
 
 def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:

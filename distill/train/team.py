@@ -39,8 +39,14 @@ class Team:
             return Team()
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-            atexit.register(dist.destroy_process_group)
+            atexit.register(Team.leave)
         return Team(dist.get_rank(), dist.get_world_size())
+
+    @staticmethod
+    def leave() -> None:
+        """Close what ``join`` opened: before Python's own end, where threads of it may still run."""
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
 
     @property
     def main(self) -> bool:
@@ -78,6 +84,11 @@ class Team:
         holder = [value]
         dist.broadcast_object_list(holder)
         return holder[0]
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            dist.barrier()
 
     def any(self, flag: bool) -> bool:
         """True everywhere where it is true anywhere."""
