@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,14 @@ def page(records: dict[str, dict[str, Any]], args: argparse.Namespace) -> str:
     first = next(iter(records.values()))
     versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items() if name != "cores")
     command = "make bench" + (f" DEVICE={args.device}" if args.device != "cpu" else "")
-    about = f"`{command}`, {first['date']}, {first['versions']['cores']} cores, {first['device']}; {versions}."
-    return about + "\n\n" + table([row for record in records.values() for row in record["rows"]])
+    dates = sorted({record["date"] for record in records.values()})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    about = f"`{command}`, {when}, {first['versions']['cores']} cores, {first['device']}; {versions}."
+    return (
+        textwrap.fill(about, 119, break_on_hyphens=False)
+        + "\n\n"
+        + table([row for record in records.values() for row in record["rows"]])
+    )
 
 
 def main() -> int:
