@@ -21,6 +21,7 @@ from distill.errors import UserError
 from distill.system.files import at_home, replacing
 from distill.system.ranges import POSITIVE
 from teachers.formats.archive import read_archive
+from teachers.formats.torch_file import read_plain
 from teachers.layouts import locate
 
 HEAD = "action_net"
@@ -53,7 +54,7 @@ def sharpen(agent: str, out: Path, temperature: float) -> Path:
         for entry in archive.infolist():
             content = archive.read(entry)
             if entry.filename.rpartition("/")[2] == "policy.pth":
-                state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                state = read_plain(path, content, "policy.pth")
                 for part in ("weight", "bias"):
                     state[next(name for name in state if name.endswith(f"{HEAD}.{part}"))] /= temperature
                 buffer = io.BytesIO()

@@ -97,9 +97,8 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     Raises:
         UserError: the folder holds something else, or a run with other settings.
     """
-    from distill.system.files import write_bytes, write_json
+    from distill.records.runs import describe_run, differences
     from distill.system.parser import read_saved
-    from distill.system.provenance import command_line, versions
     from distill.system.settings import fill
 
     folder = fill(config.out, env=config.env)
@@ -109,9 +108,7 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
         if config.seed is None:
             config = dataclasses.replace(config, seed=before.get("seed"))
         asked = dataclasses.asdict(config)
-        changed = [
-            f"{k} was {before.get(k)}, now {v}" for k, v in asked.items() if k not in FREE and before.get(k) != v
-        ]
+        changed = differences(before, asked, asked, FREE)
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --out")
         return folder, config
@@ -120,9 +117,7 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
     if config.seed is None:
         config = dataclasses.replace(config, seed=random.SystemRandom().randrange(MAX_SEED))
         print(f"seed: {config.seed} (drawn)")
-    write_bytes(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).encode())
-    write_bytes(folder / "command.txt", (command_line() + "\n").encode())
-    write_json(folder / "versions.json", versions())
+    describe_run(folder, dataclasses.asdict(config))
     return folder, config
 
 

@@ -57,11 +57,7 @@ class Summary:
 
 
 def collect(config: CollectRun) -> Summary:
-    """Record ``config.collect.states`` states into the dataset folder.
-
-    Raises:
-        UserError: bad settings, or a folder that holds something else.
-    """
+    """See ``distill.config.stages.collect``, which checks ``config`` first."""
     device = pick_device(config.device)
     eyes = {"preset": config.teacher_preset, "recorded": config.preset}
     teacher = load_teacher(config.teacher, game=config.env, tau=config.tau, **eyes)

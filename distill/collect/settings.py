@@ -7,15 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from distill.envs.ale_vec import MAX_LANES
-from distill.envs.settings import CommonConfig
+from distill.envs.settings import LANES, CommonConfig
+from distill.losses.settings import ROWS
 from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.settings import Section, require
-
-LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
-
-
-ROWS = Range("between 1 and 64", 1, 64)
 
 
 @dataclass(frozen=True)

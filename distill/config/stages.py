@@ -52,7 +52,9 @@ def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = 
 
     Args:
         config: settings.
-        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``.
+        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; the run is
+            named after its class. It is checkpointed, and gets a student folder if it is an ``AtariCNN`` or can be
+            built again: by a registered name, or by its class's, called with the number of actions.
         hooks: watch the training, besides the toolkit's own.
 
     Returns:
@@ -134,13 +136,16 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def report(config: Config) -> Path:
-    """Write one self-contained HTML page about one evaluation, and its pictures.
+    """Write ``index.html``, which needs no other file, and its pictures as PNG beside it.
+
+    What cannot be found any more (a student's run, its dataset, its teacher) is left out, and the
+    page says so. A report already in the folder is replaced.
 
     Returns:
-        The page.
+        Path of index.html.
 
     Raises:
-        UserError: there are no scores, or they cannot be shown.
+        UserError: no scores.json, a damaged one, or a folder with other files in it.
     """
     from distill.report import run
 

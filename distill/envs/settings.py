@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from distill.envs.ale_vec import MAX_LANES
 from distill.envs.presets import get_preset
 from distill.system.ranges import POSITIVE, Range
 from distill.system.settings import Section, require
 
 LARGEST_SEED = 2**30 - 1
+LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,7 @@ Measured = dict[str, float | None]
 
 
 def evaluate(config: EvaluateRun) -> Scores:
-    """Play ``evaluate.games`` whole games with every agent and write scores.json.
-
-    Returns:
-        What scores.json says (docs/metrics.md).
-
-    Raises:
-        UserError: an agent is unknown or of another game, or scores.json is of another evaluation.
-    """
+    """See ``distill.config.stages.evaluate``, which checks ``config`` first."""
     e = config.evaluate
     device = pick_device(config.device)
     protocol = get_protocol(e.protocol)

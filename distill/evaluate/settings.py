@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from distill.envs.ale_vec import MAX_LANES
-from distill.envs.settings import CommonConfig
+from distill.envs.settings import LANES, CommonConfig
 from distill.system.ranges import POSITIVE, Range
 from distill.system.settings import Section, require
-
-LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
 
 
 @dataclass(frozen=True)

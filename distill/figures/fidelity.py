@@ -89,7 +89,7 @@ def fidelity_of_outputs(student: Tensor, teacher: Tensor, game: str) -> Fidelity
     """Figures of logits alone, float (B, A) each, the teacher's after temperature; none on derivatives."""
     figures = [figure for figure in OWN if figure.needs == "outputs"]
     of = Outputs(student, teacher, torch.empty(0), merged_actions(game))
-    sums = dict(zip(sums_of(figures[:]), [0.0] * len(sums_of(figures)), strict=True))
+    sums = dict.fromkeys(sums_of(figures), 0.0)
     sums |= dict(zip([name for f in figures for name in f.sums], per_state(figures, of).sum(1).tolist(), strict=True))
     none = {figure.name: None for figure in OWN}
     return Fidelity(**none | from_sums(sums, len(student), figures))  # type: ignore[arg-type]

@@ -41,19 +41,7 @@ from teachers.protocol import TeacherInfo
 
 
 def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
-    """Let a student learn from its own games while it plays them, and write its run folder.
-
-    Args:
-        config: settings.
-        hooks: watch it, besides the toolkit's own.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        UserError: bad settings, or an agent that cannot be used.
-        DivergedError: the loss became NaN or infinite; it is a UserError too.
-    """
+    """See ``distill.config.stages.imitate``, which checks ``config`` first."""
     c, device = config.imitate, pick_device(config.device)
     teacher = load_teacher(
         config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.records.runs import describe_run, is_same_run, plain
+from distill.records.runs import describe_run, is_same_run, plain, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on, newest_checkpoint
@@ -59,10 +58,8 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
     Raises:
         UserError: it holds a different run.
     """
-    folder = _folder(config, str(int(time.time())))
-    if config.imitate.resume and "{time}" in config.imitate.out:
-        pattern = _folder(config, "*")  # the newest run of these settings, whenever it was started
-        folder = max(pattern.parent.glob(pattern.name), default=folder)
+    c = config.imitate
+    folder = run_folder(c.out, lambda when: _folder(config, when), newest=c.resume)
     asked = plain(config)
     if is_same_run(folder, asked, ImitateRun, "--imitate.out", FREE, MATTERS) and can_go_on(folder):
         return folder, True

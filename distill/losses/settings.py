@@ -12,6 +12,7 @@ from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
 ROWS = Range("between 1 and 64", 1, 64)
+"""Projections of a state: stored, or compared in a step."""
 FRACTION = Range("above 0, and at most 1", 0, 1, without=(0,))
 
 

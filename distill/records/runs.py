@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Mapping
+import time
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,21 @@ def is_same_run(
     if changed:
         raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another {flag}")
     return True
+
+
+def run_folder(template: str, name: Callable[[str], Path], *, newest: bool) -> Path:
+    """The folder of a run that starts now, or of the newest one like it.
+
+    Args:
+        template: the setting that names the folder.
+        name: that folder with its ``{time}`` filled in.
+        newest: where ``template`` has ``{time}``, look for the newest run, whenever it was started.
+    """
+    folder = name(str(int(time.time())))
+    if newest and "{time}" in template:
+        pattern = name("*")
+        folder = max(pattern.parent.glob(pattern.name), default=folder)
+    return folder
 
 
 def how_to_go_on(template: str, folder: Path, flag: str, *, newest: bool) -> str:

@@ -35,17 +35,7 @@ OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in (""
 
 
 def report(config: ReportRun) -> Path:
-    """Write ``index.html``, which needs no other file, and its pictures as PNG beside it.
-
-    What cannot be found any more (a student's run, its dataset, its teacher) is left out, and the
-    page says so. A report already in the folder is replaced.
-
-    Returns:
-        Path of index.html.
-
-    Raises:
-        UserError: no scores.json, a damaged one, or a folder with other files in it.
-    """
+    """See ``distill.config.stages.report``, which checks ``config`` first."""
     path = fill(config.report.scores, env=config.env)
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)

@@ -37,22 +37,7 @@ After = Callable[[TrainRun, Path], Mapping[str, Any]]
 
 
 def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
-    """Train a student for every cell that has no row yet, and write its row.
-
-    Args:
-        config: settings that all cells share.
-        cells: dotted settings and their values, the same settings in all; by default every combination
-            of ``config.sweep.grid``.
-        after: given a cell's settings and its finished run folder, returns more columns for its row.
-
-    Returns:
-        The rows of these cells, in their order, as text (docs/metrics.md).
-
-    Raises:
-        UserError: a setting, value or dataset that cannot work, in any cell, before the first is trained; or
-            the folder holds another sweep.
-        DivergedError: when all other cells are done, if trainings came to a NaN or infinite loss; these have no row.
-    """
+    """See ``distill.config.stages.sweep``, which checks ``config`` first."""
     _refuse_several_processes()
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
     folder = fill(config.sweep.out, env=config.env)

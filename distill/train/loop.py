@@ -38,22 +38,7 @@ from distill.train.validation import Validation, is_over
 
 
 def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] = ()) -> Path:
-    """Fit a student and write its run folder.
-
-    Args:
-        config: validated settings.
-        net: train this network, (B, 4, 84, 84) to (B, A), in place of ``config.student``; the run is
-            named after its class. It is checkpointed, and gets a student folder if it is an ``AtariCNN`` or can be
-            built again: by a registered name, or by its class's, called with the number of actions.
-        hooks: watch the training, besides the toolkit's own.
-
-    Returns:
-        The run folder.
-
-    Raises:
-        UserError: bad settings or data.
-        DivergedError: the loss became NaN or infinite; it is a UserError too.
-    """
+    """See ``distill.config.stages.train``, which checks ``config`` first."""
     team = Team.join()
     config = config if net is None else named_after(config, net)
     t, device = config.train, team.device(pick_device(config.device))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 from distill.losses.settings import ObjectiveConfig
 from distill.records.data import DataUsed, write_data
-from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
+from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data, run_folder
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on
 from distill.train.settings import TrainRun
@@ -49,11 +48,8 @@ def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
     Raises:
         UserError: it holds a different run or one on other data.
     """
-    folder = _folder(config, str(int(time.time())))
-    if config.train.resume and "{time}" in config.train.out:
-        # The newest run of these settings, whenever it was started.
-        pattern = _folder(config, "*")
-        folder = max(pattern.parent.glob(pattern.name), default=folder)
+    t = config.train
+    folder = run_folder(t.out, lambda when: _folder(config, when), newest=t.resume)
     asked = plain(config)
     if is_same_run(folder, asked, TrainRun, "--train.out", FREE, MATTERS):
         refuse_other_data(folder, used, "--train.out")

@@ -218,9 +218,9 @@ def test_resume_finds_the_newest_run_of_the_same_name(
     used = data_used(quick(), Dataset(pong_data), np.arange(10))
     template = str(tmp_path / "{env}-{time}")
     for second in (1000, 2000):
-        monkeypatch.setattr("distill.train.run.time.time", lambda second=second: float(second))
+        monkeypatch.setattr("distill.records.runs.time.time", lambda second=second: float(second))
         open_run(quick(train={"out": template}), used)
-    monkeypatch.setattr("distill.train.run.time.time", lambda: 3000.0)
+    monkeypatch.setattr("distill.records.runs.time.time", lambda: 3000.0)
     assert open_run(quick(train={"out": template, "resume": True}), used)[0] == tmp_path / "pong-2000"
     assert open_run(quick(train={"out": template}), used)[0] == tmp_path / "pong-3000"
 
