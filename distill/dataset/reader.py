@@ -74,7 +74,7 @@ class Dataset:
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
         self.frames = self._mapped_frames(places) if mapped else np.empty((int(frame_starts[-1]), *FRAME), np.uint8)
-        self._starts = np.cumsum([0, *(record.states for record in self.records)])
+        self._row_starts = np.cumsum([0, *(record.rows for record in self.records)])
         self.row_scale: npt.NDArray[np.float16] | None = None
         parts: list[ShardArrays] = []
         contents: list[tuple[str, set[str]]] = []
@@ -100,6 +100,8 @@ class Dataset:
         self.ends_game = np.concatenate([part.terminated | part.truncated for part in parts])
         self.logits = np.concatenate([part.logits for part in parts])
         self.value = _joined([part.value for part in parts])
+        carries = _joined([part.carries for part in parts])
+        self._row = None if carries is None else np.where(carries, np.cumsum(carries) - 1, -1)
         self.v = _joined([part.v for part in parts])
         # A memory map costs ten times as much to index as the plain array over it.
         self.jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
@@ -107,7 +109,7 @@ class Dataset:
         self.gain = _joined([part.gain for part in parts])
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self.pos)
 
     @property
     def task(self) -> Task:
@@ -122,14 +124,35 @@ class Dataset:
 
     @property
     def has_jacobian(self) -> bool:
-        """True where derivatives are stored (projected or full)."""
-        return self.gain is not None and self.jacobians[0] is not None
+        """True where derivatives (projected or full) of any state are stored."""
+        return self.gain is not None and len(self.gain) > 0 and self.jacobians[0] is not None
+
+    @functools.cached_property
+    def carries(self) -> npt.NDArray[np.bool_]:
+        """Which states' derivatives are stored, bool (len,)."""
+        if self._row is None or not self.has_jacobian:
+            return np.full(len(self), self.has_jacobian)
+        return self._row >= 0
+
+    def rows_of(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+        """Rows of ``v``, ``gain`` and ``row_scale`` that are these states'.
+
+        Raises:
+            UserError: derivatives of one of them are not stored.
+        """
+        rows = index if self._row is None else self._row[index]
+        if self._row is not None and (rows < 0).any():
+            raise UserError(
+                f"{self.folder} stores derivatives of a share of its states, {self.identity.jacobian_share:g}, and "
+                f"state {index[rows < 0][0]} is none of them; ask for states that Dataset.carries names"
+            )
+        return rows
 
     @property
     def jacobian_scale(self) -> float:
-        """s: mean over all states and rows of ||J_T^T v||^2, from the shards' records."""
+        """s: mean over all states that carry derivatives, and rows, of ||J_T^T v||^2, from the shards' records."""
         total = sum(record.jacobian_square_sum for record in self.records)
-        return total / len(self)
+        return total / max(1, int(self._row_starts[-1]))
 
     def stacks(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Observations uint8 (B, 4, 84, 84), as recorded: exactly what the teacher saw, if ``identity.same_eyes``."""
@@ -138,16 +161,17 @@ class Dataset:
         return torch.index_select(self._rows, 0, torch.from_numpy(rows)).view(-1, STACK, *FRAME).numpy()
 
     def jacobian(self, index: npt.NDArray[np.integer[Any]]) -> JacobianBatch:
-        """Stored derivatives of a batch of states; the dataset must have them."""
+        """Stored derivatives of a batch of states, which must carry them (``carries``)."""
         first = self.jacobians[0]
         if self.gain is None or self.row_scale is None or first is None:
             raise UserError(f"{self.folder} stores no derivatives; collect with --collect.jacobian=projected")
-        codes = np.empty((len(index), *first.shape[1:]), first.dtype)
-        for place, (shard, row) in enumerate(self._places(index)):
+        rows = self.rows_of(index)
+        codes = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for place, (shard, row) in enumerate(self._places(rows)):
             part = self.jacobians[shard]
             assert part is not None
             codes[place] = part[row]
-        return JacobianBatch(codes, scales(self.row_scale[index], self.gain[index], self.identity.codec))
+        return JacobianBatch(codes, scales(self.row_scale[rows], self.gain[rows], self.identity.codec))
 
     def ask_for(self, index: npt.NDArray[np.integer[Any]], *, carrying: int | None = None) -> None:
         """Have the kernel read what these states need from disk, where it cannot all be in memory; does not wait.
@@ -159,7 +183,7 @@ class Dataset:
             for pos in self.pos[index].tolist():
                 will_need(self.frames, (pos + 1 - STACK) * frame, STACK * frame)
         if self._outgrows_memory and carrying != 0:
-            for shard, row in self._places(index[:carrying]):
+            for shard, row in self._places(self.rows_of(index[:carrying])):
                 part = self.jacobians[shard]
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
@@ -200,8 +224,8 @@ class Dataset:
             self.row_scale = self._mapped_scales(scale.shape[1:]) if self.row_scale is None else self.row_scale
             return
         if self.row_scale is None:
-            self.row_scale = np.empty((len(self), *scale.shape[1:]), np.float16)
-        self.row_scale[self._starts[shard] : self._starts[shard + 1]] = scale
+            self.row_scale = np.empty((int(self._row_starts[-1]), *scale.shape[1:]), np.float16)
+        self.row_scale[self._row_starts[shard] : self._row_starts[shard + 1]] = scale
 
     def _mapped_frames(self, places: dict[Path, slice]) -> npt.NDArray[np.uint8]:
         def fill(frames: npt.NDArray[Any]) -> None:
@@ -214,10 +238,10 @@ class Dataset:
 
     def _mapped_scales(self, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
         def fill(row_scale: npt.NDArray[Any]) -> None:
-            for path, (first, last) in zip(self.shards, itertools.pairwise(self._starts), strict=True):
+            for path, (first, last) in zip(self.shards, itertools.pairwise(self._row_starts), strict=True):
                 row_scale[first:last] = load_shard(path, jacobian=False, decompress=False).row_scale
 
-        wanted = Wanted("row_scale", (len(self), *shape), np.float16)
+        wanted = Wanted("row_scale", (int(self._row_starts[-1]), *shape), np.float16)
         return mapped_copy(self.folder, self._contents, wanted, fill, verify=self._verify)
 
     @property
@@ -225,10 +249,10 @@ class Dataset:
         """What the copies are copies of."""
         return [record.files["steps.safetensors"].sha256 for record in self.records]
 
-    def _places(self, index: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
-        """(shard, row in it) of every state."""
-        owner = np.searchsorted(self._starts, index, side="right") - 1
-        return zip(owner.tolist(), (index - self._starts[owner]).tolist(), strict=True)
+    def _places(self, rows: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
+        """(shard, row in its Jacobian) of every row."""
+        owner = np.searchsorted(self._row_starts, rows, side="right") - 1
+        return zip(owner.tolist(), (rows - self._row_starts[owner]).tolist(), strict=True)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -29,7 +29,7 @@ FRAME = (SIZE, SIZE)
 
 @dataclass
 class ShardArrays:
-    """One shard in memory: n states, P frames, R derivative rows a state, A actions."""
+    """One shard in memory: n states, P frames, A actions; c states carry derivatives, R rows each."""
 
     frames: npt.NDArray[np.uint8]
     """uint8 (P, 84, 84). A stack is ``frames[pos - 3 : pos + 1]``."""
@@ -54,16 +54,23 @@ class ShardArrays:
     value: npt.NDArray[np.float32] | None = None
     """float32 (n,): the teacher's value, where it has one."""
     v: npt.NDArray[np.float32] | None = None
-    """float32 (n, K, A): projections; None for full and none."""
+    """float32 (c, K, A): projections; None for full and none."""
     jacobian: npt.NDArray[np.generic] | None = None
-    """int8 or float16 (n, R, 4, 84, 84)."""
+    """int8 or float16 (c, R, 4, 84, 84)."""
     row_scale: npt.NDArray[np.float16] | None = None
-    """float16 (n, R, 4, 84)."""
+    """float16 (c, R, 4, 84)."""
     gain: npt.NDArray[np.float32] | None = None
-    """float32 (n, R)."""
+    """float32 (c, R)."""
+    carries: npt.NDArray[np.bool_] | None = None
+    """bool (n,): the c states with a row in ``v``, ``jacobian``, ``row_scale``, ``gain``; None where all have one."""
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    @property
+    def rows(self) -> int:
+        """c: states that carry derivatives, where there are any."""
+        return len(self) if self.carries is None else int(self.carries.sum())
 
 
 def gather_stacks(frames: npt.NDArray[np.uint8], pos: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:

@@ -95,7 +95,8 @@ def load_shard(
         arrays = ShardArrays(frames=frames, jacobian=mapped, **tensors)
     except (SafetensorError, zstandard.ZstdError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is damaged ({error}); run `distill verify` on its dataset") from error
-    if len(arrays) != record.states or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
+    fits = (len(arrays), arrays.rows) == (record.states, record.rows)
+    if not fits or (len(arrays) and int(arrays.pos.max()) >= len(frames)):
         raise UserError(f"{folder} is damaged: its arrays do not fit its record; run `distill verify`")
     return arrays
 
@@ -148,9 +149,10 @@ def refuse_other_arrays(where: Path, arrays: ShardArrays, first: ShardArrays) ->
     for name, array in vars(arrays).items():
         if name in ("frames", "row_scale"):  # not one for each state; and where those of all shards are by now
             continue
+        wanted = arrays.rows if name in ("v", "jacobian", "gain") else len(arrays)
         other = getattr(first, name)
         found, expected = (None if part is None else (part.shape[1:], part.dtype) for part in (array, other))
-        if found != expected or (array is not None and len(array) != len(arrays)):
+        if found != expected or (array is not None and len(array) != wanted):
             raise UserError(
                 f"{where} does not belong with the shards before it, or is damaged: its {name} are of another kind or "
                 "number; move it out, or restore it from a copy"

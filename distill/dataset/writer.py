@@ -98,7 +98,7 @@ class DatasetWriter:
             files["jacobian.npy"] = self._write_jacobian(folder / "jacobian.npy", arrays.jacobian)
         record = ShardRecord(
             **vars(played), states=len(arrays), frames=len(arrays.frames), files=files, play=digest,
-            identity=self.identity.digest,
+            identity=self.identity.digest, carrying=None if arrays.carries is None else arrays.rows,
         )  # fmt: skip
         write_shard(folder / "shard.json", record)
         self.shards.append(folder)

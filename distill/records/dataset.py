@@ -17,6 +17,8 @@ from distill.records.shape import Form, count, number, optional, text
 from distill.system.files import read_json
 
 FORMAT = "atari-sobolev"
+OF_ALL, OF_SOME = 1, 2
+"""Versions of dataset.json: all states carry derivatives, or all do not; and only a share of them does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Identity:
     """Preset of what the teacher saw when it labelled; by default the recorded one."""
     teacher_preset_hash: str = ""
     """Its hash."""
+    jacobian_share: float = 1.0
+    """Share of the states that carry derivatives."""
 
     def __post_init__(self) -> None:
         if not self.teacher_preset:
@@ -61,10 +65,14 @@ class Identity:
         return get_preset(self.teacher_preset).sees_as(get_preset(self.preset))
 
     def to_dict(self) -> dict[str, Any]:
-        """As in ``dataset.json``; the teacher's preset only where it is another one, so that no digest ever changes."""
+        """As in ``dataset.json``: without what has its old meaning (the teacher's preset is the recorded one, and all
+        states carry derivatives), so that no digest ever changes.
+        """
         fields = asdict(self)
         if (self.teacher_preset, self.teacher_preset_hash) == (self.preset, self.preset_hash):
             del fields["teacher_preset"], fields["teacher_preset_hash"]
+        if self.jacobian_share == 1:
+            del fields["jacobian_share"]
         return fields
 
     def difference(self, other: Identity) -> str:
@@ -79,18 +87,18 @@ class Identity:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+NUMBERS = {"k": count, "jacobian_share": number}
 MANIFEST = Kind(
     "dataset manifest",
     {
         "identity": {
-            field.name if field.default is dataclasses.MISSING else f"{field.name}?": count
-            if field.name == "k"
-            else text
+            field.name if field.default is dataclasses.MISSING else f"{field.name}?": NUMBERS.get(field.name, text)
             for field in dataclasses.fields(Identity)
         },
         "teacher": {"name?": text, "tau?": optional(number)},
         "created": text,
     },
+    version=OF_SOME,
 )
 WRITER = Kind("writer record", {"shards": count, "states?": count, "behaviour?": {}, "command?": text})
 FILE: Form = {"bytes": count, "sha256": text}
@@ -104,6 +112,7 @@ SHARD_FIELDS: dict[str, Form] = {
     "play?": optional(text),
     "identity?": text,
     "seed?": optional(count),
+    "carrying?": count,
 }
 SHARD = Kind("shard record", SHARD_FIELDS)
 
@@ -173,7 +182,7 @@ class Played:
     next_episode: int
     """Number of the writer's next game."""
     jacobian_square_sum: float
-    """Sum over states of the mean over rows of ||J^T v||^2."""
+    """Sum over states that carry derivatives of the mean over rows of ||J^T v||^2."""
     games: Sequence[GamePlayed] = ()
     """Games that ended in it."""
     seed: int | None = None
@@ -194,10 +203,18 @@ class ShardRecord(Played):
     """Digest of what was played (``play_digest``); None for few states, and in earlier versions."""
     identity: str | None = None
     """Digest of the dataset's identity; None in earlier versions."""
+    carrying: int | None = None
+    """States in the shard that carry derivatives; None where the dataset has no share of them."""
+
+    @property
+    def rows(self) -> int:
+        """States with a row in the arrays of derivatives."""
+        return self.states if self.carrying is None else self.carrying
 
     def to_dict(self) -> dict[str, Any]:
         """As in shard.json."""
-        told = {name: value for name, value in asdict(self).items() if name != "identity" or value is not None}
+        newer = ("identity", "carrying")
+        told = {name: value for name, value in asdict(self).items() if name not in newer or value is not None}
         return {**told, "games": [asdict(game) for game in self.games]}
 
 
@@ -217,6 +234,10 @@ def read_manifest(path: Path) -> Manifest:
         identity = Identity(**content["identity"])
     except TypeError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    if not 0 < identity.jacobian_share <= 1:
+        raise UserError(
+            f"{path} is damaged: its jacobian_share is {identity.jacobian_share}, not above 0 and at most 1"
+        )
     return Manifest(identity, content["teacher"], content["created"], content.get("versions", {}))
 
 
@@ -232,6 +253,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
             "created": manifest.created,
             "versions": dict(manifest.versions),
         },
+        OF_ALL if manifest.identity.jacobian_share == 1 else OF_SOME,
     )
 
 

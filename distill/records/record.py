@@ -22,7 +22,7 @@ class Kind:
     form: Form
     """What its fields must be."""
     version: int = 1
-    """That of the records written now; one that tells none is of version 1."""
+    """The newest that is read; a record that tells none is of version 1."""
     sealed_since: int | None = None
     """First version whose records all have a checksum; by default one that has none is told by its fields."""
 
@@ -55,6 +55,12 @@ class Kind:
         check_shape(path, self.what, record, self.form)
         return {name: value for name, value in record.items() if name not in ("version", KEY)}
 
-    def write(self, path: Path, record: Mapping[str, Any]) -> None:
-        """Replace ``path`` by a record of the version of now, with its checksum, atomically and durably."""
-        write_json(path, sealed({"version": self.version, **record}))
+    def write(self, path: Path, record: Mapping[str, Any], version: int | None = None) -> None:
+        """Replace ``path`` by a record with its checksum, atomically and durably.
+
+        Args:
+            path: its file.
+            record: its content.
+            version: the oldest that knows all of it, so that older programs still read it; by default that of now.
+        """
+        write_json(path, sealed({"version": version or self.version, **record}))

@@ -154,7 +154,7 @@ def test_record_of_another_shard_is_refused(three_shards: Shards) -> None:
     ("change", "message"),
     [
         ({"format": "other"}, "is not the manifest of an atari-sobolev dataset"),
-        ({"version": 99}, "has format version 99; this toolkit reads version 1"),
+        ({"version": 99}, "has format version 99; this toolkit reads version 2"),
         ({"identity": {"game": "pong"}}, "dataset.json is damaged"),
         ({"identity": None}, "dataset.json is damaged"),
     ],
