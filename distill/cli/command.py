@@ -18,7 +18,7 @@ from distill.errors import UserError, nearest
 from distill.system.files import unreadable
 from distill.system.parser import bring_forward, known, make_parser, read
 from distill.system.plugins import load_plugins
-from distill.system.runtime import tune_process
+from distill.system.runtime import processes, tune_process
 from distill.system.signals import outcome, raising_on_sigterm
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _stage(command: str, words: list[str]) -> int:
     from distill.config import stages
 
     getattr(stages, command)(given(command, words))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         from distill.train.team import Team
 
         Team.leave()

@@ -83,6 +83,7 @@ def evaluate(config: EvaluateRun) -> Scores:
         games=e.games,
         seed=config.seed,
         data=_data_digest(config),
+        val_states=None if e.data is None else e.val_states,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command_line(),
         versions=versions(),
@@ -113,6 +114,11 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> Scores:
         raise UserError(
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
             "choose another --evaluate.out"
+        )
+    if record.val_states not in (None, e.val_states):
+        raise UserError(
+            f"{path} has figures on at most {record.val_states} held-out states, not {e.val_states}; set "
+            f"--evaluate.val_states={record.val_states}, or choose another --evaluate.out"
         )
     if record.figures.keys() != _own_figures(config).keys():
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class Curve:
         """Add a row; the file is whole at any moment."""
         self._rows.append({name: "" if value is None else str(value) for name, value in vars(point).items()})
         text = io.StringIO()
-        table = csv.DictWriter(text, [field.name for field in fields(Point)], lineterminator="\n")
+        table = csv.DictWriter(text, [column.name for column in fields(Point)], lineterminator="\n")
         table.writeheader()
         table.writerows(self._rows)
         write_bytes(self._path, text.getvalue().encode())
@@ -112,13 +112,23 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    names = [field.name for field in fields(Point)]
+    names = [column.name for column in fields(Point)]
     with path.open(newline="") as file:
         table = csv.DictReader(file)
         rows = list(table)
     if table.fieldnames != names or any(not str(row["states"]).isdigit() for row in rows):
         raise UserError(f"{path} is not a curve of this toolkit; remove it, or choose another --imitate.out")
     return rows
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What follows from the share of the budget that is used up."""
+
+    learning_rate: float = 0.0
+    teacher_share: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the objective's terms, by name."""
 
 
 class Tally:
@@ -142,16 +152,17 @@ class Tally:
         """Before the first turn."""
         self._hooks.started(self._now)
 
-    def add(self, played: Played, learned: Sequence[tuple[Losses, Tensor]], rate: float, share: float) -> None:
+    def add(self, played: Played, learned: Sequence[tuple[Losses, Tensor]], rates: Rates) -> None:
         """One turn; a point, if it is time for one."""
         student, teacher = played.logits()
         teacher = teacher / self._temperature
         self._kl += float(kl(student, teacher).sum())
         self._errors += float(action_error(student, teacher).sum())
         self._learned += [(float(losses.total), float(norm)) for losses, norm in learned]
-        self._rate, self._share = rate, share
+        self._rates = rates
         p, (losses, norm) = self._progress, learned[-1] if learned else (None, None)
-        self._now = Status(p.step, None, p.states, p.seconds, losses, norm, rate)
+        rate, weights = rates.learning_rate, rates.weights if learned else {}
+        self._now = Status(p.step, None, p.states, p.seconds, losses, norm, rate, weights)
         if p.states - self._states >= self._every:
             self.point()
         self._hooks.stepped(self._now)
@@ -171,7 +182,8 @@ class Tally:
         )
         point = Point(
             p.states, p.step, p.seconds, float(np.mean(p.scores)) if p.scores else None, p.games,
-            self._kl / states, self._errors / states, loss, norm, self._rate, self._share,
+            self._kl / states, self._errors / states, loss, norm,
+            self._rates.learning_rate, self._rates.teacher_share,
             states / (p.seconds - self._seconds),
         )  # fmt: skip
         self._curve.add(point)
@@ -180,5 +192,5 @@ class Tally:
 
     def _begin(self) -> None:
         self._states, self._seconds = self._progress.states, self._progress.seconds
-        self._kl, self._errors, self._rate, self._share = 0.0, 0.0, 0.0, 1.0
+        self._kl, self._errors, self._rates = 0.0, 0.0, Rates()
         self._learned: list[tuple[float, float]] = []

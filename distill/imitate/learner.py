@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,8 +37,14 @@ class Learner:
         self._config, self._device, self._folder = config, device, folder
         self.seconds = {"batches": 0.0, "updates": 0.0}
 
-    def update(self, ring: Ring, step: int, rate: float) -> tuple[Losses, Tensor]:
+    def update(self, ring: Ring, step: int, rate: float, weights: Mapping[str, float]) -> tuple[Losses, Tensor]:
         """One step; which states it learns from depends on the seed, the step and what is in the ring.
+
+        Args:
+            ring: states to learn from.
+            step: its number.
+            rate: learning rate.
+            weights: of the objective's terms, by name.
 
         Returns:
             (losses, global gradient norm before clipping).
@@ -54,7 +61,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._step(obs, logits, None, 0.0, self.objective)
+        losses = self._step(obs, logits, None, weights, self.objective)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self._config.imitate.max_grad_norm or float("inf"))
         if not torch.isfinite(norm + losses.total):
             raise diverged(

@@ -14,13 +14,13 @@ from torch import nn
 from distill.agents.actor import Policy
 from distill.envs.presets import Preset
 from distill.figures.fidelity import Fidelity
-from distill.imitate.curve import Curve, CurveBar, Tally
+from distill.imitate.curve import Curve, CurveBar, Rates, Tally
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.imitate.progress import LAST_GAMES, Progress, make_saver, open_run, restore
 from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
 from distill.imitate.ring import Ring
-from distill.imitate.schedule import budget_used, learning_rate, teacher_share
+from distill.imitate.schedule import budget_used, learning_rate, teacher_share, term_weights
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
 from distill.networks.nets import count_parameters
@@ -76,11 +76,12 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
             student = Policy(copy.deepcopy(net).eval(), device)  # plays with these weights while new ones are learned
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
-            learned = [learner.update(ring, progress.step + update, rate) for update in range(updates)]
+            weights = term_weights(learner.objective, used, c.states, c.minutes)
+            learned = [learner.update(ring, progress.step + update, rate, weights) for update in range(updates)]
             played = playing.result()
             ring.extend(played.rows)
             advance(progress, played, updates, player.games.next_episode, time.perf_counter() - clock)
-            tally.add(played, learned, rate, share)
+            tally.add(played, learned, Rates(rate, share, weights))
         tally.end()
         fidelity = last_fidelity(config, Policy(net.eval(), device), player, ring, folder)
     write_student(config, folder, net, teacher.info, progress, fidelity)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from distill.losses.sobolev import Objective
+
 
 def budget_used(states: int, seconds: float, most_states: int | None, most_minutes: float | None) -> float:
     """Share of the budget that is used up: of states, of minutes, or of the one that ends first; 1 or more is over."""
@@ -20,3 +22,15 @@ def learning_rate(used: float, first: float, last: float) -> float:
 def teacher_share(used: float, end: float, until: float) -> float:
     """Share of the games that the teacher plays: falls linearly from 1 to ``end`` at ``until``, and stays there."""
     return end if used >= until else 1 - (1 - end) * used / until
+
+
+def term_weights(
+    objective: Objective, used: float, most_states: int | None, most_minutes: float | None
+) -> dict[str, float]:
+    """Weights of the objective's terms by name.
+
+    Their schedules count steps, and nobody knows how many of these a budget allows: a step is a state of the budget
+    or, where only minutes count, a second.
+    """
+    total = most_states if most_states is not None else max(1, round(60 * (most_minutes or 0)))
+    return objective.weights(min(int(used * total), total - 1), total)

@@ -121,7 +121,7 @@ class Objective:
 
     def carrying(self, step: int, total: int, batch_size: int) -> int:
         """How many states of the batch of a step need the teacher's derivatives: none where no term reads them."""
-        reads = any(term.derivatives for term in self.terms) or self.weights(step, total).get(Sobolev.name, 0.0) > 0
+        reads = any(term.derivatives for term in self.terms) or Sobolev(self).weight_at(step, total) > 0
         return states_of_share(self.jacobian_share, batch_size) if reads else 0
 
     def lambda_of(self, weights: Weights, targets: Targets | None) -> float | Tensor:

@@ -58,7 +58,10 @@ class Term:
         raise NotImplementedError(f"{type(self).__name__} is a term without a loss")
 
     def weight_at(self, step: int, total: int) -> float:
-        """Its weight at a step (0, 1, ...) of so many: the same all the time, unless you say otherwise."""
+        """Its weight at a step (0, 1, ...) of so many: the same all the time, unless you say otherwise.
+
+        In ``distill imitate`` a step is a state of its budget, or a second where only minutes count.
+        """
         return self.weight
 
     def slope(self, seen: Seen) -> tuple[Tensor, Tensor]:

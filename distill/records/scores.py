@@ -31,6 +31,7 @@ SCORES = Kind(
         "games": count,
         "seed": count,
         **dict.fromkeys(("data?", "created?"), optional(text)),
+        "val_states?": optional(count),
         "versions?": {},
         "agents": {"*": AGENT},
         "figures?": {"*": dict.fromkeys(("title", "meaning", "unit", "form"), text)},
@@ -114,6 +115,8 @@ class Scores:
     """By name, in the order of the command line."""
     data: str | None = None
     """Digest of the dataset that the figures were measured on; None for what was measured after training."""
+    val_states: int | None = None
+    """At most so many held-out states of ``data`` were scored; None without it, and in files of earlier versions."""
     created: str | None = None
     """When, in ISO 8601."""
     versions: Mapping[str, Any] = field(default_factory=dict)
@@ -131,7 +134,7 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """As in scores.json."""
         told = {**vars(self), "agents": {name: agent.to_dict() for name, agent in self.agents.items()}}
-        return {name: value for name, value in told.items() if name != "figures" or value}
+        return {name: value for name, value in told.items() if name not in ("figures", "val_states") or value}
 
 
 def read_scores(path: Path) -> Scores:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
+from distill.system.runtime import processes
 from distill.system.settings import fill, part
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS
@@ -83,7 +83,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
 
 
 def _refuse_several_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise UserError("a sweep runs in one process; start it without torchrun")
 
 

@@ -34,6 +34,11 @@ def tune_process() -> None:
         mallopt(_M_TOP_PAD, 2**28)
 
 
+def processes() -> int:
+    """How many processes ``torchrun`` started to train one student together (WORLD_SIZE); 1 where nobody did."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextlib.contextmanager
 def torch_threads(share: float) -> Iterator[None]:
     """PyTorch uses this share of its threads meanwhile: several of us compute side by side."""

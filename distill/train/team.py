@@ -19,6 +19,7 @@ from torch import nn
 from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, states_of_share
+from distill.system.runtime import processes
 
 T = TypeVar("T")
 
@@ -34,8 +35,8 @@ class Team:
 
     @staticmethod
     def join() -> Team:
-        """The team that ``torchrun``'s environment names (RANK, WORLD_SIZE)."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """The team that ``torchrun``'s environment names (RANK, ``processes``)."""
+        if processes() == 1:
             return Team()
         if not dist.is_initialized():
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

@@ -492,10 +492,17 @@ def test_scores_measured_on_other_data_are_not_kept(
     write_json(data / "dataset.json", sealed({**manifest, "created": "2026-01-01T00:00:00+00:00"}))
     measured = with_evaluate(config, agents=[f"small={student}"], data=str(data), out=str(tmp_path / "s"))
     record = evaluate(measured)
-    assert record["data"] == Dataset(data).digest
+    assert (record["data"], record["val_states"]) == (Dataset(data).digest, 2048)
     assert evaluate(measured)["created"] == record["created"]
     with pytest.raises(UserError, match="has figures on other held-out states"):
         evaluate(with_evaluate(measured, data=None))
+    fewer = with_evaluate(measured, val_states=40)
+    with pytest.raises(
+        UserError, match=r"on at most 2048 held-out states, not 40; set --evaluate\.val_states=2048, or"
+    ):
+        evaluate(fewer)
+    edit_record(scores_path(measured), val_states=None)  # as an earlier version has it: nobody knows
+    assert evaluate(fewer)["created"] == record["created"]
     collect(make_config(env="breakout", teacher=teacher, collect={"out": str(data), "states": 240, "num_envs": 4}))
     with pytest.raises(UserError, match="has figures on other held-out states"):
         evaluate(measured)

@@ -29,6 +29,7 @@ from distill.imitate.curve import read_curve
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
+from distill.losses.entropy import Entropy
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.records.data import OwnGames
 from distill.students.folder import load_student, save_student
@@ -161,11 +162,11 @@ def test_it_goes_on_with_equal_weights_and_new_games(
     began: dict[str, Any] = {}
     update = Learner.update
 
-    def first_update(self: Learner, ring: Any, step: int, rate: float) -> Any:
+    def first_update(self: Learner, ring: Any, step: int, *rest: Any) -> Any:
         if not began:
             began.update(step=step, ring=len(ring), model=self.net.state_dict(), optimizer=self.optimizer.state_dict())
             began.update({key: torch_copy(began[key]) for key in ("model", "optimizer")})
-        return update(self, ring, step, rate)
+        return update(self, ring, step, *rest)
 
     games: list[int] = []
     begin = Player._begin
@@ -272,6 +273,38 @@ def test_sigterm_saves(start: Callable[..., Any], tmp_path: Path) -> None:
     assert process.stderr.read_text() == "terminated; the same command continues\n"
     assert "saved. The same command continues." in process.stderr.with_name("stdout").read_text()
     assert load(run)["progress"]["states"] >= 32
+
+
+class Fading(Entropy):
+    """Its whole weight at the first step, nothing after half of them."""
+
+    name = "fading"
+
+    def weight_at(self, step: int, total: int) -> float:
+        return self.weight * max(0.0, 1 - 2 * step / total)
+
+
+@pytest.mark.parametrize("budget", [{}, {"states": None, "minutes": 0.05}])
+def test_a_term_has_its_schedule_here_too(quick: Quick, tmp_path: Path, budget: dict[str, Any]) -> None:
+    weights: list[tuple[float, float]] = []
+
+    class Watch(Hook):
+        def stepped(self, now: Status) -> None:
+            if now.losses is not None:
+                weights.append((now.states / 480, now.weights["fading"]))
+                assert ("fading" in now.losses) == (now.weights["fading"] > 0)
+
+    imitate(
+        quick(tmp_path / "run", objective={"terms": {f"{__name__}:Fading": 0.5}}, imitate={"ring": 9999, **budget}),
+        hooks=[Watch()],
+    )
+    assert 0 == weights[-1][1] < weights[0][1] <= 0.5
+    assert [weight for _, weight in weights] == sorted((weight for _, weight in weights), reverse=True)
+    if not budget:  # a turn's weight is that of its beginning, 16 states earlier
+        turn = 16 / 480
+        assert [weight for _, weight in weights] == pytest.approx(
+            [0.5 * max(0.0, 1 - 2 * (used - turn)) for used, _ in weights], abs=0.002
+        )
 
 
 def test_a_run_that_blows_up_says_so(quick: Quick, tmp_path: Path) -> None:
