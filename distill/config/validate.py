@@ -9,7 +9,7 @@ from distill.config.config import Config
 from distill.config.which_game import which_game
 from distill.envs.settings import LARGEST_SEED
 from distill.system.progress import console
-from distill.system.settings import check_settings
+from distill.system.settings import bare, check_settings
 
 
 def validated(config: Config, stage: str | None = None) -> Config:
@@ -23,6 +23,7 @@ def validated(config: Config, stage: str | None = None) -> Config:
         UserError: the first setting that cannot work, by its name on the command line.
     """
     check_settings(config)
+    config = bare(config)
     drawn = config.seed == -1
     seed = random.SystemRandom().randrange(LARGEST_SEED + 1) if drawn else config.seed
     game, why = which_game(config, stage)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from distill.errors import UserError
 from distill.system.files import at_home
@@ -54,6 +54,21 @@ def check_settings(settings: Section, above: str = "") -> None:
         if isinstance(inner, Section):
             check_settings(inner, f"{above}{field.name}.")
     settings.check()
+
+
+def bare(settings: S) -> S:
+    """The same settings without NumPy's numbers and strings, which are Python's too, but which no file can hold."""
+    return replace(settings, **{field.name: _bare(getattr(settings, field.name)) for field in fields(settings)})
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, Section):
+        return bare(value)
+    if isinstance(value, dict):
+        return {_bare(key): _bare(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_bare(item) for item in value)
+    return next((kind(value) for kind in (float, str) if isinstance(value, kind)), value)
 
 
 def part(settings: Section, kind: type[S]) -> S:

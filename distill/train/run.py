@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from distill.losses.settings import ObjectiveConfig
@@ -35,12 +36,13 @@ def term_name(term: str) -> str:
     return re.split(r"[:.]", term)[-1].lower()
 
 
-def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
+def open_run(config: TrainRun, used: DataUsed, check: Callable[[], None] = lambda: None) -> tuple[Path, bool]:
     """Create the run folder, or accept one that has this run already.
 
     Args:
         config: settings.
         used: the data to train on.
+        check: called before a run is begun; what it refuses leaves no folder.
 
     Returns:
         (folder, True where there is a checkpoint to go on from).
@@ -55,6 +57,7 @@ def open_run(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
         refuse_other_data(folder, used, "--train.out")
         if can_go_on(folder):
             return folder, True
+    check()
     describe_run(folder, asked)
     write_data(folder, used)
     return folder, False

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from distill.envs.ale_vec import MAX_LANES
 from distill.envs.settings import CommonConfig
+from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
 from distill.records.loggers import check_loggers
@@ -33,6 +34,10 @@ class TrainConfig(Section):
     """Optimizer steps in total."""
     epochs: float | None = None
     """Passes over the training states; replaces steps where given."""
+    last_step: int | None = None
+    """End after this step, as a round of a longer training whose schedules go on to `steps`; by default after all."""
+    fork_from: str | None = None
+    """Run folder to begin from: weights, optimizer and step of its newest checkpoint; all else is this run's own."""
     batch_size: int = 128
     """States per step."""
     learning_rate: float = 1e-3
@@ -72,6 +77,7 @@ class TrainConfig(Section):
 
     RANGES: ClassVar[Mapping[str, Range]] = {
         "steps": POSITIVE,
+        "last_step": POSITIVE,
         "epochs": POSITIVE,
         "batch_size": POSITIVE,
         "learning_rate": POSITIVE,
@@ -90,6 +96,7 @@ class TrainConfig(Section):
     PLACES: ClassVar[tuple[str, ...]] = (
         "data",
         "out",
+        "fork_from",
     )
 
     def check(self) -> None:
@@ -107,6 +114,12 @@ class TrainRun(CommonConfig):
     """The training objective."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of `distill train`."""
+
+    def check(self) -> None:
+        """Refuse two beginnings."""
+        super().check()
+        if self.student.init is not None and self.train.fork_from is not None:
+            raise UserError("--student.init and --train.fork_from both say where to begin; leave one of them out")
 
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",

@@ -225,8 +225,17 @@ def make_learning_rate(config: TrainRun) -> Callable[[int, int], float]:
     return rate
 
 
-def total_steps(config: TrainRun, sampler: Sampler) -> int:
-    """Optimizer steps in all: ``train.epochs`` wins over ``train.steps``."""
-    if config.train.epochs is None:
-        return config.train.steps
-    return max(1, round(config.train.epochs * sampler.steps_per_epoch))
+def steps(config: TrainRun, sampler: Sampler) -> tuple[int, int]:
+    """(optimizer steps in all, for schedules; the step after which this run ends).
+
+    Raises:
+        UserError: the run would end later than its schedules.
+    """
+    t = config.train
+    total = t.steps if t.epochs is None else max(1, round(t.epochs * sampler.steps_per_epoch))
+    last = total if t.last_step is None else t.last_step
+    if last > total:
+        raise UserError(
+            f"--train.last_step={last} is beyond the {total} steps in all; lower it, or raise --train.steps"
+        )
+    return total, last

@@ -19,12 +19,13 @@ class Validation(Hook):
     Args:
         score: the figures now; every process that trains this student calls it.
         every: steps between two.
+        last: the last step.
         saver: keeps the best weights.
         tell: is told the figures.
     """
 
-    def __init__(self, score: Callable[[], Fidelity], every: int, saver: BestSaver, tell: Tell) -> None:
-        self._score, self._every, self._saver, self._tell = score, every, saver, tell
+    def __init__(self, score: Callable[[], Fidelity], every: int, last: int, saver: BestSaver, tell: Tell) -> None:
+        self._score, self._every, self._last, self._saver, self._tell = score, every, last, saver, tell
 
     def stepped(self, now: Status) -> None:
         """See ``Hook``.
@@ -32,7 +33,7 @@ class Validation(Hook):
         Raises:
             DivergedError: a figure is NaN or infinite: the last update of all can blow up without a loss to show it.
         """
-        if now.step % self._every and now.step != now.total:
+        if now.step % self._every and now.step != self._last:
             return
         scores = self._score()
         for name, value in vars(scores).items():
@@ -42,6 +43,6 @@ class Validation(Hook):
         self._tell(now, {f"val/{name}": value for name, value in vars(scores).items() if value is not None})
 
 
-def is_over(now: Status, patience: int, progress: Progress) -> bool:
-    """True after the last step, or after ``train.patience`` validations without a better val/kl."""
-    return now.step == now.total or 0 < patience <= progress.bad_validations
+def is_over(now: Status, last: int, patience: int, progress: Progress) -> bool:
+    """True after the ``last`` step, or after ``train.patience`` validations without a better val/kl."""
+    return now.step >= last or 0 < patience <= progress.bad_validations

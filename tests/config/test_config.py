@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from distill.cli.command import parse
 from distill.config.base_yaml import base_yaml, documented
 from distill.config.config import Config
+from distill.config.validate import validated
 from distill.errors import UserError
+from distill.losses.settings import ObjectiveConfig
+from distill.records.runs import plain
+from distill.sweep.settings import SweepConfig
 from distill.system.settings import Section, fill
+from distill.train.settings import TrainConfig
 from tests.fixtures.stages import stage_of
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +49,19 @@ def test_every_setting_has_a_docstring(kind: type[Section]) -> None:
 def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().collect.states = 3  # type: ignore[misc]
+
+
+def test_numpys_numbers_become_plain_ones() -> None:
+    """A tuner draws with NumPy, and no YAML file, checkpoint or JSON can hold what it draws."""
+    given = Config(
+        train=TrainConfig(learning_rate=np.float64(0.5), data=np.str_("data")),
+        objective=ObjectiveConfig(terms={"entropy": np.float64(0.1)}),
+        sweep=SweepConfig(grid={"seed": [1, 2], "train.learning_rate": [np.float64(1e-3)]}),
+    )
+    config = validated(given)
+    assert config == validated(dataclasses.replace(given))
+    assert yaml.safe_load(yaml.safe_dump(plain(config))) == plain(config)
+    assert type(config.train.learning_rate) is type(config.objective.terms["entropy"]) is float
 
 
 def test_there_are_configs() -> None:

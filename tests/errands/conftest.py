@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.errands import RECORD, Distill
+
+ROOT = Path(__file__).parents[2]
 PACKAGE = Path(__file__).parent / "my_package"
 
 
@@ -31,3 +37,24 @@ def distill(home: Path, start: Callable[..., object]) -> Callable[..., str]:
         return stderr if fails else (process.stderr.parent / "stdout").read_text()  # type: ignore[attr-defined]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pong(distill: Distill) -> str:
+    """States of the bundled agent: the name of a dataset in ``home``."""
+    distill("collect", "--env=pong", "--collect.out=pong", *RECORD)
+    return "pong"
+
+
+@pytest.fixture
+def program(home: Path) -> Callable[..., subprocess.Popen[str]]:
+    """``program("my_package.population", "folder")``: ``python -m ...`` in a process of its own."""
+
+    def begin(*words: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=home, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    return begin

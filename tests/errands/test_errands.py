@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Distill = Callable[..., str]
-TINY = (
-    "--train.data=data", "--train.steps=6", "--train.batch_size=8", "--train.val_every=3", "--train.warmup=0",
-    "--train.val_states=40", "--device=cpu",
-)  # fmt: skip
+from tests.fixtures.errands import PLAY, RECORD, TINY, Distill, papers
+
+TRAIN = ("--train.data=data", *TINY)
 
 
 @pytest.fixture(scope="module")
 def data(distill: Distill, home: Path) -> Path:
-    distill(
-        "collect", "--teacher=agent.seeded", "--collect.out=data", "--collect.states=160", "--collect.num_envs=2",
-        "--collect.shard_states=80", "--device=cpu",
-    )  # fmt: skip
+    distill("collect", "--teacher=agent.seeded", "--collect.out=data", *RECORD)
     return home / "data"
 
 
 @pytest.fixture(scope="module")
 def run(distill: Distill, data: Path, home: Path) -> Path:
-    distill("train", *TINY, "--student.name=my_package.nets:TwoPaths", "--train.out=run", "--seed=3")
+    distill("train", *TRAIN, "--student.name=my_package.nets:TwoPaths", "--train.out=run", "--seed=3")
     return home / "run"
-
-
-def papers(run: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((run / "student" / "student.json").read_text())
-    return told
 
 
 def test_a_teacher_of_ones_own_format_records_ones_own_preset(distill: Distill, data: Path) -> None:
@@ -53,10 +41,7 @@ def test_a_network_of_ones_own_becomes_a_student(run: Path) -> None:
 
 
 def test_it_is_evaluated_beside_its_teacher_and_reported(distill: Distill, run: Path, home: Path) -> None:
-    distill(
-        "evaluate", "--evaluate.agents=[run,teacher]", "--evaluate.games=1", "--evaluate.num_envs=1",
-        "--evaluate.out=scores", "--device=cpu",
-    )  # fmt: skip
+    distill("evaluate", "--evaluate.agents=[run,teacher]", *PLAY, "--evaluate.out=scores")
     agents = json.loads((home / "scores" / "scores.json").read_text())["agents"]
     assert {agent["kind"] for agent in agents.values()} == {"student", "teacher"}
     distill("report", "--report.scores=scores/scores.json", "--report.out=page", "--device=cpu")
@@ -75,8 +60,8 @@ def test_it_is_described_and_exported_as_far_as_that_goes(distill: Distill, run:
 
 
 def test_it_starts_another_training_and_teaches(distill: Distill, run: Path, home: Path) -> None:
-    distill("train", *TINY, "--student.name=my_package.nets:TwoPaths", "--student.init=run", "--train.out=again")
-    other = distill("train", *TINY, "--student.init=run", "--train.out=other", fails=True)
+    distill("train", *TRAIN, "--student.name=my_package.nets:TwoPaths", "--student.init=run", "--train.out=again")
+    other = distill("train", *TRAIN, "--student.init=run", "--train.out=other", fails=True)
     assert "--student.init=run is another network than --student.name=mnih2013 asks for" in other
     distill("collect", "--teacher=run", "--collect.out=taught", "--collect.states=20", "--collect.num_envs=2")
     taught = json.loads((home / "taught" / "dataset.json").read_text())["identity"]
@@ -94,7 +79,7 @@ def test_it_learns_online(distill: Distill, home: Path) -> None:
 
 
 def test_a_sweep_goes_through_names(distill: Distill, data: Path, home: Path) -> None:
-    distill("sweep", *TINY, "--sweep.grid={student.name: [two-paths, 'my_package.nets:TwoPaths', mnih2013]}",
+    distill("sweep", *TRAIN, "--sweep.grid={student.name: [two-paths, 'my_package.nets:TwoPaths', mnih2013]}",
             "--sweep.out=sweep")  # fmt: skip
     with (home / "sweep" / "rows.csv").open() as file:
         rows = {row["student.name"]: row for row in csv.DictReader(file)}
@@ -112,11 +97,11 @@ def test_a_preset_by_its_path(distill: Distill, home: Path) -> None:
 
 
 def test_without_the_package_it_is_said_what_is_missing(distill: Distill, data: Path, run: Path) -> None:
-    told = distill("train", *TINY, "--train.out=none", plugins=False, fails=True)
+    told = distill("train", *TRAIN, "--train.out=none", plugins=False, fails=True)
     assert "data is of preset 'my-eyes', which is not registered here; import the package that registers it" in told
     told = distill("info", "run", plugins=False, fails=True)
     assert "is of preset 'my-eyes', which is not registered here" in told
-    told = distill("train", *TINY, "--student.name=two-path", "--train.out=none", fails=True)
+    told = distill("train", *TRAIN, "--student.name=two-path", "--train.out=none", fails=True)
     assert "unknown network 'two-path' (did you mean 'two-paths'?); known: mnih2013" in told
-    told = distill("train", *TINY, "--student.name=two-paths", "--student.hidden=[8]", "--train.out=none", fails=True)
+    told = distill("train", *TRAIN, "--student.name=two-paths", "--student.hidden=[8]", "--train.out=none", fails=True)
     assert "--student.hidden changes networks that are described by their layers, and two-paths is built by a" in told

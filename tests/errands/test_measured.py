@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-Distill = Callable[..., str]
-TINY = (
-    "--train.data=measured", "--train.steps=6", "--train.batch_size=8", "--train.val_every=3", "--train.warmup=0",
-    "--train.val_states=40", "--train.log_every=2", "--device=cpu", "--seed=3",
-    "--student.convs=[[4,8,4]]", "--student.hidden=[8]",
+from tests.fixtures.errands import PLAY, TINY, Distill, papers
+
+TRAIN = (
+    "--train.data=pong", *TINY, "--train.log_every=2", "--seed=3", "--student.convs=[[4,8,4]]", "--student.hidden=[8]",
     "--objective.terms={my_package.losses:Peak: 0.5}", "--train.loggers=[my_package.loggers:Lines]",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def run(distill: Distill, home: Path) -> Path:
-    distill(
-        "collect", "--env=pong", "--collect.out=measured", "--collect.states=160", "--collect.num_envs=2",
-        "--collect.shard_states=80", "--device=cpu",
-    )  # fmt: skip
-    distill("train", *TINY, "--train.out=with-term", plugins=False)
+def run(distill: Distill, pong: str, home: Path) -> Path:
+    distill("train", *TRAIN, "--train.out=with-term", plugins=False)
     return home / "with-term"
 
 
@@ -44,19 +38,17 @@ def test_a_term_and_a_logger_of_ones_own(run: Path) -> None:
     assert row[2] == 3
     assert "val/kl" in row[3]
     assert not list(run.glob("events.out.*")), "TensorBoard was not asked for"
-    papers = json.loads((run / "student" / "student.json").read_text())
-    assert papers["objective"]["terms"] == {"my_package.losses:Peak": 0.5}
+    assert papers(run)["objective"]["terms"] == {"my_package.losses:Peak": 0.5}
 
 
 def test_the_same_command_says_that_all_is_done(distill: Distill, run: Path) -> None:
-    assert "already trained; nothing to do" in distill("train", *TINY, "--train.out=with-term", plugins=False)
+    assert "already trained; nothing to do" in distill("train", *TRAIN, "--train.out=with-term", plugins=False)
 
 
 def test_a_figure_of_ones_own(distill: Distill, run: Path, home: Path) -> None:
     said = distill(
-        "evaluate", "--env=pong", f"--evaluate.agents=[student={run.name}]", "--evaluate.games=1",
-        "--evaluate.num_envs=1", "--evaluate.data=measured", "--evaluate.figures=[my_package.figures:flips]",
-        "--evaluate.out=flipped", "--device=cpu", plugins=False,
+        "evaluate", "--env=pong", f"--evaluate.agents=[student={run.name}]", *PLAY, "--evaluate.data=pong",
+        "--evaluate.figures=[my_package.figures:flips]", "--evaluate.out=flipped", plugins=False,
     )  # fmt: skip
     record = json.loads((home / "flipped" / "scores.json").read_text())
     assert 0 <= record["agents"]["student"]["val_flips"] <= 1

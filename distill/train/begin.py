@@ -1,0 +1,68 @@
+"""Where a training begins: at its own last checkpoint, at another run's, or at the beginning."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distill.errors import UserError, first_line
+from distill.records.data import DataUsed
+from distill.system.progress import console
+from distill.train.checkpoint import Progress, best_weights, newest_checkpoint
+from distill.train.fork import read_fork
+from distill.train.saver import Kept
+from distill.train.settings import TrainRun
+from distill.train.setup import Data
+
+
+def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None) -> dict[str, Tensor]:
+    """Set the progress of a run that begins, or restore that in ``folder``; returns the best weights so far.
+
+    Raises:
+        UserError: a checkpoint that is damaged, of other data or of another network.
+    """
+    if folder is not None:
+        return _go_on(data, kept, folder)
+    kept.progress = Progress(train_states=len(data.train_index), data=data.used.to_dict())
+    if config.objective.jacobian_weight > 0:
+        kept.progress.jacobian_scale = data.loader.mean_square(
+            data.train_index, config.objective.temperature, config.objective.jacobian_blur
+        )
+    if config.train.fork_from is not None:
+        _take(config, kept, read_fork(config, config.train.fork_from, data.loader.device))
+    return {}
+
+
+def _go_on(data: Data, kept: Kept, folder: Path) -> dict[str, Tensor]:
+    states, used = len(data.train_index), data.used
+    content = newest_checkpoint(folder, data.loader.device)
+    before = Progress(**content["progress"])
+    change = used.change_since(DataUsed.told(before.data))
+    if before.train_states != states:
+        change = change or f"it had {before.train_states:,} training states then and has {states:,} now"
+    if change:
+        raise UserError(f"the checkpoint in {folder} is of other data: {change}; choose another --train.out")
+    if not before.data:
+        console.print(f"{folder}: its checkpoint is of an earlier version, which does not say of which data it is")
+    kept.restore(content)
+    kept.progress = dataclasses.replace(before, data=used.to_dict())
+    console.print(f"{folder}: continuing at step {before.step}")
+    return best_weights(content, folder, data.loader.device)
+
+
+def _take(config: TrainRun, kept: Kept, content: dict[str, Any]) -> None:
+    """Weights, optimizer and place of another run; which weights are best is judged anew, by this run's settings."""
+    try:
+        kept.restore(content)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--train.fork_from={config.train.fork_from} is of another network ({first_line(error)}); choose another"
+        ) from error
+    for group in kept.optimizer.param_groups:
+        group["weight_decay"] = config.train.weight_decay
+    before = Progress(**content["progress"])
+    kept.progress.step, kept.progress.seconds = before.step, before.seconds
+    console.print(f"{config.train.fork_from}: beginning at its step {before.step}")
