@@ -101,6 +101,7 @@ def identify(config: CollectRun, teacher: Teacher) -> Identity:
         codec=c.codec,
         teacher_preset=sees.name,
         teacher_preset_hash=sees.hash,
+        jacobian_share=1.0 if c.jacobian == "none" else c.jacobian_share,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distill.agents.actor import Actor
-from distill.collect.games import Float32, Games
+from distill.collect.games import Drawn, Games
 from distill.dataset.schema import ShardArrays
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import STACK, Padding
@@ -19,10 +19,10 @@ from distill.envs.step import Game
 
 Obs = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-See = Callable[[Obs, Mask, Float32], None]
+See = Callable[[Obs, Mask, Drawn], None]
 """Called at every step, once the actor has chosen, with what the teacher sees, uint8 (N, 4, 84, 84), a live buffer (the
-environment's second stacks where it has any), which of these states are recorded, bool (N,), and normal numbers for
-their projections, float32 (N, ...)."""
+environment's second stacks where it has any), which of these states are recorded, bool (N,), and what was drawn for
+their labels."""
 COLUMNS = ("episode", "t", "action", "reward", "terminated", "truncated", "life_lost")
 
 
@@ -50,7 +50,7 @@ class _Rest:
     """What is recorded."""
     shown: Obs
     """What the teacher sees."""
-    normal: Float32
+    drawn: Drawn
     row: _Row
     """Its ``keep`` names the lanes that are left."""
 
@@ -89,7 +89,7 @@ class Rollout:
         second = self.env.second_obs
         return self._obs if second is None else second
 
-    def record(self, states: int, see: See = lambda obs, keep, normal: None) -> Recording:
+    def record(self, states: int, see: See = lambda obs, keep, drawn: None) -> Recording:
         """Play until exactly ``states`` states are recorded; the next call goes on with the state after the last.
 
         Steps that the environment's script chose, and terminal frames, are never recorded.
@@ -126,10 +126,10 @@ class Rollout:
         shown = self._shown
         action = self.actor.act(self._obs, self.games, *(() if shown is self._obs else (shown,)))
         acted = time.perf_counter()
-        normal, later = self.games.normal(), self._acting & ~keep
+        drawn, later = self.games.draw(), self._acting & ~keep
         before = self._obs.copy() if later.any() else None
         before_shown = shown.copy() if before is not None and shown is not self._obs else before
-        see(shown, keep, normal)
+        see(shown, keep, drawn)
         seen = time.perf_counter()
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
@@ -137,13 +137,13 @@ class Rollout:
         row = _Row(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
         if before is not None and before_shown is not None:
-            self._rest = _Rest(before, before_shown, normal, replace(row, keep=later))
+            self._rest = _Rest(before, before_shown, drawn, replace(row, keep=later))
         self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
         return row, step.games
 
     def _catch_up(self, rest: _Rest, keep: Mask, see: See) -> _Row:
         """Record more lanes of a step that has been played; the actor has not acted since."""
-        see(rest.shown, keep, rest.normal)
+        see(rest.shown, keep, rest.drawn)
         later = rest.row.keep & ~keep
         if later.any():
             self._rest = replace(rest, row=replace(rest.row, keep=later))

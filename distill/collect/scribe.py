@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from distill.agents.actor import Policy
+from distill.collect.games import Drawn
 from distill.collect.label import Labeller, Labels, Seen, fill
 from distill.collect.rollout import Recording
 from distill.dataset.writer import DatasetWriter
@@ -38,16 +39,16 @@ class Notes:
         self.labels: list[Labels] = []
         self.seconds = 0.0
 
-    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_], normal: npt.NDArray[np.float32]) -> None:
+    def see(self, obs: npt.NDArray[np.uint8], keep: npt.NDArray[np.bool_], drawn: Drawn) -> None:
         """Note the states of one step that are recorded, right after the player acted on them."""
         if not keep.any():
             return
-        drawn = torch.from_numpy(normal[keep])
+        normal, carries = torch.from_numpy(drawn.normal[keep]), drawn.carries[keep]
         if self._teacher_plays:
             kept = None if keep.all() else torch.from_numpy(np.flatnonzero(keep))
-            seen = Seen(drawn, tape=self._player.tape, keep=kept)
+            seen = Seen(normal, carries, tape=self._player.tape, keep=kept)
         else:
-            seen = Seen(drawn, obs=obs[keep])
+            seen = Seen(normal, carries, obs=obs[keep])
         self._seen.append(seen)
         self._count += int(keep.sum())
         if self._count >= BATCH:
@@ -109,8 +110,7 @@ class Scribe:
 
     def _write(self, recording: Recording, labels: Sequence[Labels], seed: int, next_episode: int) -> None:
         started = time.perf_counter()
-        projected = self.labeller.identity.jacobian == "projected"
-        square_sum = fill(recording.arrays, labels, recording.order, projected=projected)
+        square_sum = fill(recording.arrays, labels, recording.order, self.labeller.identity)
         games = [GamePlayed(game.score, game.length) for game in recording.games]
         self.writer.commit(recording.arrays, Played(next_episode, square_sum, games, seed))
         self.seconds["write"] += time.perf_counter() - started

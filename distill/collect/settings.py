@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.envs.settings import LANES, CommonConfig
-from distill.losses.settings import ROWS
+from distill.losses.settings import FRACTION, ROWS
 from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.settings import Section, require
 
@@ -35,6 +35,8 @@ class CollectConfig(Section):
     """Probability that the emulator repeats the last action (Machado et al. 2018: 0.25)."""
     jacobian: Literal["projected", "full", "none"] = "projected"
     """What is stored of the Jacobian: K projections, all A rows, or nothing."""
+    jacobian_share: float = 1.0
+    """Share of the states whose derivatives are computed and stored; which ones is drawn at random."""
     k: int = 1
     """Projections per state when jacobian is projected."""
     law: Literal["sphere", "fisher"] = "sphere"
@@ -51,6 +53,7 @@ class CollectConfig(Section):
     RANGES: ClassVar[Mapping[str, Range]] = {
         "states": POSITIVE,
         "num_envs": LANES,
+        "jacobian_share": FRACTION,
         "k": ROWS,
         "beta": SHARE,
         "epsilon": SHARE,
@@ -86,6 +89,7 @@ class CollectRun(CommonConfig):
         "collect.num_envs",
         "collect.actor",
         "collect.jacobian",
+        "collect.jacobian_share",
         "collect.k",
         "seed",
         "device",

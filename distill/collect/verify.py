@@ -29,7 +29,7 @@ class Verdict:
     shards: int
     """Shards, each with every file's checksum equal to its record."""
     sampled: int
-    """States labelled again."""
+    """States labelled again; of data with derivatives of a share, as many of these again."""
     logit_error: float | None
     """Largest difference of a logit, relative to the largest logit (at least 1); None where none was labelled again."""
     value_error: float | None
@@ -66,18 +66,16 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
         note = f"no labels compared: the teacher saw preset {identity.teacher_preset}, recorded is {identity.preset}"
         return Verdict(len(dataset), len(dataset.shards), 0, None, None, None, note)
     labeller = Labeller.of(teacher, identity, torch.device("cpu"))
-    index = np.sort(generator("verify", seed).permutation(len(dataset))[:sample])
-    v = None if dataset.v is None else torch.from_numpy(dataset.v[index])
-    logits, value, _, rows = labeller.derive(dataset.stacks(index), v)
+    drawn = generator("verify", seed)
+    index = np.sort(drawn.permutation(len(dataset))[:sample])
+    logits, value = labeller.say(dataset.stacks(index))
     logit_error = _difference(logits.numpy(), dataset.logits[index])
     value_error = None
     if value is not None and dataset.value is not None:
         value_error = _difference(value.numpy(), dataset.value[index])
-    jacobian_error = None
-    if rows is not None:
-        stored = dataset.jacobian(index)
-        decoded = stored.codes.astype(np.float32) * stored.scale[..., None]
-        jacobian_error = _relative_error(rows.numpy(), decoded)
+    carrying = np.flatnonzero(dataset.carries)
+    carrying = index if len(carrying) == len(dataset) else np.sort(drawn.permutation(carrying)[:sample])
+    jacobian_error = _derivatives_off(dataset, labeller, carrying) if dataset.has_jacobian else None
     verdict = Verdict(len(dataset), len(dataset.shards), len(index), logit_error, value_error, jacobian_error)
     _judge(folder, verdict, identity.codec)
     return verdict
@@ -94,6 +92,15 @@ def _check_ranges(dataset: Dataset, teacher: Teacher) -> None:
             f"{dataset.folder}: state {wrong[0]} has action {dataset.action[wrong[0]]}, not one of 0..{count - 1}; it "
             "is damaged, so restore it from a copy"
         )
+
+
+def _derivatives_off(dataset: Dataset, labeller: Labeller, index: npt.NDArray[np.int64]) -> float:
+    """Relative error of the stored derivatives of some states."""
+    v = None if dataset.v is None else torch.from_numpy(dataset.v[dataset.rows_of(index)])
+    rows = labeller.derive(dataset.stacks(index), v)[3]
+    assert rows is not None
+    stored = dataset.jacobian(index)
+    return _relative_error(rows.numpy(), stored.codes.astype(np.float32) * stored.scale[..., None])
 
 
 def _difference(fresh: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> float:
