@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from data import collected, tiled
 
-from distill.batches.loader import Batch, Loader, Sampler, batches
+from distill.batches.loader import Batch, Loader, batches
+from distill.batches.sampler import Sampler
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
 from distill.losses.settings import ObjectiveConfig

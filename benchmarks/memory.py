@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from data import collected, tiled
 
-from distill.batches.loader import Loader, Sampler, batches
+from distill.batches.loader import Loader, batches
+from distill.batches.sampler import Sampler
 from distill.batches.source import make_source
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine, make_step

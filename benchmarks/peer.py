@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from data import random_batch
 from torch import nn
 
-from distill.batches.loader import Loader, Sampler, batches
+from distill.batches.loader import Loader, batches
+from distill.batches.sampler import Sampler
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine, make_step
 from distill.envs.ale_vec import AtariVec

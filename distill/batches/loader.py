@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.batches.noise import PixelNoise
+from distill.batches.sampler import Sampler
 from distill.batches.source import Index, Source, States, Streamed
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_passes
@@ -26,24 +27,6 @@ from distill.losses.settings import ObjectiveConfig
 from distill.losses.targets import Targets
 from distill.system.streams import Stream, numbered, torch_numbered
 from teachers.protocol import Teacher
-
-
-class Sampler:
-    """Shuffled epochs without replacement; the last, incomplete batch of an epoch is dropped."""
-
-    def __init__(self, index: Index, batch_size: int, seed: int) -> None:
-        self.index, self.seed = index, seed
-        self.batch_size = min(batch_size, len(index))
-        self.steps_per_epoch = len(index) // self.batch_size
-        self._epoch, self._order = -1, index
-
-    def batch(self, step: int) -> Index:
-        """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = numbered(Stream.ORDER, self.seed, epoch).permutation(self.index)
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
 
 @dataclass
@@ -98,6 +81,13 @@ class Loader:
         self.online = teacher is not None and (objective.derivatives or objective.input_noise == 0)
         self._teacher = make_passes(teacher.to(device).net) if teacher is not None else None
         self._noise = PixelNoise(objective.input_noise, seed, device) if objective.input_noise > 0 else None
+
+    def carriers_first(self, index: Index) -> tuple[Index, int]:
+        """An order of these states in which those come first whose derivatives are at hand, and how many these are."""
+        if self.online:
+            return np.arange(len(index)), len(index)
+        carries = self.dataset.carries[index]
+        return np.argsort(~carries, kind="stable"), int(carries.sum())
 
     @torch.no_grad()
     def load(
@@ -162,8 +152,9 @@ class Loader:
         return torch_numbered(Stream.PROJECTIONS, self.seed, step)
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
-        """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states."""
-        chosen = np.sort(numbered(Stream.SCALE, self.seed).permutation(index)[:2048])
+        """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states that carry it."""
+        order, carrying = self.carriers_first(index)
+        chosen = np.sort(numbered(Stream.SCALE, self.seed).permutation(index[order[:carrying]])[:2048])
         smooth = blur_matrix(blur).to(self.device) if blur else None
         total = 0.0
         for number, start in enumerate(range(0, len(chosen), 256)):
@@ -211,6 +202,6 @@ def batches(
     for step in range(first, last):
         batch = load(step)
         if streamed and step + 1 < last:
-            wanted = sampler.batch(step + 1)[share]
-            loader.dataset.ask_for(wanted, carrying=len(range(count(step + 1))[share]))
+            stored = 0 if loader.online else len(range(count(step + 1))[share])
+            loader.dataset.ask_for(sampler.batch(step + 1)[share], carrying=stored)
         yield batch

@@ -39,7 +39,11 @@ class Source(Protocol):
     """Gives the states of a dataset."""
 
     def states(self, index: Index, *, carrying: int) -> States:
-        """The states ``index`` (B,), the first ``carrying`` of them with their stored derivatives."""
+        """The states ``index`` (B,), the first ``carrying`` of them with their stored derivatives.
+
+        Raises:
+            UserError: derivatives of one of these are not stored.
+        """
 
 
 class Streamed:
@@ -52,9 +56,9 @@ class Streamed:
         """See ``Source``."""
         states = States(self._send(self.dataset.stacks(index)), self._send(self.dataset.logits[index]))
         if carrying:
-            stored = self.dataset.jacobian(index[:carrying])
+            stored, rows = self.dataset.jacobian(index[:carrying]), self.dataset.rows_of(index[:carrying])
             states.codes, states.scale = self._send(stored.codes), self._send(stored.scale)
-            states.v = None if self.dataset.v is None else self._send(self.dataset.v[index[:carrying]])
+            states.v = None if self.dataset.v is None else self._send(self.dataset.v[rows])
         return states
 
     def _send(self, array: npt.NDArray[np.generic]) -> Tensor:
@@ -75,7 +79,7 @@ class Resident:
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, *, derivatives: bool) -> None:
-        self.device, self.codec = device, dataset.identity.codec
+        self.device, self.codec, self._rows_of = device, dataset.identity.codec, dataset.rows_of
         derivatives = derivatives and dataset.has_jacobian
         try:
             self._frames = _send(torch.from_numpy(dataset.frames).view(len(dataset.frames), -1), device)
@@ -99,7 +103,9 @@ class Resident:
         obs = self._frames.index_select(0, rows).view(-1, STACK, *FRAME)
         states = States(obs, self._logits[chosen])
         if carrying:
-            chosen = chosen[:carrying]
+            first = index[:carrying]
+            own = self._rows_of(first)
+            chosen = chosen[:carrying] if own is first else _send(torch.from_numpy(own), self.device)
             assert self._codes is not None
             assert self._row_scale is not None
             assert self._gain is not None
@@ -137,7 +143,8 @@ def _joined(dataset: Dataset, device: torch.device) -> Tensor:
     first = dataset.jacobians[0]
     assert first is not None
     dtype = torch.from_numpy(np.empty(0, first.dtype)).dtype
-    whole = torch.empty((len(dataset), *first.shape[1:]), dtype=dtype, device=device)
+    rows = sum(len(part) for part in dataset.jacobians if part is not None)
+    whole = torch.empty((rows, *first.shape[1:]), dtype=dtype, device=device)
     start = 0
     for part in dataset.jacobians:
         assert part is not None

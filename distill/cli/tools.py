@@ -12,6 +12,7 @@ from distill.system.files import at_home
 
 if TYPE_CHECKING:
     from distill.collect.verify import Verdict
+    from distill.dataset.reader import Dataset
     from distill.records.dataset import ShardRecord
     from distill.task import Task
 
@@ -136,6 +137,7 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
             "derivatives",
             f"{identity.jacobian}, {identity.k} rows of {identity.space}, law {identity.law}, {identity.codec}",
         ),
+        *_share(dataset),
         ("s, mean ||J'v||^2", f"{dataset.jacobian_scale:.4g}"),
         ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
     ]
@@ -144,6 +146,12 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
         played = f"{len(scores)} games, mean score {np.mean(scores):.1f}" if scores else "no whole game"
         rows.append((f"writer {name}", f"{sum(record.states for record in records):,} states, {played}"))
     print_table(f"dataset {path}", ("", ""), rows)
+
+
+def _share(dataset: Dataset) -> list[tuple[str, str]]:
+    """How many states carry derivatives, where not all do."""
+    share = dataset.identity.jacobian_share
+    return [] if share == 1 else [("carried by", f"{dataset.carries.sum():,} states, a share of {share:g}")]
 
 
 def _other_eyes(task: Task, preset: str, preset_hash: str) -> list[tuple[str, str]]:

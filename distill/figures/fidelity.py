@@ -29,8 +29,8 @@ BATCH = 256
 class Fidelity:
     """Means over held-out states; the table of ``distill.figures.figure`` says what they are.
 
-    Figures on derivatives are None where the dataset stores none, the last two where a student was
-    scored before they were there.
+    Figures on derivatives are over the states that carry some, and None where none does; the last two where a student
+    was scored before they were there.
     """
 
     kl: float
@@ -108,27 +108,29 @@ def state_sums(
 ) -> Figures:
     """What ``figures`` add up over states, float64 (len(sums_of(figures)), len(index))."""
     of_outputs, of_slopes = ([f for f in figures if f.needs == need] for need in ("outputs", "derivatives"))
-    derivatives = bool(of_slopes) and (loader.dataset.has_jacobian or loader.online)
     space, same = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
     found = np.zeros((len(sums_of(figures)), len(index)))
     count = sum(len(figure.sums) for figure in of_outputs)
     with evaluating(net):
         for number, start in enumerate(range(0, len(index), BATCH)):
-            batch = loader.load(index[start : start + BATCH], number, carrying=None if derivatives else 0)
-            part = found[:, start : start + BATCH]
+            states = index[start : start + BATCH]
+            order, carrying = loader.carriers_first(states)
+            batch = loader.load(states[order], number, carrying=carrying if of_slopes else 0)
+            part = np.zeros((len(found), len(states)))
             with torch.no_grad():
                 x = to_unit(batch.obs)
                 logits = net(x)
                 outputs = Outputs(logits, batch.logits / temperature, batch.obs, same)
                 part[:count] = per_state(of_outputs, outputs).cpu().numpy()
-            if batch.targets is None:
-                continue
-            v = batch.targets.v
-            part[count] += v.shape[1]
-            for k in range(v.shape[1]):
-                student = input_gradient(net, engine, x, cotangent(space, logits, v[:, k])).flatten(1)
-                slopes = Derivatives(student, batch.targets.row(k).flatten(1) / temperature)
-                part[count + 1 :] += per_state(of_slopes, slopes).cpu().numpy()
+            if batch.targets is not None:
+                v = batch.targets.v
+                part[count, :carrying] = v.shape[1]
+                for k in range(v.shape[1]):
+                    seed = cotangent(space, logits[:carrying], v[:, k])
+                    student = input_gradient(net, engine, x[:carrying], seed).flatten(1)
+                    slopes = Derivatives(student, batch.targets.row(k).flatten(1) / temperature)
+                    part[count + 1 :, :carrying] += per_state(of_slopes, slopes).cpu().numpy()
+            found[:, start + order] = part
     return found
 
 

@@ -29,7 +29,7 @@ from distill.system.settings import fill, part
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS
 from distill.train.settings import TrainRun
-from distill.train.setup import check_dataset, make_student, training_split
+from distill.train.setup import check_dataset, make_sampler, make_student, training_split
 
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
@@ -133,6 +133,7 @@ def _check_data(
                 with naming(cell):
                     check_dataset(mine, dataset)
                     index, _ = training_split(mine, dataset)
+                    make_sampler(mine, dataset, index)
                     make_student(mine, dataset)
                     if test is not None:
                         test.count_repeats(mine, dataset, index)

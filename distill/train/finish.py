@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from distill.batches.loader import Sampler
+from distill.batches.sampler import Sampler
 from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.engine.step import make_engine
@@ -35,6 +35,9 @@ def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Samp
         f"of {data.dataset.folder}, {len(data.val_index):,} held out; {total:,} steps of {s.batch_size} "
         f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
     )
+    carries = data.dataset.carries[data.train_index]
+    if config.objective.derivatives and carries.any() and not carries.all():
+        console.print(f"{carries.sum():,} of the training states carry derivatives, as do the first of every batch")
     if config.train.verify:
         share = repeats(data.dataset, data.val_index, data.dataset, data.train_index)
         if share > 0:

@@ -109,10 +109,14 @@ class SaliencyPicture(Hook):
         self._loggers, self._net, self._engine, self._loader, self._index = loggers, net, engine, loader, index
 
     def ended(self, now: Status) -> None:
-        """See ``Hook``; nothing where the dataset stores no derivatives."""
+        """See ``Hook``; nothing where the dataset stores no derivatives, or none of these states."""
         loader, index = self._loader, self._index
         if not loader.dataset.has_jacobian:
             return
+        order, carrying = loader.carriers_first(index)
+        if not carrying:
+            return
+        index = index[order[:carrying]]
         batch = loader.load(index[np.linspace(0, len(index) - 1, 4).astype(int)], 0)
         assert batch.targets is not None
         with evaluating(self._net):

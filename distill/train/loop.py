@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim import AdamW
 
-from distill.batches.loader import Sampler, batches
+from distill.batches.loader import batches
 from distill.engine.engine import Engine
 from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError
@@ -32,7 +32,16 @@ from distill.train.network import named_after
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
-from distill.train.setup import Data, Minimise, make_learning_rate, make_objective, make_student, open_data, steps
+from distill.train.setup import (
+    Data,
+    Minimise,
+    make_learning_rate,
+    make_objective,
+    make_sampler,
+    make_student,
+    open_data,
+    steps,
+)
 from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
@@ -45,7 +54,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     data = open_data(config, device)
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
-    sampler = Sampler(data.train_index, t.batch_size, config.seed)
+    sampler = make_sampler(config, data.dataset, data.train_index)
     size, share = sampler.batch_size, team.share(sampler.batch_size, config.objective)
     total, last = steps(config, sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)

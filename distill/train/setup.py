@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.batches.loader import Batch, Loader, Sampler
+from distill.batches.loader import Batch, Loader
+from distill.batches.sampler import Sampler
 from distill.batches.source import Index, make_source
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
@@ -89,6 +90,13 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
             f"{dataset.folder} has NaN or infinite logits in {len(wrong)} of {len(dataset)} states, the first of them "
             f"state {wrong[0]}; run `distill verify`, and collect again"
         )
+    if o.derivatives and o.jacobian_targets == "stored" and o.jacobian_share > identity.jacobian_share:
+        share = identity.jacobian_share
+        raise UserError(
+            f"--objective.jacobian_share={o.jacobian_share:g} of each batch, but {share:g} of the states of "
+            f"{dataset.folder} carry derivatives; set it to {share:g} or less, or use "
+            "--objective.jacobian_targets=online"
+        )
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored":
         _check_scale(dataset, dataset.jacobian_scale)
     stored = identity.k if identity.jacobian == "projected" else None
@@ -158,6 +166,18 @@ def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
         train_index = np.sort(by_random_games(dataset, train_index, config.seed)[: config.train.states])
     chosen = numbered(Stream.HELD_OUT, config.seed).permutation(val_index)[: config.train.val_states]
     return train_index, np.sort(chosen)
+
+
+def make_sampler(config: TrainRun, dataset: Dataset, train_index: Index) -> Sampler:
+    """Batches of the training states, those first that carry the derivatives that the objective reads.
+
+    Raises:
+        UserError: too few carry any.
+    """
+    o, carries = config.objective, dataset.carries[train_index]
+    if not (o.derivatives and o.jacobian_targets == "stored") or carries.all():
+        return Sampler(train_index, config.train.batch_size, config.seed)
+    return Sampler(train_index, config.train.batch_size, config.seed, carries=carries, share=o.jacobian_share)
 
 
 def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill.batches.loader import Batch, Loader, Sampler, batches
+from distill.batches.loader import Batch, Loader, batches
+from distill.batches.sampler import Sampler
 from distill.config.config import Config
 from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from distill.batches import source
-from distill.batches.loader import Loader, Sampler, batches
+from distill.batches.loader import Loader, batches
+from distill.batches.sampler import Sampler
 from distill.batches.source import Resident, Streamed, make_source, resident_bytes
 from distill.config.config import Config
 from distill.config.stages import train

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill.batches.loader import Sampler
+from distill.batches.sampler import Sampler
 from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
 from distill.train.schedule import learning_rate

@@ -1,0 +1,79 @@
+"""Which states each batch has, a function of (seed, step) alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from distill.batches.source import Index
+from distill.errors import UserError
+from distill.losses.sobolev import states_of_share
+from distill.system.streams import Stream, numbered
+
+OFTEN = 1.5
+"""Times that a state that carries derivatives comes in an epoch, on average, before too few do."""
+
+
+class Sampler:
+    """Shuffled epochs without replacement; the last, incomplete batch of an epoch is dropped.
+
+    Where only some states carry derivatives, the order is stratified: the first states of every batch do. An epoch has
+    each state once, as ever, unless slightly too few carry: then these come again, cyclically, and as many others are
+    left out, drawn anew every epoch.
+
+    Args:
+        index: states to train on.
+        batch_size: of each step.
+        seed: of the order.
+        carries: which of ``index`` carry derivatives, bool; None where all do, or none need to.
+        share: of each batch that must.
+
+    Raises:
+        UserError: too few carry derivatives for that.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        batch_size: int,
+        seed: int,
+        *,
+        carries: npt.NDArray[np.bool_] | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.index, self.seed, self._carries = index, seed, carries
+        self.batch_size = min(batch_size, len(index))
+        self._first = states_of_share(share, self.batch_size)
+        self.steps_per_epoch = len(index) // self.batch_size
+        self._epoch, self._order = -1, index
+        if carries is not None:
+            self._check(int(carries.sum()))
+
+    def batch(self, step: int) -> Index:
+        """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            shuffled = numbered(Stream.ORDER, self.seed, epoch).permutation(np.arange(len(self.index)))
+            self._order = self.index[shuffled if self._carries is None else self._stratified(shuffled)]
+        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def _stratified(self, shuffled: Index) -> Index:
+        """The same order, but those that carry derivatives move to the first places of the batches."""
+        assert self._carries is not None
+        carries = self._carries[shuffled]
+        needed = self.steps_per_epoch * self._first
+        early = np.resize(shuffled[carries], (self.steps_per_epoch, self._first))  # repeats them cyclically
+        is_late = ~carries | (np.cumsum(carries) > needed)
+        late = shuffled[is_late][: self.steps_per_epoch * self.batch_size - needed]
+        return np.concatenate([early, late.reshape(self.steps_per_epoch, -1)], 1).ravel()
+
+    def _check(self, carrying: int) -> None:
+        others = carrying < len(self.index)
+        needed = self.steps_per_epoch * self._first
+        if needed > OFTEN * carrying or (others and self._first == self.batch_size):
+            raise UserError(
+                f"{carrying:,} of {len(self.index):,} training states carry derivatives, too few for {self._first} of "
+                f"each batch of {self.batch_size}; set a lower --objective.jacobian_share, a larger "
+                "--train.batch_size, or --objective.jacobian_targets=online"
+            )
