@@ -73,6 +73,15 @@ def pong_data(make_config: Callable[..., Config], tmp_path_factory: pytest.TempP
     return out
 
 
+@pytest.fixture(scope="session")
+def pong_quarter(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The states of ``pong_data``, a quarter of them with derivatives. Read only, too."""
+    out = tmp_path_factory.mktemp("quarter") / "data"
+    some = {"out": str(out), "states": 600, "num_envs": 4, "shard_states": 128, "jacobian_share": 0.25}
+    collect(make_config(collect=some))
+    return out
+
+
 @pytest.fixture
 def pong_copy(pong_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pong_data, tmp_path / "copy"))

@@ -12,6 +12,7 @@ import torch
 
 from distill.batches.loader import Batch, Loader, batches
 from distill.batches.sampler import Sampler
+from distill.batches.source import Index
 from distill.config.config import Config
 from distill.config.stages import collect, train
 from distill.dataset.reader import Dataset
@@ -27,14 +28,18 @@ STATES = {"states": 64, "num_envs": 2, "shard_states": 64}
 
 
 @pytest.fixture(scope="module")
-def stored(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Dataset]:
-    """``stored("projected")`` has three projections a state, ``stored("full")`` all six rows; the same states."""
+def stored(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Dataset]:
+    """``stored("projected")`` has three projections a state, ``stored("full")`` all six rows; the same states.
+
+    ``stored("full", 0.5)``: half of them carry these.
+    """
     root = tmp_path_factory.mktemp("jacobians")
 
-    def make(jacobian: str) -> Dataset:
-        out = root / jacobian
+    def make(jacobian: str, share: float = 1.0) -> Dataset:
+        out = root / f"{jacobian}-{share}"
         if not out.exists():
-            collect(make_config(collect={"out": str(out), "jacobian": jacobian, "k": 3, "codec": "fp16", **STATES}))
+            kind = {"jacobian": jacobian, "jacobian_share": share, "k": 3, "codec": "fp16"}
+            collect(make_config(collect={"out": str(out), **kind, **STATES}))
         return Dataset(out)
 
     return make
@@ -55,7 +60,7 @@ def targets(dataset: Dataset, k: int | None, step: int = 0, share: slice = slice
     ("online", 1, 8.0),
 ])  # fmt: skip
 def test_only_the_first_states_carry_derivatives(
-    stored: Callable[[str], Dataset], kind: str, k: int | None, noise: float, carrying: int, share: slice
+    stored: Callable[..., Dataset], kind: str, k: int | None, noise: float, carrying: int, share: slice
 ) -> None:
     teacher = load_teacher("pong") if kind == "online" else None
     dataset = stored("projected" if kind == "online" else kind)
@@ -75,7 +80,7 @@ def test_only_the_first_states_carry_derivatives(
 
 
 def test_nothing_of_derivatives_is_read_where_nobody_needs_them(
-    stored: Callable[[str], Dataset], monkeypatch: pytest.MonkeyPatch
+    stored: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, asked = stored("projected"), list[int]()
     read = Dataset.jacobian
@@ -93,12 +98,12 @@ def test_nothing_of_derivatives_is_read_where_nobody_needs_them(
     assert asked == [4, 4, 4, 4]
 
 
-def test_all_that_is_stored_by_default(stored: Callable[[str], Dataset]) -> None:
+def test_all_that_is_stored_by_default(stored: Callable[..., Dataset]) -> None:
     assert targets(stored("projected"), None).v.shape == (5, 3, 6)
     assert targets(stored("full"), None).v.shape == (5, 5, 6)  # as many as there are zero-sum directions
 
 
-def test_some_of_the_stored_projections(stored: Callable[[str], Dataset]) -> None:
+def test_some_of_the_stored_projections(stored: Callable[..., Dataset]) -> None:
     every, drawn = targets(stored("projected"), None), targets(stored("projected"), 2)
     assert drawn.v.shape == (5, 2, 6)
     for state in range(len(INDEX)):
@@ -111,7 +116,7 @@ def test_some_of_the_stored_projections(stored: Callable[[str], Dataset]) -> Non
     assert not torch.equal(later.v, drawn.v)
 
 
-def test_fresh_directions_of_a_full_jacobian(stored: Callable[[str], Dataset]) -> None:
+def test_fresh_directions_of_a_full_jacobian(stored: Callable[..., Dataset]) -> None:
     full, drawn = targets(stored("full"), None), targets(stored("full"), 2)
     assert drawn.v.shape == (5, 2, 6)
     torch.testing.assert_close(drawn.v.norm(dim=-1), torch.ones(5, 2))
@@ -125,7 +130,7 @@ def test_fresh_directions_of_a_full_jacobian(stored: Callable[[str], Dataset]) -
 
 
 @pytest.mark.parametrize("jacobian", ["projected", "full"])
-def test_processes_share_one_draw(stored: Callable[[str], Dataset], jacobian: str) -> None:
+def test_processes_share_one_draw(stored: Callable[..., Dataset], jacobian: str) -> None:
     joint = targets(stored(jacobian), 1)
     parts = [targets(stored(jacobian), 1, share=share) for share in (slice(0, 3), slice(3, 5))]
     torch.testing.assert_close(torch.cat([part.v for part in parts]), joint.v, rtol=0, atol=0)
@@ -140,7 +145,7 @@ def test_more_than_is_stored_is_refused(quick: Callable[..., Config], pong_data:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_labels_that_are_not_finite_are_refused_by_name(
-    stored: Callable[[str], Dataset], make_config: Callable[..., Config], value: float
+    stored: Callable[..., Dataset], make_config: Callable[..., Config], value: float
 ) -> None:
     dataset = stored("projected")
     config = make_config(objective={"jacobian_weight": 1.0})
@@ -152,7 +157,7 @@ def test_labels_that_are_not_finite_are_refused_by_name(
 
 @pytest.mark.parametrize("name", ["gain", "row_scale", "v"])
 def test_derivatives_that_are_not_finite_are_refused_by_name(
-    stored: Callable[[str], Dataset], make_config: Callable[..., Config], name: str
+    stored: Callable[..., Dataset], make_config: Callable[..., Config], name: str
 ) -> None:
     dataset = stored("projected")
     config = make_config(objective={"jacobian_weight": 1.0})
@@ -183,3 +188,81 @@ def test_a_loss_that_is_no_number_for_the_data_s_sake_blames_the_data(
     config = make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, objective={"jacobian_weight": 0.1}, train=fit)
     with pytest.raises(UserError, match="stopped at step 3: the teacher's derivatives of state"):
         train(config)
+
+
+# -- data that carry derivatives of a share of their states ---------------------------------------------
+
+
+def mixed(data: Dataset) -> tuple[Index, int]:
+    """States that carry derivatives, not in order, and then others."""
+    carry, others = np.flatnonzero(data.carries), np.flatnonzero(~data.carries)
+    index = np.concatenate([carry[[5, 0, 3, 7]], others[[2, 9, 4]]])
+    return index, 4
+
+
+@pytest.mark.parametrize("share", [slice(None), slice(1, None, 2)])
+@pytest.mark.parametrize(("kind", "k"), [("projected", None), ("projected", 2), ("full", None), ("full", 2)])
+def test_what_is_stored_of_some_states_is_what_was_stored_of_all(
+    stored: Callable[..., Dataset], kind: str, k: int | None, share: slice
+) -> None:
+    every, some = stored(kind), stored(kind, 0.5)
+    index, carrying = mixed(some)
+    whole, part = (
+        Loader(data, ObjectiveConfig(k=k), torch.device("cpu"), 3, None).load(index, 4, carrying=carrying, share=share)
+        for data in (every, some)
+    )
+    torch.testing.assert_close(part.obs, whole.obs, rtol=0, atol=0)
+    torch.testing.assert_close(part.logits, whole.logits, rtol=0, atol=0)
+    assert whole.targets is not None
+    assert part.targets is not None
+    torch.testing.assert_close(part.targets.v, whole.targets.v, rtol=0, atol=0)
+    for row in range(part.targets.v.shape[1]):
+        torch.testing.assert_close(part.targets.row(row), whole.targets.row(row), rtol=0, atol=0)
+
+
+def test_a_batch_that_begins_with_others_is_refused(stored: Callable[..., Dataset]) -> None:
+    index, carrying = mixed(stored("full", 0.5))
+    loader = Loader(stored("full", 0.5), ObjectiveConfig(), torch.device("cpu"), 3, None)
+    loader.load(index, 0, carrying=carrying)
+    with pytest.raises(UserError, match=rf"derivatives of a share of its states, 0\.5, and state {index[4]} is none"):
+        loader.load(index, 0, carrying=5)
+
+
+def test_those_that_carry_come_first(stored: Callable[..., Dataset]) -> None:
+    some, index = stored("full", 0.5), np.arange(10, 30)
+    order, carrying = Loader(some, ObjectiveConfig(), torch.device("cpu"), 3, None).carriers_first(index)
+    assert sorted(order) == list(range(20))
+    assert some.carries[index[order]].tolist() == [True] * carrying + [False] * (20 - carrying)
+    for loader in (
+        Loader(some, ObjectiveConfig(), torch.device("cpu"), 3, load_teacher("pong")),  # asks for all
+        Loader(stored("full"), ObjectiveConfig(), torch.device("cpu"), 3, None),
+    ):
+        order, carrying = loader.carriers_first(index)
+        assert (order.tolist(), carrying) == (list(range(20)), 20)
+
+
+@pytest.mark.parametrize("kind", ["projected", "full"])
+def test_s_is_of_those_that_carry(stored: Callable[..., Dataset], kind: str) -> None:
+    every, some = stored(kind), stored(kind, 0.5)
+    index = np.arange(8, 64)
+    scales = [
+        Loader(data, ObjectiveConfig(), torch.device("cpu"), 3, None).mean_square(states, 0.5, 1.0)
+        for data, states in ((some, index), (every, index[some.carries[index]]), (every, index))
+    ]
+    assert scales[0] == scales[1] != scales[2]
+
+
+def test_fresh_derivatives_need_none_that_are_stored(
+    stored: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is anything of them asked from the disk."""
+    every, some = stored("projected"), stored("projected", 0.5)
+    some._outgrows_memory = True
+    seen = []
+    for data in (every, some):
+        loader = Loader(data, ObjectiveConfig(), torch.device("cpu"), 3, load_teacher("pong"))
+        seen.append(list(batches(loader, Sampler(np.arange(64), 16, 1), 0, 4)))
+    for whole, part in zip(*seen, strict=True):
+        assert whole.targets is not None
+        assert part.targets is not None
+        torch.testing.assert_close(part.targets.vjp, whole.targets.vjp, rtol=0, atol=0)

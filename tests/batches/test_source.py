@@ -44,6 +44,23 @@ def test_resident_states_are_the_streamed_ones(dataset: Dataset, carrying: int, 
             torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_they_agree_on_data_of_which_some_states_carry_derivatives(pong_quarter: Path, device: str) -> None:
+    data, there = Dataset(pong_quarter), torch.device(device)
+    index = np.concatenate([np.flatnonzero(data.carries)[[7, 0, 100]], np.flatnonzero(~data.carries)[[3, 50]]])
+    mapped = Dataset(pong_quarter, mapped=True)
+    streamed, *others = (
+        each.states(index, carrying=3)
+        for each in (Streamed(data, there), Streamed(mapped, there), Resident(data, there, derivatives=True))
+    )
+    for other in others:
+        for name, want in vars(streamed).items():
+            torch.testing.assert_close(getattr(other, name), want, rtol=0, atol=0)
+    with pytest.raises(UserError, match=f"state {index[3]} is none of them"):
+        Resident(data, there, derivatives=True).states(index, carrying=4)
+    assert resident_bytes(data, derivatives=True) < resident_bytes(data, derivatives=False) + 0.27 * 600 * 4 * 84 * 88
+
+
 def test_loaders_agree_on_every_batch(dataset: Dataset) -> None:
     index = np.arange(len(dataset))
     seen = []

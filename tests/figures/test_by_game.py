@@ -52,6 +52,21 @@ def test_games_add_up_to_all_states_and_survive_a_file_exactly(pong_data: Path, 
     assert over_games(games[::-1]) == got
 
 
+def test_a_game_in_which_no_state_carries_derivatives(pong_quarter: Path, net: AtariCNN) -> None:
+    data = Dataset(pong_quarter)
+    games = np.unique(data.episode)
+    index = np.flatnonzero(~data.carries | (data.episode != games[1]))
+    found = measure_games(net, data, index)
+    sums = [name for name in sums_of(OWN) if name.startswith("jacobian")]
+    assert [found[1][name] for name in sums] == [0.0] * len(sums)
+    assert found[1]["states"] > 0
+    alone = from_sums({name: found[1][name] for name in sums_of(OWN)}, found[1]["states"], OWN)
+    assert alone["jacobian_cosine"] is alone["jacobian_relative_error"] is None
+    want = measure(net, data, index)
+    for name, value in over_games(found).items():
+        assert value == pytest.approx(getattr(want, name), rel=1e-9), name
+
+
 def test_writers_keep_their_games_apart(pong_data: Path, net: AtariCNN) -> None:
     data = Dataset(pong_data)
     data.writers = ["student", "teacher"]

@@ -20,7 +20,8 @@ from distill.dataset.schema import ShardArrays, gather_stacks
 from distill.dataset.writer import DatasetWriter
 from distill.engine.engine import Engine
 from distill.envs.games import MERGED_ACTIONS, merged_actions
-from distill.figures.fidelity import Fidelity, fidelity, input_gradient, measure
+from distill.figures.fidelity import Fidelity, fidelity, input_gradient, measure, state_sums
+from distill.figures.figure import OWN
 from distill.losses.projection import cotangent, outputs, quadrature, sample
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
@@ -162,6 +163,38 @@ def test_equals_its_definition(tmp_path: Path, kind: str, space: str, temperatur
     assert 0.01 < want.total_variation < 1
     assert (got.jacobian_cosine is None) == (kind == "none")
     assert got.jacobian_cosine is None or 0.1 < got.jacobian_cosine < 0.95
+
+
+def test_where_some_states_carry_derivatives_figures_on_these_are_over_them(
+    pong_data: Path, pong_quarter: Path
+) -> None:
+    every, some = Dataset(pong_data), Dataset(pong_quarter)
+    net, index = make_net(3), np.arange(3, 590)  # three batches
+    mine = index[some.carries[index]]
+    got, alone, whole = measure(net, some, index), measure(net, every, mine), measure(net, every, index)
+    for name in ("kl", "action_error", "total_variation", "merged_action_error"):
+        assert getattr(got, name) == pytest.approx(getattr(whole, name), rel=1e-5)
+    for name in ("jacobian_cosine", "jacobian_relative_error"):
+        assert getattr(got, name) == pytest.approx(getattr(alone, name), rel=1e-5)
+        assert getattr(got, name) != pytest.approx(getattr(whole, name), rel=1e-5)
+    none = measure(net, some, index[~some.carries[index]])
+    assert (none.jacobian_cosine, none.jacobian_relative_error) == (None, None)
+    assert none.kl > 0
+
+
+def test_a_states_sums_stay_where_the_state_is(pong_data: Path, pong_quarter: Path) -> None:
+    every, some = Dataset(pong_data), Dataset(pong_quarter)
+    net, index = load_teacher("pong").net, np.array([599, 3, 17, 300, 42, 8, 9, 10, 11, 12])
+    net.policy.weight.data.mul_(0.5)
+    found = [
+        state_sums(net, Engine(net.path()), Loader(data, ObjectiveConfig(), CPU, 0, None), index, 1.0, OWN)
+        for data in (every, some)
+    ]
+    carries, of_outputs = some.carries[index], 4
+    assert 0 < carries.sum() < len(index)
+    np.testing.assert_allclose(found[1][:of_outputs], found[0][:of_outputs], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found[1][of_outputs:, carries], found[0][of_outputs:, carries], rtol=1e-5)
+    assert not found[1][of_outputs:, ~carries].any()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

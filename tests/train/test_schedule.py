@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distill.batches.sampler import Sampler
 from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
 from distill.train.schedule import learning_rate
@@ -68,39 +67,3 @@ def test_learning_rate_moves_as_lambda_falls() -> None:
 def test_jacobian_weight(schedule: str, want: list[float]) -> None:
     got = [jacobian_weight(step, 100, 2.0, schedule) for step in (0, 25, 50, 75, 100)]
     np.testing.assert_allclose(got, want, atol=1e-12)
-
-
-INDEX = np.arange(100, 125)
-
-
-def test_an_epoch_takes_each_state_at_most_once_and_only_given_ones() -> None:
-    sampler = Sampler(INDEX, 4, seed=3)
-    assert sampler.steps_per_epoch == 6
-    epochs = [np.concatenate([sampler.batch(6 * epoch + step) for step in range(6)]) for epoch in range(40)]
-    for epoch in epochs:
-        assert len(set(epoch)) == 24
-        assert set(epoch) <= set(INDEX)
-    # The one that is dropped changes, so every state is used.
-    assert set(np.concatenate(epochs)) == set(INDEX)
-    assert (epochs[0] != epochs[1]).any()
-
-
-def test_an_epoch_of_whole_batches_is_a_permutation() -> None:
-    sampler = Sampler(INDEX, 5, seed=3)
-    epoch = np.concatenate([sampler.batch(step) for step in range(5)])
-    np.testing.assert_array_equal(np.sort(epoch), INDEX)
-    assert (epoch != INDEX).any()
-
-
-def test_a_batch_depends_on_its_step_alone() -> None:
-    through, jumped = Sampler(INDEX, 4, seed=3), Sampler(INDEX, 4, seed=3)
-    batches = [through.batch(step).tolist() for step in range(20)]
-    for step in (19, 3, 11, 0):
-        assert jumped.batch(step).tolist() == batches[step]
-    assert Sampler(INDEX, 4, seed=4).batch(0).tolist() != batches[0]
-
-
-def test_fewer_states_than_a_batch_make_one_batch() -> None:
-    sampler = Sampler(INDEX[:3], 8, seed=0)
-    assert sampler.steps_per_epoch == 1
-    assert sorted(sampler.batch(7)) == [100, 101, 102]

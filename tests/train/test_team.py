@@ -62,8 +62,18 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_train_as_one_does(
     quick: Callable[..., Config], tmp_path: Path, objective: dict[str, Any]
 ) -> None:
-    alone = train(quick("alone", objective=objective))
-    ended = torchrun(quick("team", objective=objective), tmp_path)
+    compare(quick, tmp_path, objective)
+
+
+def test_two_processes_share_the_states_that_carry_derivatives(
+    quick: Callable[..., Config], tmp_path: Path, pong_quarter: Path
+) -> None:
+    compare(quick, tmp_path, {"jacobian_weight": 0.05, "jacobian_share": 0.25}, data=str(pong_quarter))
+
+
+def compare(quick: Callable[..., Config], tmp_path: Path, objective: dict[str, Any], **changes: Any) -> None:
+    alone = train(quick("alone", objective=objective, train=changes))
+    ended = torchrun(quick("team", objective=objective, train=changes), tmp_path)
     assert ended.returncode == 0, ended.stderr
     name = objective_name(quick("team", objective=objective).objective)
     assert len(re.findall(f"trained {re.escape(name)}\n", ended.stdout)) == 1  # one of them speaks
