@@ -36,7 +36,7 @@ class CollectConfig(Section):
     jacobian: Literal["projected", "full", "none"] = "projected"
     """What is stored of the Jacobian: K projections, all A rows, or nothing."""
     jacobian_share: float = 1.0
-    """Share of the states whose derivatives are computed and stored; which ones is drawn at random."""
+    """Share of the states whose derivatives are computed and stored, drawn at random; training can use no more."""
     k: int = 1
     """Projections per state when jacobian is projected."""
     law: Literal["sphere", "fisher"] = "sphere"

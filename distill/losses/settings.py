@@ -31,7 +31,7 @@ class ObjectiveConfig(Section):
     jacobian_until: float = 1.0
     """Share of the training after which lambda is 0; it decays towards there, and then steps are plain ones."""
     jacobian_share: float = 1.0
-    """Share of each batch that carries derivatives, its first states; all of it follows the divergence."""
+    """Share of each batch, its first states, that carries derivatives, at most the data's; the divergence is of all."""
     jacobian_targets: Literal["stored", "online"] = "stored"
     """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""
     jacobian_blur: float = 0.0
