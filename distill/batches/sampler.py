@@ -11,7 +11,7 @@ from distill.losses.sobolev import states_of_share
 from distill.system.streams import Stream, numbered
 
 OFTEN = 1.5
-"""Times that a state that carries derivatives comes in an epoch, on average, before too few do."""
+"""Times an epoch that states which carry derivatives may come, on average; above that, too few carry them."""
 
 
 class Sampler:

@@ -23,7 +23,7 @@ BLOCK = 16
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Needed:
     """What the labels of a state are drawn from."""
 
     normals: int = 0
@@ -54,18 +54,18 @@ class Games:
         lanes: games side by side.
         first: number of the first game.
         stride: from one game's number to the next one's.
-        wanted: what is drawn for each state's labels.
+        needed: what is drawn for each state's labels.
     """
 
     def __init__(
-        self, seed: int, writer: str, lanes: int, first: int = 0, stride: int = 1, wanted: Wanted | None = None
+        self, seed: int, writer: str, lanes: int, first: int = 0, stride: int = 1, needed: Needed | None = None
     ) -> None:
         self.next_episode = first
         self.number = np.zeros(lanes, np.int64)
         """Number of each lane's game, int64 (N,)."""
         self.acting = np.ones(lanes, bool)
         """Lanes whose actor is at turn, bool (N,); set at every step."""
-        self._key, self._stride, self._wanted = (seed, writer), stride, wanted or Wanted()
+        self._key, self._stride, self._needed = (seed, writer), stride, needed or Needed()
         self._actor: dict[int, np.random.Generator] = {}
         self._projections: dict[int, np.random.Generator] = {}
         self._carries: dict[int, Iterator[bool]] = {}
@@ -80,7 +80,7 @@ class Games:
         self.number[lane], self.next_episode = self.next_episode, self.next_episode + self._stride
         self._actor[lane] = generator("actor", *key)
         self._projections[lane] = generator("projections", *key)
-        self._carries[lane] = carriers(generator("carriers", *key), self._wanted.share)
+        self._carries[lane] = carriers(generator("carriers", *key), self._needed.share)
         return int(generator("emulator", *key).integers(MAX_SEED))
 
     def random(self, size: int) -> Float64:
@@ -93,12 +93,12 @@ class Games:
 
     def draw(self) -> Drawn:
         """For the labels of a step. Projections are drawn for all states, so that they do not depend on the share."""
-        normal = np.zeros((len(self.number), self._wanted.normals), np.float32)
+        normal = np.zeros((len(self.number), self._needed.normals), np.float32)
         carries = np.ones(len(self.number), bool)
         for lane in np.flatnonzero(self.acting).tolist():
-            if self._wanted.normals:
+            if self._needed.normals:
                 self._projections[lane].standard_normal(dtype=np.float32, out=normal[lane])
-            if self._wanted.share < 1:
+            if self._needed.share < 1:
                 carries[lane] = next(self._carries[lane])
         return Drawn(normal, carries)
 

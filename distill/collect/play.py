@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from distill.agents.actor import Actor, Policy
-from distill.collect.games import Games, Wanted
+from distill.collect.games import Games, Needed
 from distill.collect.rollout import Recording, Rollout, joined
 from distill.collect.scribe import Notes
 from distill.collect.settings import CollectRun
@@ -41,8 +41,8 @@ class Play:
 
         def start(half: int) -> Rollout:
             size, first = len(parts[half]), writer.next_episode + half
-            wanted = Wanted(drawn if identity.jacobian == "projected" else 0, identity.jacobian_share)
-            games = Games(config.seed, writer.writer, size, first, len(parts), wanted)
+            needed = Needed(drawn if identity.jacobian == "projected" else 0, identity.jacobian_share)
+            games = Games(config.seed, writer.writer, size, first, len(parts), needed)
             env = AtariVec(config.env, size, preset, sticky=c.sticky, next_seed=games.begin, second=second)
             return Rollout(self._stack.enter_context(env), make_actor(), games, crew.check)
 

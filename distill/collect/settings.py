@@ -89,7 +89,6 @@ class CollectRun(CommonConfig):
         "collect.num_envs",
         "collect.actor",
         "collect.jacobian",
-        "collect.jacobian_share",
         "collect.k",
         "seed",
         "device",

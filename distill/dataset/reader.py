@@ -143,7 +143,7 @@ class Dataset:
         rows = index if self._row is None else self._row[index]
         if self._row is not None and (rows < 0).any():
             raise UserError(
-                f"{self.folder} stores derivatives of a share of its states, {self.identity.jacobian_share:g}, and "
+                f"{self.folder} stores derivatives of a share of its states, {self.identity.jacobian_share}, and "
                 f"state {index[rows < 0][0]} is none of them; ask for states that Dataset.carries names"
             )
         return rows

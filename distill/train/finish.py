@@ -35,8 +35,9 @@ def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Samp
         f"of {data.dataset.folder}, {len(data.val_index):,} held out; {total:,} steps of {s.batch_size} "
         f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
     )
+    stored = config.objective.derivatives and config.objective.jacobian_targets == "stored"
     carries = data.dataset.carries[data.train_index]
-    if config.objective.derivatives and carries.any() and not carries.all():
+    if stored and not carries.all():
         console.print(f"{carries.sum():,} of the training states carry derivatives, as do the first of every batch")
     if config.train.verify:
         share = repeats(data.dataset, data.val_index, data.dataset, data.train_index)

@@ -20,6 +20,7 @@ from distill.engine.captured import OWN_TERMS
 from distill.engine.step import Step
 from distill.errors import UserError
 from distill.losses.schedule import jacobian_weight
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, Objective
 from distill.losses.terms import make_terms
 from distill.networks.nets import AtariCNN, NetSpec
@@ -79,23 +80,13 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     identity, o = dataset.identity, config.objective
     dataset.task.refuse_other(dataset.task.but(config.env), str(dataset.folder), "set --env or --train.data")
     _check_eyes(config, dataset)
-    if o.derivatives and o.jacobian_targets == "stored" and not dataset.has_jacobian:
-        raise UserError(
-            f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
-            "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
-        )
+    if o.derivatives and o.jacobian_targets == "stored":
+        _check_stored(o, dataset)
     wrong = np.flatnonzero(~np.isfinite(dataset.logits).all(1))
     if len(wrong):
         raise UserError(
             f"{dataset.folder} has NaN or infinite logits in {len(wrong)} of {len(dataset)} states, the first of them "
             f"state {wrong[0]}; run `distill verify`, and collect again"
-        )
-    if o.derivatives and o.jacobian_targets == "stored" and o.jacobian_share > identity.jacobian_share:
-        share = identity.jacobian_share
-        raise UserError(
-            f"--objective.jacobian_share={o.jacobian_share:g} of each batch, but {share:g} of the states of "
-            f"{dataset.folder} carry derivatives; set it to {share:g} or less, or use "
-            "--objective.jacobian_targets=online"
         )
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored":
         _check_scale(dataset, dataset.jacobian_scale)
@@ -109,6 +100,26 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
         raise UserError(
             f"--objective.temperature={o.temperature} rescales derivatives of logits only, but {dataset.folder} "
             f"stores those of {identity.space}; use temperature 1 or collect with --collect.space=logits"
+        )
+
+
+def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
+    """Refuse data with derivatives of too few states."""
+    wanted, share = objective.jacobian_share, dataset.identity.jacobian_share
+    if dataset.identity.jacobian == "none":
+        raise UserError(
+            f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
+            "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
+        )
+    if not dataset.has_jacobian:
+        raise UserError(
+            f"{dataset.folder} stores derivatives of a share of its states, {share}, and of {len(dataset)} that is "
+            "none yet; collect more, or use --objective.jacobian_targets=online or --objective.jacobian_weight=0"
+        )
+    if wanted > share:
+        raise UserError(
+            f"--objective.jacobian_share={wanted} of each batch, but {share} of the states of {dataset.folder} carry "
+            f"derivatives; set it to {share} or less, or use --objective.jacobian_targets=online"
         )
 
 

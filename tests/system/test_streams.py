@@ -28,7 +28,9 @@ def test_no_two_names_share_a_number() -> None:
 def test_no_two_streams_draw_the_same() -> None:
     seeds, keys = (0, 1, 2, 3, 7, 2**30 - 1), ((), (0,), (1,), (5,), (640,))
     drawn = [(s, k, numbered(stream, s, *k)) for stream in Stream for s in seeds for k in keys if k != (0,)]
-    drawn += [(s, "", generator(name, s)) for name in ("verify", "jitter", "value head", "batch") for s in seeds]
+    drawn += [
+        (s, "", generator(name, s)) for name in ("verify", "jitter", "value head", "batch", "carriers") for s in seeds
+    ]
     firsts = [rng.integers(2**62) for _, _, rng in drawn]
     assert len(set(firsts)) == len(firsts)
     assert {fixed(one).integers(2**62) for one in Fixed} == {

@@ -12,7 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from distill.config.config import Config
-from distill.config.stages import sweep, train
+from distill.config.stages import collect, sweep, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.figures.fidelity import measure
@@ -77,7 +77,7 @@ def test_who_reads_no_stored_derivatives_trains_as_ever(
 def test_more_than_carry_is_refused(quick: Quick, pong_quarter: Path, tmp_path: Path) -> None:
     for share in (0.3, 1.0):
         wrong = (
-            rf"--objective\.jacobian_share={share:g} of each batch, but 0\.25 of the states of .* carry derivatives; "
+            rf"--objective\.jacobian_share={share} of each batch, but 0\.25 of the states of .* carry derivatives; "
             r"set it to 0\.25 or less, or use --objective\.jacobian_targets=online"
         )
         with pytest.raises(UserError, match=wrong):
@@ -85,6 +85,16 @@ def test_more_than_carry_is_refused(quick: Quick, pong_quarter: Path, tmp_path: 
     with pytest.raises(UserError, match="training states carry derivatives, too few for 1 of each batch of 1; set"):
         train(quick(objective=SOBOLEV, train={"data": str(pong_quarter), "batch_size": 1}))
     assert not (tmp_path / "run").exists()
+
+
+def test_data_in_which_no_state_carries_any_yet(
+    quick: Quick, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "data")
+    collect(make_config(collect={"out": out, "states": 40, "num_envs": 4, "jacobian_share": 0.0001}))
+    with pytest.raises(UserError, match=r"of a share of its states, 0\.0001, and of 40 that is none yet; collect more"):
+        train(quick(objective={**SOBOLEV, "jacobian_share": 0.0001}, train={"data": out}))
+    train(quick(train={"data": out, "val_fraction": 0.5}))
 
 
 def test_a_sweep_refuses_before_it_trains(
