@@ -5,16 +5,18 @@ from distill.api import Config, CollectConfig, collect, validated
 collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", states=20_000))))
 """
 
+from distill.batches.loader import Batch
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.config.stages import collect, evaluate, imitate, report, sweep, train
+from distill.config.stages import collect, evaluate, imitate, lesson, report, sweep, train
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
-from distill.envs.presets import Preset, register_preset
+from distill.envs.ale_vec import AtariVec
+from distill.envs.presets import Preset, get_preset, register_preset
 from distill.errors import DivergedError, UserError
 from distill.evaluate.settings import EvaluateConfig
-from distill.figures.fidelity import Fidelity, measure
+from distill.figures.fidelity import Fidelity, fidelity_of_outputs, measure
 from distill.figures.figure import Derivatives, Figure, Outputs, register_figure
 from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
@@ -23,15 +25,21 @@ from distill.losses.targets import Targets
 from distill.losses.term import Seen, Term
 from distill.losses.terms import register_term
 from distill.networks.layers import ReCU
-from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
+from distill.records.data import OwnGames
 from distill.records.loggers import Logger, register_logger
+from distill.records.student import Training
 from distill.report.settings import ReportConfig
-from distill.students.folder import Student, load_student
+from distill.students.folder import Student, load_student, save_student
 from distill.sweep.grid import product, run_grid
 from distill.sweep.settings import SweepConfig
-from distill.train.hooks import Hook, Status
+from distill.task import Task
+from distill.train.fit import Minimised, Model, Place, fit
+from distill.train.hooks import Hook, Hooks, Status
+from distill.train.lesson import Lesson
+from distill.train.saver import Kept, Saver
 from distill.train.settings import TrainConfig
 from teachers.formats.format import LoadedPolicy, TeacherFormat, register_teacher_format
 from teachers.load import load_teacher
@@ -39,6 +47,8 @@ from teachers.protocol import Teacher
 
 __all__ = [
     "AtariCNN",
+    "AtariVec",
+    "Batch",
     "CollectConfig",
     "Config",
     "Dataset",
@@ -49,31 +59,45 @@ __all__ = [
     "Fidelity",
     "Figure",
     "Hook",
+    "Hooks",
     "ImitateConfig",
+    "Kept",
+    "Lesson",
     "LoadedPolicy",
     "Logger",
     "Losses",
+    "Minimised",
+    "Model",
     "NetSpec",
     "Objective",
     "ObjectiveConfig",
     "Outputs",
+    "OwnGames",
+    "Place",
     "Preset",
     "ReCU",
     "ReportConfig",
+    "Saver",
     "Seen",
     "Status",
     "Student",
     "StudentConfig",
     "SweepConfig",
     "Targets",
+    "Task",
     "Teacher",
     "TeacherFormat",
     "Term",
     "TrainConfig",
+    "Training",
     "UserError",
     "collect",
     "evaluate",
+    "fidelity_of_outputs",
+    "fit",
+    "get_preset",
     "imitate",
+    "lesson",
     "load_student",
     "load_teacher",
     "measure",
@@ -86,8 +110,10 @@ __all__ = [
     "register_term",
     "report",
     "run_grid",
+    "save_student",
     "sobolev_loss",
     "sweep",
+    "to_unit",
     "train",
     "validated",
 ]

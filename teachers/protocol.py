@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,6 +39,17 @@ class TeacherInfo:
     def task(self) -> Task:
         """What it plays and sees."""
         return Task(self.game, self.preset, get_preset(self.preset).hash, self.num_actions)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a student's papers say of it: fields of ``distill.records.student.Training``."""
+        return {
+            "teacher": self.fingerprint,
+            "teacher_name": self.name,
+            "teacher_tau": self.tau,
+            "teacher_preset": self.preset,
+            "teacher_preset_hash": get_preset(self.preset).hash,
+        }
 
 
 class Teacher(nn.Module):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distill.collect.pipeline import Summary
     from distill.sweep.grid import Cell, Row
     from distill.train.hooks import Hook
+    from distill.train.lesson import Lesson
 
 SETTINGS: dict[str, type[CommonConfig]] = {
     "collect": CollectRun,
@@ -72,6 +73,26 @@ def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = 
     folder = loop.train(part(config, TrainRun), net, hooks)
     team.wait()  # no one leaves while another still speaks
     return folder
+
+
+def lesson(config: Config, net: nn.Module) -> Lesson:
+    """What ``train`` would give ``net`` to learn from, for a loop of your own: batches, objective, figures, papers.
+
+    Args:
+        config: settings; those of the run's folder, steps and optimizer are the loop's own.
+        net: who learns, (B, 4, 84, 84) to (B, A), on ``config.device``.
+
+    Raises:
+        UserError: bad settings or data.
+    """
+    from distill.system.device import pick_device
+    from distill.train.lesson import Lesson
+    from distill.train.network import named_after
+    from distill.train.setup import open_data, scale_of
+
+    run = named_after(part(validated(config, "train"), TrainRun), net)
+    data = open_data(run, pick_device(run.device))
+    return Lesson(run, net, data, scale_of(run, data))
 
 
 def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:

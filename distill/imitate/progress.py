@@ -15,7 +15,6 @@ from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on, newest_checkpoint
 from distill.train.hooks import Status
 from distill.train.saver import Kept, Saver
-from distill.train.team import Team
 
 LAST_GAMES = 20
 MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "imitate")
@@ -102,4 +101,4 @@ def make_saver(folder: Path, kept: Kept, every: int) -> Saver:
         saved = now.states
         return True
 
-    return Saver(folder, kept, due, lambda: f"{kept.progress.states:,} states", Team())
+    return Saver(folder, kept, due, lambda: f"{kept.progress.states:,} states")

@@ -11,7 +11,6 @@ import yaml
 from torch import nn
 
 from distill.agents.actor import Policy
-from distill.envs.presets import get_preset
 from distill.figures.fidelity import Fidelity, fidelity_of_outputs
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
@@ -56,16 +55,10 @@ def write_student(
     preset = student_preset(config, teacher)
     training = Training(
         student=config.student.name,
-        teacher=teacher.fingerprint,
-        teacher_name=teacher.name,
-        teacher_tau=teacher.tau,
-        teacher_preset=teacher.preset,
-        teacher_preset_hash=get_preset(teacher.preset).hash,
+        **teacher.told,
         data=OwnGames(progress.states, progress.next_game),
         objective=dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
-        jacobian_scale=1.0,
         seed=config.seed,
-        val_fraction=0.0,
         steps=progress.step,
         best_step=progress.step,
         train_seconds=progress.seconds,

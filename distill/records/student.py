@@ -36,9 +36,12 @@ TRAINING: Form = {
 """... where its training matters."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a student was trained and what came of it."""
+    """How a student was trained and what came of it.
+
+    What has a default is of offline training with derivatives; ``TeacherInfo.told`` gives what is of the teacher.
+    """
 
     student: str
     """Name of its network."""
@@ -54,13 +57,13 @@ class Training:
     """Its hash."""
     data: DataUsed | OwnGames
     """What it learned from; ``dataset`` in the file."""
-    objective: Mapping[str, Any]
+    objective: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "jacobian_weight": 0.0})
     """Settings of the objective, by their names on the command line."""
-    jacobian_scale: float
+    jacobian_scale: float = 1.0
     """s, the teacher's mean square derivative; 1 where none were used."""
     seed: int
     """Of the run."""
-    val_fraction: float
+    val_fraction: float = 0.0
     """Share of games that was held out."""
     steps: int
     """Optimizer steps done."""

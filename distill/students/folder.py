@@ -118,8 +118,8 @@ def load_student(path: str | Path) -> Student:
     record = read_student(folder / "student.json")
     check_recorded(folder, record.task.preset)
     try:
-        net = _build(folder, record)
         state = load((folder / "model.safetensors").read_bytes())
+        net = _build(folder, record, value="value.weight" in state)
         net.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is damaged ({first_line(error)}); train the student again") from error
@@ -129,10 +129,10 @@ def load_student(path: str | Path) -> Student:
     return Student(net, record, folder)
 
 
-def _build(folder: Path, record: StudentRecord) -> nn.Module:
+def _build(folder: Path, record: StudentRecord, *, value: bool) -> nn.Module:
     name, actions = record.network, record.task.num_actions
     if isinstance(name, NetSpec):
-        return AtariCNN(name, actions)
+        return AtariCNN(name, actions, value=value)
     if not is_dotted(name) and name not in NETWORKS:
         raise UserError(
             f"{folder} is of network {name!r}, which is not registered here{nearest(name, NETWORKS)}; import the "

@@ -15,7 +15,7 @@ from distill.train.checkpoint import Progress, best_weights, newest_checkpoint
 from distill.train.fork import read_fork
 from distill.train.saver import Kept
 from distill.train.settings import TrainRun
-from distill.train.setup import Data
+from distill.train.setup import Data, scale_of
 
 
 def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None) -> dict[str, Tensor]:
@@ -26,11 +26,8 @@ def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None) -> dict
     """
     if folder is not None:
         return _go_on(data, kept, folder)
-    kept.progress = Progress(train_states=len(data.train_index), data=data.used.to_dict())
-    if config.objective.jacobian_weight > 0:
-        kept.progress.jacobian_scale = data.loader.mean_square(
-            data.train_index, config.objective.temperature, config.objective.jacobian_blur
-        )
+    scale = scale_of(config, data)
+    kept.progress = Progress(jacobian_scale=scale, train_states=len(data.train_index), data=data.used.to_dict())
     if config.train.fork_from is not None:
         _take(config, kept, read_fork(config, config.train.fork_from, data.loader.device))
     return {}

@@ -9,18 +9,16 @@ from typing import Any
 from torch import nn
 
 from distill.batches.sampler import Sampler
-from distill.dataset.reader import Dataset
 from distill.dataset.repeats import repeats
 from distill.engine.step import make_engine
 from distill.figures.fidelity import fidelity
 from distill.networks.nets import AtariCNN, count_parameters
-from distill.records.data import data_told
 from distill.records.loggers import Loggers
-from distill.records.student import Training
 from distill.students.folder import save_student
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
 from distill.train.checkpoint import Progress
+from distill.train.lesson import Lesson
 from distill.train.network import network_name, network_text
 from distill.train.run import objective_name
 from distill.train.saver import BestSaver
@@ -45,9 +43,9 @@ def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Samp
             console.print(f"{share:.1%} of the held-out states scored occur, pixel by pixel, among the training states")
 
 
-def finish(config: TrainRun, folder: Path, data: Data, saver: BestSaver, loggers: Loggers) -> None:
+def finish(lesson: Lesson, folder: Path, saver: BestSaver, loggers: Loggers) -> None:
     """Score the best weights once more and write the student folder."""
-    progress, model = saver.progress, saver.kept.net
+    config, data, progress, model = lesson.config, lesson.data, saver.progress, lesson.net
     model.load_state_dict(saver.best)
     saver.check_best()
     scores = fidelity(model, make_engine(model), data.loader, data.val_index, config.objective.temperature)
@@ -55,12 +53,10 @@ def finish(config: TrainRun, folder: Path, data: Data, saver: BestSaver, loggers
     loggers.hparams(
         _settings(config, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
     )
-    task = data.dataset.task
-    network = network_name(config, model, task.num_actions)
+    network = network_name(config, model, lesson.task.num_actions)
     if isinstance(model, AtariCNN) or network is not None:
-        metrics = {f"val_{name}": value for name, value in found.items()}
-        training = _training(config, data.dataset, metrics, progress)
-        save_student(folder / "student", model, task, training, network)
+        training = lesson.papers(scores, progress.step, progress.best_step, progress.seconds)
+        save_student(folder / "student", model, lesson.task, training, network)
     rows = [(f"val/{name}", "-" if value is None else f"{value:.4f}") for name, value in found.items()]
     remove_leftovers(folder, below=True)
     rows += [("best step", str(progress.best_step)), ("time", f"{progress.seconds:.0f} s"), ("run", str(folder))]
@@ -80,24 +76,3 @@ def _settings(config: TrainRun, progress: Progress) -> dict[str, Any]:
                                                "weight_decay", "precision")},
         "seed": config.seed,
     }  # fmt: skip
-
-
-def _training(config: TrainRun, dataset: Dataset, metrics: dict[str, Any], progress: Progress) -> Training:
-    identity = dataset.identity
-    return Training(
-        student=config.student.name,
-        teacher=identity.teacher,
-        teacher_name=dataset.teacher_name,
-        teacher_tau=dataset.manifest.teacher_tau,
-        teacher_preset=identity.teacher_preset,
-        teacher_preset_hash=identity.teacher_preset_hash,
-        data=data_told(progress.data),
-        objective=dataclasses.asdict(config.objective),
-        jacobian_scale=progress.jacobian_scale,
-        seed=config.seed,
-        val_fraction=config.train.val_fraction,
-        steps=progress.step,
-        best_step=progress.best_step,
-        train_seconds=progress.seconds,
-        metrics=metrics,
-    )

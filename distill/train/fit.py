@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from distill.batches.loader import Batch
 from distill.errors import DivergedError
 from distill.losses.sobolev import Losses
 from distill.train.hooks import Hook, Status
-from distill.train.team import Team
+from distill.train.team import ALONE, Team
+
+B = TypeVar("B", bound=Batch, contravariant=True)
 
 
 class Counts(Protocol):
@@ -26,13 +28,21 @@ class Counts(Protocol):
     """Time so far."""
 
 
-class Minimised(Protocol):
-    """An objective with what computes its gradient."""
+@dataclass
+class Place:
+    """The same and no more."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Minimised(Protocol[B]):
+    """An objective with what computes its gradient, for one kind of batches."""
 
     def weights(self, step: int, total: int) -> Mapping[str, float]:
         """Weights of its terms at that step."""
 
-    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+    def gradient(self, batch: B, weights: Mapping[str, float]) -> Losses:
         """Losses of a batch; adds their gradient to every parameter's ``.grad``."""
 
 
@@ -44,20 +54,20 @@ class Model:
     optimizer: torch.optim.Optimizer
     learning_rate: Callable[[int, int], float]
     """Of (step, steps in all)."""
-    max_grad_norm: float
-    """Gradients are clipped to this global norm; 0 turns clipping off."""
-    progress: Counts
-    """Where it stands; ``fit`` counts on."""
     total: int
     """Steps in all, for schedules."""
     batch_size: int
     """States of a step, those of all processes."""
-    team: Team
+    max_grad_norm: float = 0.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    progress: Counts = field(default_factory=Place)
+    """Where it stands; ``fit`` counts on."""
+    team: Team = ALONE
     """Processes that take each step together."""
 
 
 def fit(
-    model: Model, stream: Iterable[Batch], objective: Minimised, hooks: Hook, until: Callable[[Status], bool]
+    model: Model, stream: Iterable[B], objective: Minimised[B], hooks: Hook, until: Callable[[Status], bool]
 ) -> Status:
     """Take a step on every batch of ``stream``.
 

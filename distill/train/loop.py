@@ -10,15 +10,11 @@ from pathlib import Path
 from torch import nn
 from torch.optim import AdamW
 
-from distill.batches.loader import batches
-from distill.engine.engine import Engine
-from distill.engine.step import make_engine, make_step
 from distill.errors import DivergedError
-from distill.figures.fidelity import Fidelity, fidelity
 from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
 from distill.students.folder import is_student
-from distill.system.device import arithmetic, pick_device
+from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.streams import seed_weights
 from distill.train.begin import begin
@@ -27,21 +23,13 @@ from distill.train.finish import describe, finish
 from distill.train.fit import Model, fit
 from distill.train.fork import check_fork
 from distill.train.hooks import Hook, Hooks
+from distill.train.lesson import Lesson
 from distill.train.logs import Log, SaliencyPicture, TrainingBar, TrainingLoss
 from distill.train.network import named_after
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
-from distill.train.setup import (
-    Data,
-    Minimise,
-    make_learning_rate,
-    make_objective,
-    make_sampler,
-    make_student,
-    open_data,
-    steps,
-)
+from distill.train.setup import make_learning_rate, make_sampler, make_student, open_data, steps
 from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
@@ -55,7 +43,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     sampler = make_sampler(config, data.dataset, data.train_index)
-    size, share = sampler.batch_size, team.share(sampler.batch_size, config.objective)
+    team.share(sampler.batch_size, config.objective)  # what cannot be shared leaves no folder
     total, last = steps(config, sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)
     folder, resuming = team.agree(open_run(config, data.used, check) if team.main else (Path(), False))
@@ -63,18 +51,15 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
         console.print(f"{folder}: already trained; nothing to do")
         return folder
 
-    engine = make_engine(student, arithmetic(device, t.precision)) if t.engine == "fast" else None
-    step = make_step(student, engine, cuda_graph=t.cuda_graph)
     optimizer = AdamW(student.parameters(), lr=0.0, weight_decay=t.weight_decay, fused=True)
     again = how_to_go_on(t.out, folder, "--train.out", newest=t.resume)
     kept = Kept(student, optimizer, Progress(), config.to_dict(), again)
     best = begin(config, data, kept, folder if resuming else None)
     progress: Progress = kept.progress
-    objective = make_objective(config, data.dataset, progress.jacobian_scale)
-    model = Model(student, optimizer, make_learning_rate(config), t.max_grad_norm, progress, total, size, team)
-    carrying = functools.partial(objective.carrying, total=total, batch_size=size)
-    stream = batches(data.loader, sampler, progress.step, last, carrying=carrying, share=share)
-    score = functools.partial(_score, team, student, engine, data, config.objective.temperature)
+    lesson = Lesson(config, student, data, progress.jacobian_scale, team)
+    model = Model(
+        student, optimizer, make_learning_rate(config), total, lesson.batch_size, t.max_grad_norm, progress, team
+    )
     if team.main:
         describe(config, data, student, total, sampler)
     with (
@@ -85,22 +70,15 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     ):
         watching = Hooks([Log(loggers), TrainingBar(bar)])
         watching.add(TrainingLoss(t.log_every, watching.measured))
-        watching.add(Validation(score, t.val_every, last, saver, watching.measured))
+        watching.add(Validation(lesson.score, t.val_every, last, saver, watching.measured))
         watching.add(*(hooks if team.main else ()), saver)
         if team.main:
-            watching.add(SaliencyPicture(loggers, student, engine, data.loader, data.val_index))
-        fit(model, stream, Minimise(objective, step), watching, lambda now: is_over(now, last, t.patience, progress))
+            watching.add(SaliencyPicture(loggers, student, lesson.engine, data.loader, data.val_index))
+        stream = lesson.batches(progress.step, last, total)
+        fit(model, stream, lesson, watching, lambda now: is_over(now, last, t.patience, progress))
         if team.main:
-            finish(config, folder, data, saver, loggers)
+            finish(lesson, folder, saver, loggers)
         return team.agree(folder)  # no one leaves before the student is written
-
-
-def _score(team: Team, student: nn.Module, engine: Engine | None, data: Data, temperature: float) -> Fidelity:
-    """Fidelity on the held-out states, known to every process."""
-    scores = fidelity(student, engine, data.loader, data.val_index, temperature) if team.main else None
-    found = team.agree(scores)
-    assert found is not None
-    return found
 
 
 @contextlib.contextmanager

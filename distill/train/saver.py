@@ -14,9 +14,9 @@ from distill.errors import UserError
 from distill.figures.fidelity import Fidelity
 from distill.system.progress import console
 from distill.system.signals import StopRequest, outcome
-from distill.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from distill.train.checkpoint import Progress, can_go_on, load_checkpoint, newest_checkpoint, save_checkpoint
 from distill.train.hooks import Hook, Status
-from distill.train.team import Team
+from distill.train.team import ALONE, Team
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Kept:
     progress: Any
     """A dataclass that says where the training stands; changed by the loop."""
     settings: Mapping[str, Any]
-    how_to_go_on: str
+    how_to_go_on: str = "the same command continues"
     """What continues it after an interrupt: ``the same command continues``."""
 
     def content(self) -> dict[str, Any]:
@@ -40,6 +40,19 @@ class Kept:
             "rng": torch.get_rng_state(),
             "config": self.settings,
         }
+
+    def go_on(self, folder: Path, device: torch.device) -> bool:
+        """Restore the newest checkpoint of the run in ``folder``, progress included; False where it has none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not can_go_on(folder):
+            return False
+        content = newest_checkpoint(folder, device)
+        self.restore(content)
+        self.progress = type(self.progress)(**content["progress"])
+        return True
 
     def restore(self, content: Mapping[str, Any]) -> None:
         """Weights, optimizer and PyTorch's random stream of a checkpoint; its progress is the caller's to judge."""
@@ -58,15 +71,21 @@ class Saver(Hook):
         folder: the run, or None to write nothing: another process does.
         kept: what is saved.
         due: whether it is time for a checkpoint, after a step.
-        where: how far it is, in words.
+        where: how far it is, in words; by default its step.
         team: processes that stop together.
     """
 
     def __init__(
-        self, folder: Path | None, kept: Kept, due: Callable[[Status], bool], where: Callable[[], str], team: Team
+        self,
+        folder: Path | None,
+        kept: Kept,
+        due: Callable[[Status], bool],
+        where: Callable[[], str] | None = None,
+        team: Team = ALONE,
     ) -> None:
         self._folder = None if folder is None else folder / "checkpoints"
-        self.kept, self._due, self._where, self._team = kept, due, where, team
+        self.kept, self._due, self._team = kept, due, team
+        self._where = where or (lambda: f"step {kept.progress.step}")
         self._stop = StopRequest()
         self._saved: Status | None = None
 
@@ -122,7 +141,7 @@ class BestSaver(Saver):
 
     def __init__(self, folder: Path | None, kept: Kept, every: int, best: dict[str, Tensor], team: Team) -> None:
         self.progress, self.best = kept.progress, best
-        super().__init__(folder, kept, lambda now: now.step % every == 0, lambda: f"step {self.progress.step}", team)
+        super().__init__(folder, kept, lambda now: now.step % every == 0, team=team)
 
     def content(self) -> dict[str, Any]:
         """See ``Saver``."""

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from distill.batches.loader import Batch, Loader
+from distill.batches.loader import Loader
 from distill.batches.sampler import Sampler
 from distill.batches.source import Index, make_source
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import data_used as used_of
 from distill.engine.captured import OWN_TERMS
-from distill.engine.step import Step
 from distill.errors import UserError
 from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Losses, Objective
+from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import build_network, find_network
@@ -62,17 +61,6 @@ def open_data(config: TrainRun, device: torch.device) -> Data:
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
     return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index))
-
-
-class Minimise:
-    """The objective with what computes its gradient (``fit.Minimised``)."""
-
-    def __init__(self, objective: Objective, compute: Step) -> None:
-        self.weights, self._objective, self._compute = objective.weights, objective, compute
-
-    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
-        """Losses of a batch; adds their gradient to every parameter's ``.grad``."""
-        return self._compute(batch.obs, batch.logits, batch.targets, weights, self._objective)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
@@ -222,7 +210,8 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
         start.task.refuse_other(dataset.task, f"--student.init={s.init}", change)
         if not start.is_like(net, s.name):
             raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
-        net.load_state_dict(start.net.state_dict())
+        given = start.net.state_dict()  # a value head that it may have is not trained here
+        net.load_state_dict({name: given[name] for name in net.state_dict()})
     return net
 
 
@@ -254,6 +243,14 @@ def make_learning_rate(config: TrainRun) -> Callable[[int, int], float]:
         return learning_rate(step, total, t.learning_rate + (early - t.learning_rate) * left, t.warmup)
 
     return rate
+
+
+def scale_of(config: TrainRun, data: Data) -> float:
+    """s: mean square of the teacher's derivatives over the training states; 1 where nothing is divided by it."""
+    o = config.objective
+    if o.jacobian_weight == 0:
+        return 1.0
+    return data.loader.mean_square(data.train_index, o.temperature, o.jacobian_blur)
 
 
 def steps(config: TrainRun, sampler: Sampler) -> tuple[int, int]:

@@ -113,3 +113,7 @@ class Team:
             gradient.copy_(mean.view_as(gradient))
         total, *terms = (part.squeeze(0) for part in parts[-len(scalars) :])
         return Losses(total, dict(zip(list(losses)[1:], terms, strict=True)), losses.logits)
+
+
+ALONE = Team()
+"""What most trainings run in."""

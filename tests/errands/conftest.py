@@ -58,3 +58,10 @@ def program(home: Path) -> Callable[..., subprocess.Popen[str]]:
         )  # fmt: skip
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def breakout(distill: Distill) -> str:
+    """The same of another game."""
+    distill("collect", "--env=breakout", "--collect.out=breakout", *RECORD)
+    return "breakout"

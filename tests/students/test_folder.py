@@ -51,6 +51,17 @@ def test_other_shapes_and_activations(activation: str, tmp_path: Path, obs: npt.
     assert loaded.task.num_actions == 18
 
 
+def test_a_value_head_is_kept_and_teaches(net: AtariCNN, task: Task, tmp_path: Path) -> None:
+    with_value = AtariCNN(net.spec, net.num_actions, value=True)
+    save_student(tmp_path, with_value, task, training())
+    x = torch.rand(3, 4, 84, 84, generator=torch.Generator().manual_seed(1))
+    found = load_student(tmp_path).net.logits_and_value(x)
+    for mine, theirs in zip(found, with_value.logits_and_value(x), strict=True):
+        assert torch.equal(mine, theirs)
+    for agent in (str(tmp_path), str(tmp_path / "student.zip")):
+        torch.testing.assert_close(load_teacher(agent).logits_and_value(x)[1], found[1])
+
+
 def test_run_folder_and_student_folder_are_both_accepted(saved: Student) -> None:
     run = saved.folder.parent
     assert load_student(run).folder == load_student(str(saved.folder)).folder == saved.folder

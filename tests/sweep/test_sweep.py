@@ -29,7 +29,7 @@ from distill.sweep.cells import cell_name, typed_cells
 from distill.sweep.grid import Cell, read_rows, unfinished, write_rows
 from distill.sweep.run import DATA_COLUMNS
 from distill.sweep.test_set import TEST_GAMES
-from distill.train import loop
+from distill.train import lesson, loop
 
 GRID = {"train.states": [100, 200], "seed": [1, 2]}
 NAMES = ["states-100__seed-1", "states-100__seed-2", "states-200__seed-1", "states-200__seed-2"]
@@ -76,7 +76,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """``cut(n)``: the n-th optimizer step from now on raises; ``cut(None)`` ends it."""
-    make_step = loop.make_step
+    make_step = lesson.make_step
 
     def at(steps: int | None) -> None:
         count = iter(range(10**9))
@@ -91,7 +91,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
             return compute
 
-        monkeypatch.setattr(loop, "make_step", cutting)
+        monkeypatch.setattr(lesson, "make_step", cutting)
 
     return at
 

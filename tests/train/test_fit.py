@@ -15,7 +15,6 @@ from distill.errors import DivergedError
 from distill.losses.sobolev import Losses
 from distill.train.fit import Model, fit
 from distill.train.hooks import Hook, Hooks, Status
-from distill.train.team import Team
 
 
 @dataclass
@@ -63,7 +62,7 @@ def parts(count: int = 12) -> tuple[Model, list[Batch], Line]:
     y = x @ torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     stream = [Batch(np.arange(8), a, b, None) for a, b in zip(x, y, strict=True)]
     optimizer = torch.optim.SGD(net.parameters(), lr=9.0)
-    model = Model(net, optimizer, lambda step, total: 0.5 * (1 - step / total), 0.0, Counter(), count, 8, Team())
+    model = Model(net, optimizer, lambda step, total: 0.5 * (1 - step / total), count, 8)
     return model, stream, Line(net)
 
 

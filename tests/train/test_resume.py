@@ -23,7 +23,7 @@ from distill.errors import UserError
 from distill.figures.fidelity import Fidelity
 from distill.records.seal import sealed
 from distill.system.signals import Terminated
-from distill.train import loop
+from distill.train import lesson
 from distill.train.setup import training_split
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ class CutError(Exception):
 @pytest.fixture
 def cut_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``cut_at(step, error)``: the gradient of that step (0, 1, ...) raises; ``cut_at(None)`` ends it."""
-    make_step = loop.make_step
+    make_step = lesson.make_step
 
     def cut(step: int | None, error: type[BaseException] = KeyboardInterrupt, already: int = 0) -> None:
         def cutting(*given: Any, **options: Any) -> Any:
@@ -57,7 +57,7 @@ def cut_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
             return compute
 
-        monkeypatch.setattr(loop, "make_step", cutting)
+        monkeypatch.setattr(lesson, "make_step", cutting)
 
     return cut
 
@@ -332,7 +332,7 @@ def val_kl(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
 
     def script(values: list[float]) -> None:
         left = iter(values)
-        monkeypatch.setattr(loop, "fidelity", lambda *arguments: Fidelity(next(left), 0.5, None, None))
+        monkeypatch.setattr(lesson, "fidelity", lambda *arguments: Fidelity(next(left), 0.5, None, None))
 
     return script
 

@@ -24,7 +24,7 @@ from distill.errors import UserError
 from distill.figures.fidelity import Fidelity, measure
 from distill.losses.schedule import jacobian_weight
 from distill.students.folder import load_student
-from distill.train import loop
+from distill.train import lesson
 from distill.train.run import open_run
 from distill.train.schedule import learning_rate
 from distill.train.setup import data_used, training_split
@@ -355,7 +355,7 @@ def test_nothing_good_is_overwritten_when_validation_explodes(
     quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kls = iter([1.0, float("nan")])
-    monkeypatch.setattr(loop, "fidelity", lambda *arguments: Fidelity(next(kls), 0.5, None, None))
+    monkeypatch.setattr(lesson, "fidelity", lambda *arguments: Fidelity(next(kls), 0.5, None, None))
     with pytest.raises(UserError, match=r"stopped at step 10: val/kl nan; the last good checkpoint is"):
         train(quick())
     saved = {
@@ -371,7 +371,7 @@ def test_no_figure_that_is_not_a_number_gets_into_a_students_papers(
 ) -> None:
     figures: list[float | None] = [0.1, 0.5, 0.3, 0.9]
     figures[place] = float("nan")
-    monkeypatch.setattr(loop, "fidelity", lambda *arguments: Fidelity(*figures))  # type: ignore[arg-type]
+    monkeypatch.setattr(lesson, "fidelity", lambda *arguments: Fidelity(*figures))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"stopped at step 5: val/\w+ nan"):
         train(quick())
 

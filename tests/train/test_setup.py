@@ -17,6 +17,8 @@ from distill.config.config import Config
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.students.folder import save_student
 from distill.train.loop import train
 from distill.train.schedule import learning_rate
 from distill.train.setup import make_loader, make_objective, make_student, training_split
@@ -85,6 +87,16 @@ def test_the_normaliser_goes_with_the_square_of_the_temperature(quick: Callable[
     at_one = loader.mean_square(index, 1.0, 0.0)
     assert loader.mean_square(index, 0.5, 0.0) == pytest.approx(4 * at_one)
     assert loader.mean_square(index, 3.0, 0.0) == pytest.approx(at_one / 9)
+
+
+def test_a_start_may_have_a_value_head(quick: Callable[..., Config], pong_data: Path, tmp_path: Path) -> None:
+    dataset = Dataset(pong_data)
+    start = AtariCNN(NetSpec(((4, 8, 4),), (8,)), 6, value=True)
+    save_student(tmp_path / "start", start, dataset.task)
+    config = quick("run", student={"init": str(tmp_path / "start")})
+    net = make_student(config, dataset)
+    assert all(torch.equal(tensor, start.state_dict()[name]) for name, tensor in net.state_dict().items())
+    assert "value.weight" not in net.state_dict()
 
 
 @pytest.mark.parametrize(("paper", "value"), [("game", "breakout"), ("preset_hash", "0123456789abcdef")])

@@ -1,0 +1,102 @@
+"""What one dataset teaches one network: the parts of ``distill train`` that are not the loop's."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+
+from torch import nn
+
+from distill.batches.loader import Batch, batches
+from distill.engine.step import make_engine, make_step
+from distill.figures.fidelity import Fidelity, fidelity
+from distill.losses.sobolev import Losses
+from distill.records.student import Training
+from distill.system.device import arithmetic
+from distill.task import Task
+from distill.train.settings import TrainRun
+from distill.train.setup import Data, make_objective, make_sampler
+from distill.train.team import ALONE, Team
+
+
+class Lesson:
+    """Batches, an objective with its gradient (``fit.Minimised``), figures on held-out games, and papers.
+
+    Args:
+        config: settings of the training.
+        net: who learns, (B, 4, 84, 84) to (B, A), on the data's device.
+        data: of what.
+        scale: s, what derivatives are divided by (``setup.scale_of``).
+        team: processes that take each step together.
+    """
+
+    def __init__(self, config: TrainRun, net: nn.Module, data: Data, scale: float = 1.0, team: Team = ALONE) -> None:
+        self.config, self.net, self.data, self._team = config, net, data, team
+        precision = arithmetic(data.loader.device, config.train.precision)
+        self.engine = make_engine(net, precision) if config.train.engine == "fast" else None
+        self.objective = make_objective(config, data.dataset, scale)
+        self.sampler = make_sampler(config, data.dataset, data.train_index)
+        self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
+        self._share = team.share(self.sampler.batch_size, config.objective)
+
+    @property
+    def task(self) -> Task:
+        """What is learned to be played and seen."""
+        return self.data.dataset.task
+
+    @property
+    def batch_size(self) -> int:
+        """States of a step, those of all processes."""
+        return self.sampler.batch_size
+
+    def batches(self, first: int, last: int, total: int) -> Iterator[Batch]:
+        """Batches ``first`` .. ``last - 1`` of ``total``, this process's share of each."""
+        carrying = functools.partial(self.objective.carrying, total=total, batch_size=self.batch_size)
+        return batches(self.data.loader, self.sampler, first, last, carrying=carrying, share=self._share)
+
+    def weights(self, step: int, total: int) -> Mapping[str, float]:
+        """Weights of the objective's terms."""
+        return self.objective.weights(step, total)
+
+    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """Losses of a batch; adds their gradient to every parameter's ``.grad``."""
+        return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)
+
+    def score(self) -> Fidelity:
+        """Figures on the held-out states, known to every process."""
+        data, temperature = self.data, self.objective.temperature
+        engine, index = self.engine, data.val_index
+        found = self._team.agree(
+            fidelity(self.net, engine, data.loader, index, temperature) if self._team.main else None
+        )
+        assert found is not None
+        return found
+
+    def papers(self, scores: Fidelity, steps: int, best_step: int, seconds: float) -> Training:
+        """What a student's papers say of this training.
+
+        Args:
+            scores: its figures.
+            steps: optimizer steps done.
+            best_step: step whose weights these are.
+            seconds: training time.
+        """
+        identity, config = self.data.dataset.identity, self.config
+        return Training(
+            student=config.student.name,
+            teacher=identity.teacher,
+            teacher_name=self.data.dataset.teacher_name,
+            teacher_tau=self.data.dataset.manifest.teacher_tau,
+            teacher_preset=identity.teacher_preset,
+            teacher_preset_hash=identity.teacher_preset_hash,
+            data=self.data.used,
+            objective=dataclasses.asdict(config.objective),
+            jacobian_scale=self.objective.scale,
+            seed=config.seed,
+            val_fraction=config.train.val_fraction,
+            steps=steps,
+            best_step=best_step,
+            train_seconds=seconds,
+            metrics={f"val_{name}": value for name, value in vars(scores).items()},
+        )
