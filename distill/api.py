@@ -24,7 +24,8 @@ from distill.losses.sobolev import Losses, Objective, sobolev_loss
 from distill.losses.targets import Targets
 from distill.losses.term import Seen, Term
 from distill.losses.terms import register_term
-from distill.networks.layers import ReCU
+from distill.networks.layers.layer import Activation, Affine, register_layer
+from distill.networks.layers.recu import ReCU
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
@@ -46,6 +47,8 @@ from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
 __all__ = [
+    "Activation",
+    "Affine",
     "AtariCNN",
     "AtariVec",
     "Batch",
@@ -103,6 +106,7 @@ __all__ = [
     "measure",
     "product",
     "register_figure",
+    "register_layer",
     "register_logger",
     "register_network",
     "register_preset",

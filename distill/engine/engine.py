@@ -90,8 +90,8 @@ class Engine:
         for stage in self.stages[1:]:
             h = h.flatten(1) if stage.flatten else h
             tape.inputs.append(h)
-            tape.weights.append(stage.weight(self.dtype))
-            h = stage.activate(stage.affine(h, tape.weights[-1], stage.bias(self.dtype)))
+            tape.weights.append(stage.layer.weight(self.dtype))
+            h = stage.activate(stage.layer.affine(h, tape.weights[-1], stage.layer.bias(self.dtype)))
             tape.outputs.append(h)
         tape.logits = h.to(self.full)
         return tape
@@ -126,7 +126,7 @@ class Engine:
         for index, stage in enumerate(self.stages):
             if index:
                 tangents.append(tangent.flatten(1) if stage.flatten else tangent)
-                tangent = stage.affine(tangents[-1], tape.weights[index])
+                tangent = stage.layer.affine(tangents[-1], tape.weights[index])
             curvature.append(stage.curvature(tape.outputs[index], tangent, after[index]))
             tangent = stage.slope(tape.outputs[index], tangent)
         return tangents, tangent.to(self.full), curvature
@@ -223,7 +223,7 @@ class Engine:
         for index in range(len(self.stages)):
             have, old, extra = gradients[index], curvature[index], bend[index]
             if index:
-                gradients[index] = self.stages[index].weight_gradient(
+                gradients[index] = self.stages[index].layer.weight_gradient(
                     tangents[index - 1], before[index], tape.weights[index], have
                 )
             else:
@@ -240,11 +240,11 @@ class Engine:
             if bend is not None:
                 d[: len(bend)] += bend
             if index:
-                gradient = stage.weight_gradient(tape.inputs[index - 1], d, tape.weights[index], have)
+                gradient = stage.layer.weight_gradient(tape.inputs[index - 1], d, tape.weights[index], have)
             else:
                 gradient = tape.pixels.weight_gradient(d)
                 gradient = gradient if have is None else gradient.add_(have)
-            stage.add_gradient(gradient, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
+            stage.layer.add_gradient(gradient, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
             if index:
                 d = self._down(index, tape, d)
 
@@ -258,7 +258,7 @@ class Engine:
     def _down(self, index: int, tape: Tape, g: Tensor) -> Tensor:
         """W^T g of a later layer: cotangent of the output of the stage below."""
         below = tape.outputs[index - 1]
-        down = self.stages[index].transpose(g, tape.weights[index], below.shape)
+        down = self.stages[index].layer.transpose(g, tape.weights[index], below.shape)
         if not self.stages[index].flatten:
             return down
         # Element by element, PyTorch takes ten times as long on two layouts as on one.

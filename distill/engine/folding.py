@@ -7,14 +7,7 @@ input gradient a CPU computes several times faster (docs/concepts.md).
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
-
-def foldable(layer: nn.Conv2d | nn.Linear, x: Tensor) -> int:
-    """The stride of a convolution whose kernel and image are whole multiples of it, else 1."""
-    if isinstance(layer, nn.Linear) or any(size % layer.stride[0] for size in (layer.kernel_size[0], *x.shape[-2:])):
-        return 1
-    return layer.stride[0]
+from torch import Tensor
 
 
 def fold_pixels(x: Tensor, fold: int) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from distill.engine.folding import fold_pixels, fold_rows, foldable, unfold_pixels
+from distill.engine.folding import fold_pixels, fold_rows, unfold_pixels
 from distill.engine.stage import Stage
 from distill.losses.matching import match
 from distill.losses.sobolev import Objective
@@ -28,17 +28,18 @@ class Pixels:
     """The first layer's input, and every product of that layer with something of its size.
 
     Args:
-        stage: the first layer; its ``fold`` is set to what fits ``x``.
+        stage: the first layer; its layer's ``fold`` is set to what fits ``x``.
         x: uint8 pixels or floats in [0, 1], (B, 4, 84, 84), or what the first layer takes.
         dtype: dtype of the passes. Pixels stay 0..255, which bfloat16 holds exactly: 1/255 is in the weight.
         keep: remember the folded pixels for ``weight_gradient``.
     """
 
     def __init__(self, stage: Stage, x: Tensor, dtype: torch.dtype, *, keep: bool = True) -> None:
-        stage.fold = foldable(stage.layer, x)
+        self.layer = layer = stage.layer
+        layer.fold = layer.foldable(x)
         self.stage, self.x, self.dtype, self._keep = stage, x, dtype, keep
         self.full = torch.promote_types(dtype, torch.float32)
-        self.weight = stage.weight(dtype)
+        self.weight = layer.weight(dtype)
         self.unit = 1 / 255 if x.dtype == torch.uint8 else 1.0
         self.pieces = list(_pieces(x, dtype))
         self._folded: list[Tensor] = []
@@ -52,16 +53,16 @@ class Pixels:
 
     def forward(self) -> Tensor:
         """The stage's output."""
-        weight, bias = self.weight * self.unit, self.stage.bias(self.dtype)
+        weight, bias = self.weight * self.unit, self.layer.bias(self.dtype)
         folded = [self.fold(self.x[piece]) for piece in self.pieces]
         if len(folded) == 1:
             folded = [folded[0].to(self.dtype)]  # small enough to keep as floats
         self._folded = folded if self._keep else []
         if len(folded) == 1:
-            return self.stage.activate(self.stage.affine(folded[0], weight, bias))
+            return self.stage.activate(self.layer.affine(folded[0], weight, bias))
         h: Tensor | None = None
         for piece, part in zip(self.pieces, folded, strict=True):
-            a = self.stage.affine(part.to(self.dtype), weight, bias)
+            a = self.layer.affine(part.to(self.dtype), weight, bias)
             h = _whole(a, len(self.x)) if h is None else h
             self.stage.activate(a, out=h[piece])
         assert h is not None
@@ -71,7 +72,7 @@ class Pixels:
         """Correlation of the pixels with a cotangent of the layer's pre-activation."""
         total: Tensor | None = None
         for piece, folded in zip(self.pieces, self._folded, strict=True):
-            total = self.stage.weight_gradient(folded.to(self.dtype), g[piece], self.weight, total)
+            total = self.layer.weight_gradient(folded.to(self.dtype), g[piece], self.weight, total)
         assert total is not None
         return total.to(self.full).mul_(self.unit)
 
@@ -112,8 +113,8 @@ class Pixels:
                 losses, e = self._match(row, targets, piece, k, objective, blur)
                 loss += losses.sum()
             e = e.to(self.dtype)
-            gradient = self.stage.weight_gradient(e, g[piece], self.weight, gradient)
-            a = self.stage.affine(e, scaled)
+            gradient = self.layer.weight_gradient(e, g[piece], self.weight, gradient)
+            a = self.layer.affine(e, scaled)
             if len(self.pieces) == 1:
                 tangent = a
             else:
@@ -125,26 +126,26 @@ class Pixels:
 
     def fold(self, x: Tensor) -> Tensor:
         """Pixels as the folded layer takes them."""
-        if self.stage.fold > 1:
-            return fold_pixels(x, self.stage.fold)
+        if self.layer.fold > 1:
+            return fold_pixels(x, self.layer.fold)
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
     def unfold(self, x: Tensor) -> Tensor:
         """The inverse of ``fold``."""
-        return unfold_pixels(x, self.stage.fold) if self.stage.fold > 1 else x
+        return unfold_pixels(x, self.layer.fold) if self.layer.fold > 1 else x
 
     def _transpose(self, g: Tensor) -> Tensor:
         shape = self.x.shape[1:]
-        if self.stage.fold > 1:
-            shape = torch.Size([shape[0] * self.stage.fold**2, *(size // self.stage.fold for size in shape[1:])])
-        return self.stage.transpose(g, self.weight, (len(g), *shape))
+        if self.layer.fold > 1:
+            shape = torch.Size([shape[0] * self.layer.fold**2, *(size // self.layer.fold for size in shape[1:])])
+        return self.layer.transpose(g, self.weight, (len(g), *shape))
 
     def _minus_target(self, row: Tensor, targets: Targets, piece: slice, k: int, temperature: float) -> Tensor:
         """Folded derivative minus the teacher's, in place; codes are folded as bytes, before they become floats."""
         codes = self.fold(targets.vjp[piece, k]).to(self.full)
         if targets.scale is None:
             return row.sub_(codes, alpha=1 / temperature)
-        scale = fold_rows(targets.scale[piece, k].to(self.full), self.stage.fold)
+        scale = fold_rows(targets.scale[piece, k].to(self.full), self.layer.fold)
         return row.addcmul_(codes, scale, value=-1 / temperature)
 
     def _match(

@@ -14,7 +14,7 @@ from distill.engine.general import General, Passes
 from distill.errors import UserError
 from distill.losses.sobolev import Losses, Objective, Weights, sobolev_loss
 from distill.losses.targets import Targets
-from distill.networks.layers import known
+from distill.networks.layers.layer import known
 from distill.networks.nets import to_unit
 
 Step = Callable[[Tensor, Tensor, Targets | None, Weights, Objective], Losses]

@@ -15,3 +15,6 @@ class Entropy(Term):
         """See ``Term``."""
         log_probs = F.log_softmax(seen.student, -1)
         return (log_probs.exp() * log_probs).sum(-1)
+
+
+TERM = Entropy

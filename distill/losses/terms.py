@@ -1,4 +1,7 @@
-"""Terms that ``objective.terms`` can name, besides the divergence and the Sobolev term."""
+"""Terms that ``objective.terms`` can name, besides the divergence and the Sobolev term.
+
+One more is one more file in this folder that ends in a ``TERM``, or a class in a package of anyone's.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import re
 from collections.abc import Mapping
 
 from distill.errors import UserError
-from distill.losses.entropy import Entropy
 from distill.losses.term import Term
 from distill.system.registry import Registry
 
@@ -15,7 +17,9 @@ def _is_term(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, Term)
 
 
-TERMS: Registry[type[Term]] = Registry("term", "a class derived from distill.api.Term", _is_term)
+TERMS: Registry[type[Term]] = Registry(
+    "term", "a class derived from distill.api.Term", _is_term, own=("distill.losses", "TERM")
+)
 TAKEN = ("total", "divergence", "jacobian", "kl")
 """Names of what is there already, in losses and in logs."""
 
@@ -46,6 +50,3 @@ def make_terms(weights: Mapping[str, float]) -> tuple[Term, ...]:
             )
         terms.append(kind(weight))
     return tuple(terms)
-
-
-register_term("entropy", Entropy)

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
-from distill.networks.layers import ReCU
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus, "recu": ReCU}
+from distill.networks.layers.layer import activations
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class NetSpec:
     hidden: tuple[int, ...]
     """Width of each dense layer between the convolutions and the head."""
     activation: str = "relu"
-    """Activation after every layer but the head: relu, tanh, softplus or recu."""
+    """Activation after every layer but the head, by its name in ``distill/networks/layers``."""
     extra_activation: str | None = None
     """Activation after every dense layer but the first, where it is another one (SB3's ``net_arch``)."""
 
@@ -75,12 +73,15 @@ class AtariCNN(nn.Module):
 
     def __init__(self, spec: NetSpec, num_actions: int, *, value: bool = False) -> None:
         super().__init__()
-        names = (spec.activation, spec.extra_activation or spec.activation)
+        names, known = (spec.activation, spec.extra_activation or spec.activation), activations()
         for name in names:
-            if name not in ACTIVATIONS:
-                raise UserError(f"unknown activation {name!r}{nearest(name, ACTIVATIONS)}")
+            if name not in known:
+                raise UserError(
+                    f"unknown activation {name!r}{nearest(name, known)}; where a package registers it, import that, on "
+                    "the command line by DISTILL_PLUGINS=its_name (docs/extending.md)"
+                )
         self.spec, self.num_actions = spec, num_actions
-        activation, extra = (ACTIVATIONS[name] for name in names)
+        activation, extra = (known[name].module for name in names)
         layers: list[nn.Module] = []
         channels, size = OBS_SHAPE[0], OBS_SHAPE[1]
         numbers = [number for conv in spec.convs for number in conv]

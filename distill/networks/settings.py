@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from distill.envs.ale_vec import MAX_LANES
 from distill.errors import UserError
+from distill.networks.layers.layer import activations
 from distill.networks.nets import NetSpec
 from distill.networks.registry import find_network
 from distill.system.ranges import POSITIVE, Range
@@ -25,11 +27,12 @@ class StudentConfig(Section):
     """Replaces the named network's convolutions: [[channels, kernel, stride], ...]."""
     hidden: list[int] | None = None
     """Replaces the named network's dense widths."""
-    activation: Literal["relu", "tanh", "softplus", "recu"] = "relu"
+    activation: str = "relu"
     """Activation after every layer but the last."""
     init: str | None = None
     """Run folder of a student of the same shape to start from; by default random weights."""
 
+    CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"activation": activations}
     PLACES: ClassVar[tuple[str, ...]] = ("init",)
 
     @property

@@ -7,6 +7,7 @@ only the same Python version runs, and a reference to our module, as earlier ver
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stable_baselines3 import PPO
 from torch import nn
 
 from distill.envs.presets import OBS_SHAPE
+from distill.networks.layers.layer import Activation, activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.students import extractor
 from distill.students.extractor import StudentExtractor
@@ -25,15 +27,24 @@ from distill.system.files import replacing
 
 __all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look for the class here
 
-TORCH_OWN = {"relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
 MODULE = "student_extractor"  # nowhere to be imported, so SB3 carries the class on when it saves the agent again
+extractor.ACTIVATIONS.update({name: activation.module for name, activation in activations().items()})
 
 
 class _Carried:
-    """Pickles as an expression that makes ``StudentExtractor`` from its source."""
+    """Pickles as an expression that makes ``StudentExtractor`` from its source, and that of its activations.
+
+    Args:
+        spec: of the student.
+    """
+
+    def __init__(self, spec: NetSpec) -> None:
+        names = dict.fromkeys((spec.activation, spec.extra_activation or spec.activation))
+        self._activations = [activations()[name] for name in names]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        source = Path(extractor.__file__).read_text(encoding="utf-8")
+        parts = [Path(extractor.__file__).read_text(encoding="utf-8"), *map(_text, self._activations)]
+        source = "\n\n".join(parts)
         made = f"(lambda space: exec({source!r}, space) or space['StudentExtractor'])"
         return eval, (f"{made}({{'__name__': {MODULE!r}}})",)
 
@@ -41,7 +52,17 @@ class _Carried:
         return f"<class '{MODULE}.StudentExtractor'>"  # what SB3 writes beside the pickle in plain text
 
     def __call__(self, *args: Any, **kwargs: Any) -> StudentExtractor:
+        extractor.ACTIVATIONS.update({activation.name: activation.module for activation in self._activations})
         return StudentExtractor(*args, **kwargs)
+
+
+def _text(activation: Activation) -> str:
+    """Python that puts an activation where the extractor looks for it, given PyTorch alone."""
+    kind = activation.module
+    place = f"ACTIVATIONS[{activation.name!r}] = "
+    if activation.is_torchs:
+        return f"{place}torch.nn.{kind.__name__}\n"
+    return f"from torch import Tensor, nn\n\n\n{inspect.getsource(kind)}\n\n{place}{kind.__name__}\n"
 
 
 def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = None) -> None:
@@ -66,10 +87,10 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
 
 def _policy_kwargs(spec: NetSpec) -> dict[str, Any]:
     """How SB3 is to build the network."""
-    extra = TORCH_OWN.get(spec.extra_activation or spec.activation)
-    if spec.convs != NETS["nature"].convs or spec.activation != "relu" or not spec.hidden or extra is None:
+    extra = activations()[spec.extra_activation or spec.activation]
+    if spec.convs != NETS["nature"].convs or spec.activation != "relu" or not spec.hidden or not extra.is_torchs:
         return {
-            "features_extractor_class": _Carried(),
+            "features_extractor_class": _Carried(spec),
             "features_extractor_kwargs": {"spec": spec.to_dict()},
             "net_arch": [],
         }
@@ -77,7 +98,7 @@ def _policy_kwargs(spec: NetSpec) -> dict[str, Any]:
     return {
         "features_extractor_kwargs": {"features_dim": width},
         "net_arch": {"pi": more, "vf": []},
-        "activation_fn": extra,
+        "activation_fn": extra.module,
     }
 
 

@@ -36,7 +36,19 @@ def make_parser(program: str, description: str, settings: type) -> ArgumentParse
     parser.add_argument("--config", action="config", help="YAML file; later settings win")
     _resolve_annotations(settings)
     parser.add_class_arguments(settings, as_group=False)
+    _show_choices(parser, settings)
     return parser
+
+
+def _show_choices(parser: ArgumentParser, settings: type) -> None:
+    """The help names what a registry has, as it does for other choices."""
+    kinds = {f"{name}.": kind for name, kind in get_type_hints(settings).items()} | {"": settings}
+    choices = {
+        above + name: names for above, kind in kinds.items() for name, names in getattr(kind, "CHOICES", {}).items()
+    }
+    for action in parser._actions:
+        if action.dest in choices:
+            action.metavar = f"{{{','.join(choices[action.dest]())}}}"
 
 
 def _resolve_annotations(settings: type) -> None:

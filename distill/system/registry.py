@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from distill.errors import UserError, first_line, lookup, nearest
 
@@ -27,10 +28,14 @@ class Registry(Mapping[str, T]):
         what: one of them in a word or two, for messages: ``preset``.
         kind: what such a thing has to be, likewise: ``a Preset``.
         fits: whether something is one.
+        own: the toolkit's own: a package and an attribute. Each of its modules that has the attribute has such a thing
+            there, with a ``name``. They are imported when something is first asked of the registry.
     """
 
-    def __init__(self, what: str, kind: str, fits: Callable[[object], bool]) -> None:
-        self.what, self.kind, self._fits = what, kind, fits
+    def __init__(
+        self, what: str, kind: str, fits: Callable[[object], bool], own: tuple[str, str] | None = None
+    ) -> None:
+        self.what, self.kind, self._fits, self._own = what, kind, fits, own
         self._things: dict[str, T] = {}
 
     def register(self, name: str, thing: T) -> T:
@@ -41,7 +46,7 @@ class Registry(Mapping[str, T]):
         """
         if not name.strip() or not name.isprintable() or ":" in name:
             raise UserError(f"a {self.what} needs a name without a colon, got {name!r}")
-        if name in self._things:
+        if name in self._all():
             raise UserError(f"there is a {self.what} {name!r} already; register this one under another name")
         self._check(name, thing)
         self._things[name] = thing
@@ -54,7 +59,7 @@ class Registry(Mapping[str, T]):
             UserError: nothing has that name, or the path does not lead to a thing of this kind.
         """
         if not is_dotted(name):
-            return lookup(self.what, self._things, name)
+            return lookup(self.what, self, name)
         thing = import_dotted(self.what, name)
         self._check(name, thing)
         return thing  # type: ignore[return-value]  # of the right kind, as far as can be told
@@ -63,14 +68,24 @@ class Registry(Mapping[str, T]):
         if not self._fits(thing):
             raise UserError(f"{self.what} {name!r} must be {self.kind}, but is a {type(thing).__name__}")
 
+    def _all(self) -> dict[str, T]:
+        own, self._own = self._own, None
+        if own is not None:
+            package, attribute = importlib.import_module(own[0]), own[1]
+            for module in pkgutil.iter_modules(package.__path__):
+                thing: Any = getattr(importlib.import_module(f"{own[0]}.{module.name}"), attribute, None)
+                if thing is not None:
+                    self.register(thing.name, thing)
+        return self._things
+
     def __getitem__(self, name: str) -> T:
-        return self._things[name]
+        return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._things)
+        return len(self._all())
 
 
 def is_dotted(name: str) -> bool:

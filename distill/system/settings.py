@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,6 +24,8 @@ class Section:
 
     RANGES: ClassVar[Mapping[str, Range]] = {}
     """By field; null is left alone."""
+    CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {}
+    """By field: all names that it may have, such as those of a registry."""
     PLACES: ClassVar[tuple[str, ...]] = ()
     """Fields that name a file or folder."""
 
@@ -44,6 +46,9 @@ def check_settings(settings: Section, above: str = "") -> None:
     if not above:
         check_types(settings)
     check_ranges(settings, settings.RANGES, above)
+    for name, names in settings.CHOICES.items():
+        value, allowed = getattr(settings, name), [*names()]
+        require(value in allowed, f"--{above}{name}", value, f"one of {allowed}")
     for name in settings.PLACES:
         # An empty name would be the working directory.
         value = getattr(settings, name)

@@ -20,10 +20,10 @@ def named_after(config: TrainRun, net: nn.Module) -> TrainRun:
     spec = net.spec
     known = [name for name, other in NETS.items() if (other.convs, other.hidden) == (spec.convs, spec.hidden)]
     if known and type(net) is AtariCNN:
-        student = StudentConfig(name=known[0], activation=spec.activation)  # type: ignore[arg-type]
+        student = StudentConfig(name=known[0], activation=spec.activation)
     else:
         convs, hidden = list(spec.convs), list(spec.hidden)
-        student = StudentConfig(type(net).__name__, convs, hidden, spec.activation)  # type: ignore[arg-type]
+        student = StudentConfig(type(net).__name__, convs, hidden, spec.activation)
     return dataclasses.replace(config, student=student)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
+from distill.networks.layers.layer import activations
 
 NATURE = "<class 'stable_baselines3.common.torch_layers.NatureCNN'>"
 STUDENTS = ("<class 'student_extractor.StudentExtractor'>", "<class 'distill.students.sb3.StudentExtractor'>")
@@ -28,7 +29,6 @@ REASONS = {
     "sb3_contrib.common.maskable.policies": "it was trained under a mask of allowed actions, which the games here lack",
     "sb3_contrib.ars.policies": "it has no convolutions",
 }
-ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "Softplus": "softplus"}
 FRAMES = "agents here see four gray 84x84 frames, uint8 from 0 to 255 (AtariWrapper and VecFrameStack(4))"
 
 
@@ -100,12 +100,13 @@ def extra_activation(path: Path, described: Described, widths: tuple[int, ...]) 
             f"{path}: its policy has extra dense layers (net_arch), and what would tell their activation, the member "
             "`data` of stable-baselines3's zip, is missing or damaged; save it again with stable-baselines3"
         )
-    if described.activation not in ACTIVATIONS:
+    known = {activation.module.__name__: name for name, activation in activations().items() if activation.is_torchs}
+    if described.activation not in known:
         raise UserError(
             f"{path}: its activation_fn is {described.activation}; of the extra dense layers (net_arch) only "
-            f"{', '.join(ACTIVATIONS)} are supported"
+            f"{', '.join(known)} are supported"
         )
-    return ACTIVATIONS[described.activation]
+    return known[described.activation]
 
 
 def _is(value: Any, truth: bool) -> bool:

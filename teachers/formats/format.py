@@ -6,9 +6,6 @@ of anyone's (docs/teachers.md).
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +67,10 @@ class TeacherFormat:
 
 
 FORMATS: Registry[TeacherFormat] = Registry(
-    "format of teachers", "a TeacherFormat", lambda thing: isinstance(thing, TeacherFormat)
+    "format of teachers",
+    "a TeacherFormat",
+    lambda thing: isinstance(thing, TeacherFormat),
+    own=("teachers.formats", "FORMAT"),
 )
 
 
@@ -80,19 +80,16 @@ def register_teacher_format(made: TeacherFormat) -> TeacherFormat:
     Raises:
         UserError: its name is taken.
     """
-    _own()
     return FORMATS.register(made.name, made)
 
 
 def format_of(path: Path) -> TeacherFormat | None:
     """The format of a file or folder; None where no format knows it."""
-    _own()
     return next((known for known in reversed(list(FORMATS.values())) if known.recognises(path)), None)
 
 
 def formats() -> list[TeacherFormat]:
     """All that are known."""
-    _own()
     return list(FORMATS.values())
 
 
@@ -101,12 +98,3 @@ def without_ending(name: str) -> str:
     for form in formats():
         name = name.removesuffix(form.suffix)
     return name
-
-
-@functools.cache
-def _own() -> None:
-    """Register the files of this folder."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        found = getattr(importlib.import_module(f"teachers.formats.{module.name}"), "FORMAT", None)
-        if isinstance(found, TeacherFormat):
-            FORMATS.register(found.name, found)

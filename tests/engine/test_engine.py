@@ -21,8 +21,9 @@ from distill.engine.folding import fold_pixels
 from distill.losses.projection import SPACES
 from distill.losses.sobolev import Losses, Objective, sobolev_loss
 from distill.losses.targets import Targets
-from distill.networks.layers import ReCU
-from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec
+from distill.networks.layers.layer import activations
+from distill.networks.layers.recu import ReCU
+from distill.networks.nets import NETS, AtariCNN, NetSpec
 
 MakeNet = Callable[..., AtariCNN]
 MakeBatch = Callable[..., tuple[Tensor, Tensor, Targets]]
@@ -52,7 +53,7 @@ SETTINGS: list[Setting] = [
 ]
 EVERY_OBJECTIVE = [
     (activation, space, match, SETTINGS[number % len(SETTINGS)])
-    for number, (activation, space, match) in enumerate(itertools.product(ACTIVATIONS, SPACES, ("l2", "cosine")))
+    for number, (activation, space, match) in enumerate(itertools.product(activations(), SPACES, ("l2", "cosine")))
 ]
 
 
@@ -376,7 +377,7 @@ def autograd_vjp(net: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     return torch.stack(rows, 1)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 @pytest.mark.parametrize("name", NETS)
 def test_vjp_is_autograds(make_net: MakeNet, make_batch: MakeBatch, name: str, activation: str) -> None:
     net = make_net(NETS[name], activation)
@@ -387,7 +388,7 @@ def test_vjp_is_autograds(make_net: MakeNet, make_batch: MakeBatch, name: str, a
     torch.testing.assert_close(rows, autograd_vjp(net, x, targets.v))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 def test_vjp_of_unit_vectors_is_the_jacobian(make_net: MakeNet, make_batch: MakeBatch, activation: str) -> None:
     net = make_net(activation=activation)
     x, _, _ = make_batch()

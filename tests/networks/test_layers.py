@@ -14,8 +14,9 @@ from distill.engine.engine import Engine
 from distill.engine.step import make_engine, make_step
 from distill.losses.sobolev import Objective, sobolev_loss
 from distill.losses.targets import Targets
-from distill.networks.layers import SMOOTH, ReCU, known
-from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN
+from distill.networks.layers.layer import LAYERS, Activation, activation_of, activations, affine_of, known
+from distill.networks.layers.recu import ReCU
+from distill.networks.nets import NETS, AtariCNN
 
 MakeNet = Callable[..., AtariCNN]
 MakeBatch = Callable[..., tuple[Tensor, Tensor, Targets]]
@@ -50,22 +51,63 @@ def gelu_net() -> nn.Sequential:
     return conv_net(nn.GELU())
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 @pytest.mark.parametrize("name", NETS)
 def test_every_student_is_known(make_net: MakeNet, name: str, activation: str) -> None:
     assert known(make_net(NETS[name], activation).path())
 
 
-@pytest.mark.parametrize("activation", [nn.Tanh(), nn.Softplus(), ReCU()])
-def test_derivatives_of_smooth_activations(activation: nn.Module) -> None:
-    a = torch.linspace(-3, 3, 61, dtype=torch.float64).requires_grad_()
-    (first,) = torch.autograd.grad(activation(a).sum(), a, create_graph=True)
-    (second,) = torch.autograd.grad(first.sum(), a)
-    smooth = SMOOTH[type(activation)]
-    h = activation(a.detach())
-    g = torch.linspace(1, 2, 61, dtype=torch.float64)
-    torch.testing.assert_close(smooth.slope(h, g), first.detach() * g)
-    torch.testing.assert_close(smooth.curvature(h, g), second * g)
+@pytest.mark.parametrize("name", activations())
+def test_derivatives_of_every_activation(name: str) -> None:
+    kind = activations()[name]
+    module = kind.module()
+    assert activation_of(module) is kind
+    a = torch.linspace(-3, 3, 60, dtype=torch.float64).requires_grad_()
+    h = module(a)
+    (first,) = torch.autograd.grad(h.sum(), a, create_graph=True)
+    second = torch.autograd.grad(first.sum(), a)[0] if first.requires_grad else torch.zeros_like(a)
+    h, g = h.detach(), torch.linspace(1, 2, 60, dtype=torch.float64)
+    torch.testing.assert_close(kind.activate(module, a.detach().clone(), None), h)
+    out = torch.zeros_like(h)
+    assert kind.activate(module, a.detach().clone(), out) is out
+    torch.testing.assert_close(out, h)
+    torch.testing.assert_close(kind.slope(h, g.clone()), first.detach() * g)
+    bend = torch.zeros_like(h) if kind.curvature is None else kind.curvature(h, g.clone())
+    torch.testing.assert_close(bend, second * g)
+
+
+AFFINE = {
+    "dense": (nn.Linear(6, 4), (3, 6)),
+    "convolution": (nn.Conv2d(2, 3, 4, 2), (3, 2, 8, 8)),
+    "convolution without a bias": (nn.Conv2d(2, 3, 3, 1, bias=False), (3, 2, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_products_of_every_affine_layer(name: str) -> None:
+    module, shape = AFFINE[name]
+    kind = affine_of(module)
+    assert kind is not None
+    assert kind.images == (len(shape) == 4)
+    generator = torch.Generator().manual_seed(1)
+    products, x = kind(module), torch.randn(*shape, generator=generator).requires_grad_()
+    weight, y = products.weight(torch.float32), module(x)
+    torch.testing.assert_close(products.affine(x, weight, products.bias(torch.float32)), y)
+    g = torch.randn(*y.shape, generator=generator)
+    wanted = torch.autograd.grad((y * g).sum(), [x, *module.parameters()])
+    torch.testing.assert_close(products.transpose(g, weight, shape), wanted[0])
+    gradient = products.weight_gradient(x.detach(), g, weight)
+    products.add_gradient(gradient, g.sum(dim=(0, 2, 3) if g.dim() == 4 else 0))
+    for parameter, want in zip(module.parameters(), wanted[1:], strict=True):
+        torch.testing.assert_close(parameter.grad, want)
+    twice = products.weight_gradient(x.detach(), g, weight, gradient.clone())
+    torch.testing.assert_close(twice, 2 * gradient)
+    module.zero_grad()
+
+
+def test_every_affine_layer_is_looked_at() -> None:
+    kinds = {layer.name for layer in LAYERS.values() if not isinstance(layer, Activation)}
+    assert kinds <= {name.partition(" ")[0] for name in AFFINE}
 
 
 def test_recu_is_a_cube_where_it_is_positive() -> None:

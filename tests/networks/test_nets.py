@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from distill.errors import UserError
-from distill.networks.nets import ACTIVATIONS, NETS, AtariCNN, NetSpec, count_parameters, net_spec, to_unit
+from distill.networks.layers.layer import activations
+from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, net_spec, to_unit
 
 # By hand from the papers' layers, six actions: (4 * 64 + 1) 16 + (16 * 16 + 1) 32 + (32 * 81 + 1) 256 + 257 * 6, ...
 PARAMETERS = {"mnih2013": 677_686, "nature": 1_687_206, "nature-half": 424_790}
@@ -40,12 +41,12 @@ def test_value_head(name: str) -> None:
     assert count_parameters(net.path()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 def test_path_is_the_network_and_shares_its_weights(activation: str) -> None:
     net = AtariCNN(NetSpec(((4, 8, 4),), (8,), activation), 6)
     x = torch.rand(2, 4, 84, 84)
     assert torch.equal(net.path()(x), net(x))
-    assert sum(isinstance(module, ACTIVATIONS[activation]) for module in net.path()) == 2
+    assert sum(isinstance(module, activations()[activation].module) for module in net.path()) == 2
     assert {id(parameter) for parameter in net.path().parameters()} == {id(parameter) for parameter in net.parameters()}
 
 
@@ -56,7 +57,7 @@ def test_fresh_policies_are_nearly_uniform() -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 def test_spec_survives_json(name: str, activation: str) -> None:
     spec = NetSpec(NETS[name].convs, NETS[name].hidden, activation)
     assert NetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError
-from distill.networks.nets import ACTIVATIONS, AtariCNN, NetSpec, to_unit
+from distill.networks.layers.layer import activations
+from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from distill.students import sb3
 from distill.students.folder import Student, is_student, load_student, save_student
 from distill.task import Task
@@ -40,7 +41,7 @@ def test_a_loaded_student_is_the_saved_one(saved: Student, net: AtariCNN, obs: n
     assert sorted(path.name for path in saved.folder.iterdir()) == ["model.safetensors", "student.json", "student.zip"]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations())
 def test_other_shapes_and_activations(activation: str, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
     net = AtariCNN(NetSpec(((4, 10, 5), (4, 3, 2)), (9, 7), activation), 18)
     save_student(tmp_path, net, Task("alien", "sb3", get_preset("sb3").hash, 18), training(seed=3))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from distill.networks.layers.layer import activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students import extractor
 from distill.students.folder import Student
@@ -141,9 +142,7 @@ OTHERS = {
     "nature, two dense layers": NetSpec(NETS["nature"].convs, (32, 16), "relu", "tanh"),
     "nature, tanh": NetSpec(NETS["nature"].convs, (32,), "tanh"),
     "no dense layer": NetSpec(((4, 8, 4),), ()),
-    "tanh": NetSpec(((4, 10, 5), (4, 3, 2)), (9, 7), "tanh"),
-    "softplus": NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), "softplus"),
-    "recu": NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), "recu"),
+    **{name: NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), name) for name in activations()},
     "recu after relu": NetSpec(NETS["nature"].convs, (16, 8), "relu", "recu"),
 }
 EVERY = f"""{BLOCKED}

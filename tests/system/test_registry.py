@@ -127,3 +127,17 @@ def test_an_installed_script_finds_the_working_directory(tmp_path):
         [sys.executable, script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert ran.stdout == "5\n", ran.stderr
+
+
+def test_the_toolkits_own_are_modules_of_a_package(package):
+    for name in ("one", "two"):
+        made = f"import types\nLETTER = types.SimpleNamespace(name='{name}')\n"
+        folder = package(name, made)
+    package("other", "raise_nothing = True\n")
+    sys.path.append("")
+    letters: Registry[object] = Registry("letter", "a letter", lambda thing: hasattr(thing, "name"), (folder, "LETTER"))
+    assert f"{folder}.one" not in sys.modules, "nothing is imported before somebody asks"
+    with pytest.raises(UserError, match="there is a letter 'two' already"):
+        letters.register("two", letters)
+    assert list(letters) == ["one", "two"]
+    assert letters.find("one") is sys.modules[f"{folder}.one"].LETTER

@@ -21,7 +21,7 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from torch import nn
 
 from distill.errors import UserError
-from distill.networks.layers import known
+from distill.networks.layers.layer import known
 from distill.networks.nets import NetSpec, to_unit
 from teachers.formats.described import Described, describe, extra_activation
 from teachers.formats.sb3 import load_sb3_zip
@@ -160,7 +160,7 @@ def test_activation_that_is_not_told(make_agent: Any, rezip: Rezip) -> None:
 
 
 def test_activation_that_we_do_not_have(make_agent: Any) -> None:
-    with pytest.raises(UserError, match=r"its activation_fn is ELU; .*only ReLU, Tanh, Softplus are supported"):
+    with pytest.raises(UserError, match=r"its activation_fn is ELU; .*only ReLU, Softplus, Tanh are supported"):
         load_sb3_zip(make_agent("ppo", net_arch=[16], activation_fn=nn.ELU)[1])
     assert load_sb3_zip(make_agent("ppo", activation_fn=nn.ELU)[1]).num_actions == 6  # no layer has it
 
