@@ -211,6 +211,10 @@ def _stage(command: str, words: list[str]) -> int:
         from distill.train.team import Team
 
         Team.leave()
+        # An interpreter that ends while threads of torch.distributed are still at work now and then aborts.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

@@ -153,7 +153,7 @@ class Pixels:
     ) -> tuple[Tensor, Tensor]:
         part = Targets(targets.v[piece], targets.vjp[piece], None if targets.scale is None else targets.scale[piece])
         teacher = (part.row(k) / objective.temperature).to(self.full)
-        losses, e = match(objective.match, self.unfold(row), teacher, blur)
+        losses, e = match(objective.match, self.unfold(row), teacher, blur, objective.scale)
         return losses, self.fold(e)
 
 

@@ -58,6 +58,7 @@ def write_student(
         **teacher.told,
         data=OwnGames(progress.states, progress.next_game),
         objective=dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
+        learning_rate=config.imitate.learning_rate,
         seed=config.seed,
         steps=progress.step,
         best_step=progress.step,

@@ -6,13 +6,16 @@ state, (B,), with its gradient with respect to the student's derivative: the eng
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from distill.envs.presets import SIZE
 from distill.errors import UserError, nearest
 
-MATCHES = ("l2", "cosine")
 TINY = 1e-12
 
 
@@ -35,14 +38,53 @@ def cosine(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - cos, slope
 
 
-def match(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def norm(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Euclidean distance, not squared: the paper's form, as we remember it."""
+    squares, slope = l2(student, teacher)
+    distance = squares.sqrt()
+    return distance, slope.mul_(_by_state(0.5 / distance.clamp_min(TINY), slope))
+
+
+def weighted(student: Tensor, teacher: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Squared distance times 1 / (1 + ||teacher||^2 / scale): the few states with huge derivatives count less."""
+    weight = 1 / (1 + torch.linalg.vector_norm(teacher, dim=tuple(range(1, teacher.dim()))).square() / scale)
+    squares, slope = l2(student, teacher)
+    return squares * weight, slope.mul_(_by_state(weight, slope))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One way to compare derivatives."""
+
+    compare: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    """Of the student's, the teacher's and s, the teacher's mean square: (loss of each state, slope)."""
+    unit: Callable[[float], float]
+    """What the loss is divided by, of s: a student that knows nothing then has a loss of about 1."""
+
+
+MATCHES: Mapping[str, Comparison] = {
+    "l2": Comparison(lambda student, teacher, _: l2(student, teacher), lambda scale: scale),
+    "cosine": Comparison(lambda student, teacher, _: cosine(student, teacher), lambda _: 1.0),
+    "norm": Comparison(lambda student, teacher, _: norm(student, teacher), math.sqrt),
+    "weighted": Comparison(weighted, lambda scale: scale),
+}
+
+
+def _by_state(factor: Tensor, like: Tensor) -> Tensor:
+    return factor.view(-1, *(1,) * (like.dim() - 1))
+
+
+def match(
+    name: str, student: Tensor, teacher: Tensor, blur: Tensor | None = None, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Compare derivatives by ``name``; with ``blur``, compare low-passed ones.
 
     Args:
-        name: ``l2`` or ``cosine``.
+        name: one of ``MATCHES``.
         student: float (B, C, H, W).
         teacher: same shape.
         blur: symmetric smoothing matrix (H, H) applied to rows and columns, see ``blur_matrix``.
+        scale: s, the mean of the teacher's squared derivatives over all states, after blur.
 
     Returns:
         (loss (B,), d loss / d student, same shape as ``student``).
@@ -51,7 +93,7 @@ def match(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None = Non
         raise UserError(f"unknown match {name!r}{nearest(name, MATCHES)}; known: {', '.join(MATCHES)}")
     if blur is not None:
         student, teacher = blur @ student @ blur, blur @ teacher @ blur
-    loss, slope = l2(student, teacher) if name == "l2" else cosine(student, teacher)
+    loss, slope = MATCHES[name].compare(student, teacher, scale)
     if blur is not None:
         slope = blur @ slope @ blur
     return loss, slope

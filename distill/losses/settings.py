@@ -28,16 +28,16 @@ class ObjectiveConfig(Section):
     """Lambda: weight of the Sobolev term. 0 is plain distillation."""
     jacobian_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Lambda over training: constant, or decayed to 0."""
-    jacobian_until: float = 1.0
-    """Share of the training after which lambda is 0; it decays towards there, and then steps are plain ones."""
-    jacobian_share: float = 1.0
-    """Share of each batch, its first states, that carries derivatives, at most the data's; the divergence is of all."""
+    jacobian_until: float | Literal["auto"] = 1.0
+    """Share of the training after which lambda is 0, and steps are plain ones; auto: by the passes over the data."""
+    jacobian_share: float | Literal["auto"] = 1.0
+    """Share of each batch, its first states, that carries derivatives; auto: 1/4, or the data's if that is less."""
     jacobian_targets: Literal["stored", "online"] = "stored"
     """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""
     jacobian_blur: float = 0.0
     """Sigma in pixels of a Gaussian low-pass on both derivatives before they are compared."""
-    match: Literal["l2", "cosine"] = "l2"
-    """Compare derivatives by squared distance, or by direction only."""
+    match: Literal["l2", "cosine", "norm", "weighted"] = "l2"
+    """Compare derivatives by squared distance, direction, distance, or squared distance weighted by 1/(1+|t|^2/s)."""
     law: Literal["sphere", "fisher"] = "sphere"
     """Law of v for online targets and for full Jacobians (stored projections keep their own)."""
     k: int | None = None
@@ -60,11 +60,16 @@ class ObjectiveConfig(Section):
     @property
     def derivatives(self) -> bool:
         """It reads the teacher's derivatives: for the Sobolev term, or for a term that says so."""
+        return self.own_derivatives or self.jacobian_weight > 0
+
+    @property
+    def own_derivatives(self) -> bool:
+        """One of ``terms`` reads the teacher's derivatives."""
         if not self.terms:
-            return self.jacobian_weight > 0
+            return False
         from distill.losses.terms import make_terms  # with PyTorch, which settings do not wait for
 
-        return any(term.derivatives for term in make_terms(self.terms)) or self.jacobian_weight > 0
+        return any(term.derivatives for term in make_terms(self.terms))
 
     def check(self) -> None:
         """Refuse terms that are not there, and derivatives of other pixels than those the student sees."""

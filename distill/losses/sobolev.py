@@ -71,7 +71,7 @@ class Sobolev(Term):
             projected = (outputs(o.space, seen.student) * targets.v[:, k]).sum()
             (student,) = torch.autograd.grad(projected, x, create_graph=True)
             teacher = targets.row(k) / o.temperature
-            parts.append(_differentiable_match(o.match, student, teacher, blur).mean())
+            parts.append(_differentiable_match(o, student, teacher, blur).mean())
         return torch.stack(parts).mean() / o.normaliser()
 
 
@@ -107,7 +107,7 @@ class Objective:
 
     def normaliser(self) -> float:
         """What the derivative loss is divided by: s for l2, 1 for the dimensionless cosine."""
-        return self.scale if self.match == "l2" else 1.0
+        return MATCHES[self.match].unit(self.scale)
 
     @property
     def derivatives(self) -> bool:
@@ -217,9 +217,12 @@ def sobolev_loss(
     return Losses(total, found, logits.detach())
 
 
-def _differentiable_match(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None) -> Tensor:
+def _differentiable_match(o: Objective, student: Tensor, teacher: Tensor, blur: Tensor | None) -> Tensor:
     if blur is not None:
         student, teacher = blur @ student @ blur, blur @ teacher @ blur
-    if name == "l2":
-        return (student - teacher).flatten(1).square().sum(1)
-    return 1 - torch.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1, eps=TINY)
+    if o.match == "cosine":
+        return 1 - torch.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1, eps=TINY)
+    squares = (student - teacher).flatten(1).square().sum(1)
+    if o.match == "weighted":
+        return squares / (1 + teacher.flatten(1).square().sum(1) / o.scale)
+    return squares.clamp_min(TINY**2).sqrt() if o.match == "norm" else squares

@@ -25,6 +25,7 @@ TRAINING: Form = {
     "teacher_preset_hash?": text,
     "dataset": USED,
     "objective": {"temperature": number, "jacobian_weight": number},
+    "learning_rate?": optional(number),
     "jacobian_scale": number,
     "seed": count,
     "val_fraction": number,
@@ -59,6 +60,8 @@ class Training:
     """What it learned from; ``dataset`` in the file."""
     objective: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "jacobian_weight": 0.0})
     """Settings of the objective, by their names on the command line."""
+    learning_rate: float | None = None
+    """Adam's peak; None where an earlier version did not say."""
     jacobian_scale: float = 1.0
     """s, the teacher's mean square derivative; 1 where none were used."""
     seed: int

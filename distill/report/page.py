@@ -149,7 +149,20 @@ def _student_settings(run: Run) -> dict[str, str]:
     training = run.student.training
     train = run.config.get("imitate" if isinstance(training.data, OwnGames) else "train", {})
     plain = training.jacobian_weight == 0
-    idle = {"jacobian_schedule", "jacobian_targets", "jacobian_blur", "match", "law", "k"} if plain else set()
+    idle = (
+        {
+            "jacobian_schedule",
+            "jacobian_until",
+            "jacobian_share",
+            "jacobian_targets",
+            "jacobian_blur",
+            "match",
+            "law",
+            "k",
+        }
+        if plain
+        else set()
+    )
     return {
         "network": f"{training.student}: {_layers(run.student.net)}",
         **{name: "–" if name in idle else str(value) for name, value in training.objective.items()},
@@ -158,7 +171,7 @@ def _student_settings(run: Run) -> dict[str, str]:
         "states used": "all" if train.get("states") is None else f"{train['states']:,}",
         "held-out share": str(training.val_fraction),
         "batch size": str(train.get("batch_size", "–")),
-        "learning rate": str(train.get("learning_rate", "–")),
+        "learning rate": str(training.learning_rate or train.get("learning_rate", "–")),
         "steps (best)": f"{training.steps:,} ({training.best_step:,})",
         "seed": str(training.seed),
         "training time": f"{training.train_seconds:,.0f} s",

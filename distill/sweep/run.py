@@ -26,6 +26,7 @@ from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
 from distill.system.runtime import processes
 from distill.system.settings import fill, part
+from distill.train.auto import make_plan
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS
 from distill.train.settings import TrainRun
@@ -133,7 +134,8 @@ def _check_data(
                 with naming(cell):
                     check_dataset(mine, dataset)
                     index, _ = training_split(mine, dataset)
-                    make_sampler(mine, dataset, index)
+                    plan = make_plan(mine, len(index), dataset.identity.jacobian_share)
+                    make_sampler(mine, plan, dataset, index)
                     make_student(mine, dataset)
                     if test is not None:
                         test.count_repeats(mine, dataset, index)

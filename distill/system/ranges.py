@@ -71,7 +71,7 @@ def check_types(settings: object, above: str = "") -> None:
 
 
 def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "") -> None:
-    """Compare numbers with their ranges, by field; null is left alone.
+    """Compare numbers with their ranges, by field; null and words, such as auto, are left alone.
 
     Args:
         settings: a dataclass.
@@ -83,7 +83,7 @@ def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "")
     """
     for name, allowed in ranges.items():
         value = getattr(settings, name)
-        if value is not None:
+        if isinstance(value, int | float):
             allowed.check(f"--{above}{name}", value)
 
 

@@ -23,7 +23,7 @@ class Section:
     """
 
     RANGES: ClassVar[Mapping[str, Range]] = {}
-    """By field; null is left alone."""
+    """By field; null and words, such as auto, are left alone."""
     CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {}
     """By field: all names that it may have, such as those of a registry."""
     PLACES: ClassVar[tuple[str, ...]] = ()

@@ -33,6 +33,7 @@ def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Samp
         f"of {data.dataset.folder}, {len(data.val_index):,} held out; {total:,} steps of {s.batch_size} "
         f"({total / s.steps_per_epoch:.1f} epochs), {objective_name(config.objective)}, seed {config.seed}"
     )
+    console.print(data.plan.text(config.objective))
     stored = config.objective.derivatives and config.objective.jacobian_targets == "stored"
     carries = data.dataset.carries[data.train_index]
     if stored and not carries.all():
@@ -51,7 +52,7 @@ def finish(lesson: Lesson, folder: Path, saver: BestSaver, loggers: Loggers) -> 
     scores = fidelity(model, make_engine(model), data.loader, data.val_index, config.objective.temperature)
     found = dataclasses.asdict(scores)
     loggers.hparams(
-        _settings(config, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
+        _settings(lesson, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
     )
     network = network_name(config, model, lesson.task.num_actions)
     if isinstance(model, AtariCNN) or network is not None:
@@ -63,16 +64,16 @@ def finish(lesson: Lesson, folder: Path, saver: BestSaver, loggers: Loggers) -> 
     print_table(f"trained {objective_name(config.objective)}", ("", ""), rows)
 
 
-def _settings(config: TrainRun, progress: Progress) -> dict[str, Any]:
+def _settings(lesson: Lesson, progress: Progress) -> dict[str, Any]:
     """What the HPARAMS tab shows of a run, by short names."""
-    t = config.train
+    config, t = lesson.config, lesson.config.train
     return {
         "student": network_text(config.student),
         **dataclasses.asdict(config.objective),
+        **vars(lesson.data.plan),
         "terms": " ".join(f"{name} {weight:g}" for name, weight in config.objective.terms.items()) or None,
         "states": progress.train_states,
         "steps": progress.step,
-        **{name: getattr(t, name) for name in ("batch_size", "learning_rate", "warmup", "max_grad_norm",
-                                               "weight_decay", "precision")},
+        **{name: getattr(t, name) for name in ("batch_size", "warmup", "max_grad_norm", "weight_decay", "precision")},
         "seed": config.seed,
     }  # fmt: skip

@@ -15,8 +15,9 @@ from distill.losses.sobolev import Losses
 from distill.records.student import Training
 from distill.system.device import arithmetic
 from distill.task import Task
+from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
-from distill.train.setup import Data, make_objective, make_sampler
+from distill.train.setup import Data, make_learning_rate, make_objective, make_sampler
 from distill.train.team import ALONE, Team
 
 
@@ -35,10 +36,11 @@ class Lesson:
         self.config, self.net, self.data, self._team = config, net, data, team
         precision = arithmetic(data.loader.device, config.train.precision)
         self.engine = make_engine(net, precision) if config.train.engine == "fast" else None
-        self.objective = make_objective(config, data.dataset, scale)
-        self.sampler = make_sampler(config, data.dataset, data.train_index)
+        self.objective = make_objective(config, data.plan, data.dataset, scale)
+        self.sampler = make_sampler(config, data.plan, data.dataset, data.train_index)
+        self.learning_rate = make_learning_rate(config, data.plan)
         self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
-        self._share = team.share(self.sampler.batch_size, config.objective)
+        self._share = team.share(self.sampler.batch_size, carried_share(config, data.plan))
 
     @property
     def task(self) -> Task:
@@ -91,7 +93,8 @@ class Lesson:
             teacher_preset=identity.teacher_preset,
             teacher_preset_hash=identity.teacher_preset_hash,
             data=self.data.used,
-            objective=dataclasses.asdict(config.objective),
+            objective={**dataclasses.asdict(config.objective), **self.data.plan.objective()},
+            learning_rate=self.data.plan.learning_rate,
             jacobian_scale=self.objective.scale,
             seed=config.seed,
             val_fraction=config.train.val_fraction,

@@ -17,6 +17,7 @@ from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.streams import seed_weights
+from distill.train.auto import carried_share
 from distill.train.begin import begin
 from distill.train.checkpoint import Progress
 from distill.train.finish import describe, finish
@@ -29,7 +30,7 @@ from distill.train.network import named_after
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
-from distill.train.setup import make_learning_rate, make_sampler, make_student, open_data, steps
+from distill.train.setup import make_sampler, make_student, open_data, steps
 from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
@@ -42,8 +43,8 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     data = open_data(config, device)
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
-    sampler = make_sampler(config, data.dataset, data.train_index)
-    team.share(sampler.batch_size, config.objective)  # what cannot be shared leaves no folder
+    sampler = make_sampler(config, data.plan, data.dataset, data.train_index)
+    team.share(sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
     total, last = steps(config, sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)
     folder, resuming = team.agree(open_run(config, data.used, check) if team.main else (Path(), False))
@@ -57,9 +58,8 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     best = begin(config, data, kept, folder if resuming else None)
     progress: Progress = kept.progress
     lesson = Lesson(config, student, data, progress.jacobian_scale, team)
-    model = Model(
-        student, optimizer, make_learning_rate(config), total, lesson.batch_size, t.max_grad_norm, progress, team
-    )
+    rate, size = lesson.learning_rate, lesson.batch_size
+    model = Model(student, optimizer, rate, total, size, t.max_grad_norm, progress, team)
     if team.main:
         describe(config, data, student, total, sampler)
     with (

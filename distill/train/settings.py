@@ -40,8 +40,8 @@ class TrainConfig(Section):
     """Run folder to begin from: weights, optimizer and step of its newest checkpoint; all else is this run's own."""
     batch_size: int = 128
     """States per step."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of Adam."""
+    learning_rate: float | Literal["auto"] = 1e-3
+    """Peak learning rate of Adam; auto: 0.003, and 0.001 while lambda is large; 0.001 for plain distillation."""
     early_learning_rate: float | None = None
     """Its peak while lambda is large; it moves to `learning_rate` as lambda falls; by default it is that."""
     warmup: int = 200

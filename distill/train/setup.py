@@ -29,6 +29,7 @@ from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.system.settings import fill
 from distill.system.streams import Stream, numbered
+from distill.train.auto import Plan, make_plan
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
 
@@ -47,6 +48,8 @@ class Data:
     val_index: Index
     """Held-out states to validate on."""
     used: DataUsed
+    plan: Plan
+    """How the training goes over them."""
 
 
 def open_data(config: TrainRun, device: torch.device) -> Data:
@@ -60,7 +63,8 @@ def open_data(config: TrainRun, device: torch.device) -> Data:
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
-    return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index))
+    plan = make_plan(config, len(train_index), dataset.identity.jacobian_share)
+    return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index), plan)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
@@ -104,7 +108,7 @@ def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
             f"{dataset.folder} stores derivatives of a share of its states, {share}, and of {len(dataset)} that is "
             "none yet; collect more, or use --objective.jacobian_targets=online or --objective.jacobian_weight=0"
         )
-    if wanted > share:
+    if wanted != "auto" and wanted > share:
         raise UserError(
             f"--objective.jacobian_share={wanted} of each batch, but {share} of the states of {dataset.folder} carry "
             f"derivatives; set it to {share} or less, or use --objective.jacobian_targets=online"
@@ -167,7 +171,7 @@ def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
     return train_index, np.sort(chosen)
 
 
-def make_sampler(config: TrainRun, dataset: Dataset, train_index: Index) -> Sampler:
+def make_sampler(config: TrainRun, plan: Plan, dataset: Dataset, train_index: Index) -> Sampler:
     """Batches of the training states, those first that carry the derivatives that the objective reads.
 
     Raises:
@@ -176,7 +180,7 @@ def make_sampler(config: TrainRun, dataset: Dataset, train_index: Index) -> Samp
     o, carries = config.objective, dataset.carries[train_index]
     if not (o.derivatives and o.jacobian_targets == "stored") or carries.all():
         return Sampler(train_index, config.train.batch_size, config.seed)
-    return Sampler(train_index, config.train.batch_size, config.seed, carries=carries, share=o.jacobian_share)
+    return Sampler(train_index, config.train.batch_size, config.seed, carries=carries, share=plan.jacobian_share)
 
 
 def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:
@@ -215,7 +219,7 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
     return net
 
 
-def make_objective(config: TrainRun, dataset: Dataset, scale: float) -> Objective:
+def make_objective(config: TrainRun, plan: Plan, dataset: Dataset, scale: float) -> Objective:
     """The objective with its normaliser s.
 
     Raises:
@@ -229,18 +233,17 @@ def make_objective(config: TrainRun, dataset: Dataset, scale: float) -> Objectiv
         raise UserError(OWN_TERMS)
     return Objective(
         o.divergence, dataset.identity.space, o.match, o.jacobian_blur, o.temperature, scale,
-        o.jacobian_weight, o.jacobian_schedule, o.jacobian_until, o.jacobian_share, terms,
+        o.jacobian_weight, o.jacobian_schedule, plan.jacobian_until, plan.jacobian_share, terms,
     )  # fmt: skip
 
 
-def make_learning_rate(config: TrainRun) -> Callable[[int, int], float]:
+def make_learning_rate(config: TrainRun, plan: Plan) -> Callable[[int, int], float]:
     """Learning rate of (step, steps in all); plain distillation follows the schedule of lambda, too."""
-    t, o = config.train, config.objective
-    early = t.learning_rate if t.early_learning_rate is None else t.early_learning_rate
+    early, late, warmup = plan.early_learning_rate, plan.learning_rate, config.train.warmup
 
     def rate(step: int, total: int) -> float:
-        left = jacobian_weight(step, total, 1.0, o.jacobian_schedule, o.jacobian_until)
-        return learning_rate(step, total, t.learning_rate + (early - t.learning_rate) * left, t.warmup)
+        left = jacobian_weight(step, total, 1.0, config.objective.jacobian_schedule, plan.jacobian_until)
+        return learning_rate(step, total, late + (early - late) * left, warmup)
 
     return rate
 

@@ -17,7 +17,6 @@ import torch.distributed as dist
 from torch import nn
 
 from distill.errors import UserError
-from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, states_of_share
 from distill.system.runtime import processes
 
@@ -62,18 +61,22 @@ class Team:
         torch.cuda.set_device(own)
         return own
 
-    def share(self, batch_size: int, objective: ObjectiveConfig) -> slice:
+    def share(self, batch_size: int, jacobian_share: float | None) -> slice:
         """Which rows of every batch are this process's.
+
+        Args:
+            batch_size: states of all processes.
+            jacobian_share: share of them, the first ones, that carry derivatives; None where none does.
 
         Raises:
             UserError: the batch cannot be shared equally, so that the mean of means would not be the mean.
         """
         if batch_size % self.world:
             raise UserError(f"a batch of {batch_size} states cannot be shared by {self.world} processes equally")
-        carrying = states_of_share(objective.jacobian_share, batch_size)
-        if objective.derivatives and carrying % self.world:
+        carrying = 0 if jacobian_share is None else states_of_share(jacobian_share, batch_size)
+        if carrying % self.world:
             raise UserError(
-                f"--objective.jacobian_share={objective.jacobian_share} gives {carrying} of {batch_size} states "
+                f"--objective.jacobian_share={jacobian_share} gives {carrying} of {batch_size} states "
                 f"derivatives, which {self.world} processes cannot share equally; choose another share"
             )
         return slice(self.rank, None, self.world)

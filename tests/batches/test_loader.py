@@ -20,6 +20,7 @@ from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.targets import Targets
+from distill.train.auto import make_plan
 from distill.train.setup import check_dataset, make_objective
 from teachers.load import load_teacher
 
@@ -169,7 +170,7 @@ def test_derivatives_that_are_not_finite_are_refused_by_name(
     if name != "v":
         scale = loader.mean_square(INDEX, 1.0, 0.0)
         with pytest.raises(UserError, match="has NaN or infinite derivatives"):
-            make_objective(config, dataset, scale)
+            make_objective(config, make_plan(config, len(INDEX)), dataset, scale)
 
 
 def test_a_loss_that_is_no_number_for_the_data_s_sake_blames_the_data(
@@ -185,7 +186,8 @@ def test_a_loss_that_is_no_number_for_the_data_s_sake_blames_the_data(
 
     monkeypatch.setattr(Loader, "load", damaged)
     fit = {"data": str(pong_data), "out": str(tmp_path / "run"), "steps": 3, "batch_size": 4}
-    config = make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, objective={"jacobian_weight": 0.1}, train=fit)
+    objective = {"jacobian_weight": 0.1, "jacobian_until": 1.0}
+    config = make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, objective=objective, train=fit)
     with pytest.raises(UserError, match="stopped at step 3: the teacher's derivatives of state"):
         train(config)
 

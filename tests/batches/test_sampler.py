@@ -8,7 +8,6 @@ import pytest
 
 from distill.batches.sampler import Sampler
 from distill.errors import UserError
-from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import states_of_share
 from distill.system.streams import Stream, numbered
 from distill.train.team import Team
@@ -123,7 +122,7 @@ def test_every_process_has_its_part_of_those_that_carry() -> None:
     carries = some(128, 40)
     sampler = Sampler(np.arange(128), 16, 3, carries=carries, share=0.25)
     for rank in range(2):
-        mine = sampler.batch(5)[Team(rank, 2).share(16, ObjectiveConfig(jacobian_share=0.25))]
+        mine = sampler.batch(5)[Team(rank, 2).share(16, 0.25)]
         assert carries[mine[:2]].all()
 
 

@@ -9,6 +9,8 @@ from distill.errors import UserError
 from distill.losses.matching import MATCHES, blur_matrix, match
 from distill.losses.sobolev import Objective
 
+SCALE = 300.0
+
 
 @pytest.fixture
 def pair() -> tuple[Tensor, Tensor]:
@@ -21,8 +23,11 @@ def pair() -> tuple[Tensor, Tensor]:
 def plain(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None) -> Tensor:
     if blur is not None:
         student, teacher = (torch.einsum("ij,bcjk,kl->bcil", blur, part, blur) for part in (student, teacher))
-    if name == "l2":
-        return ((student - teacher) ** 2).sum((1, 2, 3))
+    squares = ((student - teacher) ** 2).sum((1, 2, 3))
+    if name == "weighted":
+        return squares / (1 + (teacher**2).sum((1, 2, 3)) / SCALE)
+    if name != "cosine":
+        return squares if name == "l2" else squares.sqrt()
     return 1 - torch.cosine_similarity(student.flatten(1), teacher.flatten(1))
 
 
@@ -32,7 +37,7 @@ def plain(name: str, student: Tensor, teacher: Tensor, blur: Tensor | None) -> T
 def test_value_and_slope(pair: tuple[Tensor, Tensor], name: str, sigma: float, memory: torch.memory_format) -> None:
     student, teacher = (part.contiguous(memory_format=memory) for part in pair)
     blur = blur_matrix(sigma, 20).double() if sigma else None
-    loss, slope = match(name, student, teacher, blur)
+    loss, slope = match(name, student, teacher, blur, SCALE)
     leaf = student.clone().requires_grad_()
     want = plain(name, leaf, teacher, blur)
     (want_slope,) = torch.autograd.grad(want.sum(), leaf)
@@ -63,6 +68,22 @@ def test_a_teacher_without_a_slope_gives_no_nan(pair: tuple[Tensor, Tensor]) -> 
     assert slope.abs().max() == 0
 
 
+@pytest.mark.parametrize("name", MATCHES)
+def test_a_student_without_an_error_has_no_slope(pair: tuple[Tensor, Tensor], name: str) -> None:
+    loss, slope = match(name, pair[1].clone(), pair[1], None, SCALE)
+    assert loss.abs().max() < 1e-9
+    assert slope.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_a_student_that_knows_nothing_has_a_loss_of_about_one(name: str) -> None:
+    teacher = torch.randn(64, 4, 20, 20, generator=torch.Generator().manual_seed(0))
+    scale = float(teacher.flatten(1).square().sum(1).mean())
+    loss, _ = match(name, torch.zeros_like(teacher), teacher, None, scale)
+    want = 0.5 if name == "weighted" else 1
+    assert float(loss.mean()) / MATCHES[name].unit(scale) == pytest.approx(want, rel=0.05)
+
+
 @pytest.mark.parametrize("sigma", [0.5, 1.5, 4.0])
 def test_blur_matrix(sigma: float) -> None:
     blur = blur_matrix(sigma)
@@ -81,5 +102,5 @@ def test_blur_matrix(sigma: float) -> None:
 def test_unknown_match_suggests_the_nearest(pair: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(UserError, match=r"unknown match 'cosin' \(did you mean 'cosine'\?\)"):
         match("cosin", *pair)
-    with pytest.raises(UserError, match=r"unknown match 'L2' .*known: l2, cosine"):
+    with pytest.raises(UserError, match=r"unknown match 'L2' .*known: l2, cosine, norm, weighted"):
         Objective(match="L2")

@@ -11,7 +11,6 @@ import torch
 from distill import api
 from distill.config.config import Config
 from distill.errors import UserError
-from distill.train.setup import make_learning_rate
 
 Quick = Callable[..., Config]
 
@@ -27,7 +26,7 @@ def fitted(config: Config, folder: Path, last: int) -> tuple[torch.nn.Module, ap
     model = api.Model(
         net,
         kept.optimizer,
-        make_learning_rate(config),
+        taught.learning_rate,
         12,
         taught.batch_size,
         config.train.max_grad_norm,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
+from distill.train.auto import make_plan
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainConfig, TrainRun
 from distill.train.setup import make_learning_rate
@@ -42,17 +44,21 @@ def test_jacobian_weight_until_half_of_the_steps(schedule: str, want: list[float
     np.testing.assert_allclose(got, want, atol=1e-12)
 
 
+def scheduled(config: TrainRun) -> Callable[[int, int], float]:
+    return make_learning_rate(config, make_plan(config, 1000))
+
+
 def test_learning_rate_moves_as_lambda_falls() -> None:
     objective = ObjectiveConfig(jacobian_until=0.5)
     train = TrainConfig(learning_rate=0.003, early_learning_rate=0.001, warmup=0)
-    rate = make_learning_rate(TrainRun(objective=objective, train=train))
+    rate = scheduled(TrainRun(objective=objective, train=train))
     cosine = [learning_rate(step, 100, 1.0, 0) for step in range(100)]
     peaks = np.array([rate(step, 100) for step in range(100)]) / cosine
     np.testing.assert_allclose(peaks[:51], 0.001 + 0.002 * np.arange(51) / 50)
     np.testing.assert_allclose(peaks[50:], 0.003)
-    plain = make_learning_rate(TrainRun(objective=replace(objective, jacobian_weight=0.0), train=train))
+    plain = scheduled(TrainRun(objective=replace(objective, jacobian_weight=0.0), train=train))
     assert [plain(step, 100) for step in range(100)] == [rate(step, 100) for step in range(100)]
-    usual = make_learning_rate(TrainRun(objective=objective, train=replace(train, early_learning_rate=None)))
+    usual = scheduled(TrainRun(objective=objective, train=replace(train, early_learning_rate=None)))
     np.testing.assert_allclose([usual(step, 100) for step in range(100)], 0.003 * np.array(cosine))
 
 

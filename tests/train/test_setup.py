@@ -19,6 +19,7 @@ from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import save_student
+from distill.train.auto import Plan
 from distill.train.loop import train
 from distill.train.schedule import learning_rate
 from distill.train.setup import make_loader, make_objective, make_student, training_split
@@ -67,8 +68,11 @@ def test_weight_decay_shrinks_what_adamw_would_leave(trained: Callable[..., Path
 def test_the_objective_is_the_one_that_was_asked_for(quick: Callable[..., Config], pong_data: Path) -> None:
     asked = {"divergence": "reverse_kl", "match": "l2", "jacobian_blur": 1.5, "temperature": 0.5}
     config = quick(objective={"jacobian_weight": 0.1, **asked})
-    want = Objective("reverse_kl", "logits", "l2", 1.5, 0.5, 7.0, jacobian_weight=0.1)
-    assert make_objective(config, Dataset(pong_data), 7.0) == want
+    want = Objective(
+        "reverse_kl", "logits", "l2", 1.5, 0.5, 7.0, jacobian_weight=0.1, jacobian_until=0.4, jacobian_share=0.2
+    )
+    plan = Plan(0.2, 0.4, 0.001, 0.001)
+    assert make_objective(config, plan, Dataset(pong_data), 7.0) == want
 
 
 @pytest.mark.parametrize("changes", [{}, {"jacobian_blur": 2.0}, {"temperature": 0.25}, {"temperature": 4.0}])

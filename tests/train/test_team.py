@@ -19,7 +19,6 @@ from distill.config.config import Config
 from distill.config.stages import train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from distill.losses.settings import ObjectiveConfig
 from distill.train.run import objective_name
 from distill.train.setup import make_student
 from distill.train.team import Team
@@ -98,11 +97,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(quick: Callable[..., Config], 
 
 def test_shares_are_the_batch() -> None:
     rows = torch.arange(12)
-    shares = [rows[Team(rank, 3).share(12, ObjectiveConfig())] for rank in range(3)]
+    shares = [rows[Team(rank, 3).share(12, 1.0)] for rank in range(3)]
     assert sorted(torch.cat(shares).tolist()) == rows.tolist()
     assert [len(share) for share in shares] == [4, 4, 4]
     with pytest.raises(UserError, match="equally"):
-        Team(0, 5).share(12, ObjectiveConfig())
+        Team(0, 5).share(12, 1.0)
     with pytest.raises(UserError, match=r"jacobian_share=0\.25 gives 4 of 16 states derivatives, which 8 processes"):
-        Team(0, 8).share(16, ObjectiveConfig(jacobian_share=0.25))
-    assert Team(0, 8).share(16, ObjectiveConfig(jacobian_share=0.25, jacobian_weight=0.0)) == slice(0, None, 8)
+        Team(0, 8).share(16, 0.25)
+    assert Team(0, 8).share(16, None) == slice(0, None, 8)

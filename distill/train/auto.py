@@ -1,0 +1,70 @@
+"""What ``auto`` stands for, decided from the settings and the data. How it was found: docs/decisions.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.losses.settings import ObjectiveConfig
+from distill.train.settings import TrainRun
+
+SHARE = 0.25
+"""Of each batch."""
+FEW_PASSES, UNTIL, UNTIL_FEW = 10.0, 0.5, 0.3
+"""Derivatives last until this share of the training, and less long where the data is passed over less often."""
+PLAIN_RATE, EARLY_RATE, LATE_RATE = 1e-3, 1e-3, 3e-3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training goes; ``ObjectiveConfig`` and ``TrainConfig`` document the settings."""
+
+    jacobian_share: float
+    jacobian_until: float
+    learning_rate: float
+    early_learning_rate: float
+
+    def objective(self) -> dict[str, float]:
+        """Its part of the objective's settings, by name."""
+        return {"jacobian_share": self.jacobian_share, "jacobian_until": self.jacobian_until}
+
+    def text(self, o: ObjectiveConfig) -> str:
+        """In words, for people."""
+        rate = f"learning rate {self.learning_rate:g}"
+        if self.early_learning_rate != self.learning_rate:
+            rate = f"learning rate {self.early_learning_rate:g}, then {self.learning_rate:g}"
+        if not o.derivatives:
+            return rate
+        until = "" if self.jacobian_until == 1 else f" until {self.jacobian_until:.0%} of the steps"
+        return f"{rate}; derivatives on {self.jacobian_share:g} of each batch{until}"
+
+
+def carried_share(config: TrainRun, plan: Plan) -> float | None:
+    """Share of each batch that carries derivatives; None where nothing reads any."""
+    return plan.jacobian_share if config.objective.derivatives else None
+
+
+def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
+    """Numbers in place of ``auto``; what is a number stays.
+
+    Args:
+        config: settings of a training; where a term of the user's own reads derivatives, all states carry them.
+        states: how many it goes over.
+        carried: share of the data that stores derivatives.
+    """
+    o, t = config.objective, config.train
+    passes = t.steps * min(t.batch_size, states) / states if t.epochs is None else t.epochs
+    share, until = SHARE, UNTIL if passes >= FEW_PASSES else UNTIL_FEW
+    if o.own_derivatives:
+        share = until = 1.0
+    share = min(share, carried if o.jacobian_targets == "stored" else 1.0)
+    late: float | str = t.learning_rate
+    early = t.early_learning_rate
+    if late == "auto":
+        late, usual = (LATE_RATE, EARLY_RATE) if o.jacobian_weight > 0 else (PLAIN_RATE, PLAIN_RATE)
+        early = usual if early is None else early
+    return Plan(
+        share if o.jacobian_share == "auto" else o.jacobian_share,
+        until if o.jacobian_until == "auto" else o.jacobian_until,
+        float(late),
+        float(late) if early is None else early,
+    )
