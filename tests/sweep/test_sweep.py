@@ -319,7 +319,10 @@ BAD = {
     "section": ({"train": [1]}, "unknown setting 'train'"),
     "no word": ({3: [1]}, "unknown setting 3"),
     "type": ({"train.states": [100, "many"]}, r"--train\.states must be int or null, got many"),
-    "literal": ({"objective.match": ["l2", "l3"]}, r"--objective\.match must be one of \['l2', 'cosine', 'norm', 'weighted'\], got l3"),
+    "literal": (
+        {"objective.match": ["l2", "l3"]},
+        r"--objective\.match must be one of \['l2', 'cosine', 'norm', 'weighted'\], got l3",
+    ),
     "null": ({"seed": [1, None]}, "--seed must have a value, got null"),
     "drawn": ({"seed": [1, -1]}, "a seed that is drawn"),
     "range": ({"train.steps": [8, 0]}, r"the cell with train\.steps 0: --train\.steps must be positive, got 0"),
