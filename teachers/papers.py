@@ -115,7 +115,7 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
 
 
 def game_in_name(stem: str) -> str | None:
-    """The one game that words name: ``ppo-PongNoFrameskip-v4``, ``space-invaders-dagger``; None for none or several."""
+    """The one game that words name: ``ppo-PongNoFrameskip-v4``, ``space-invaders-ppo``; None for none or several."""
     games = _games_in_name(stem)
     return games.pop() if len(games) == 1 else None
 

@@ -36,7 +36,7 @@ SI = "space_invaders"
 def zips(tmp_path: Path) -> Path:
     """Agents under names that tell their game, another one, or none."""
     for name in ("ppo-SpaceInvadersNoFrameskip-v4", "best_model"):
-        shutil.copy(bundled_teachers()["space-invaders-dagger"], tmp_path / f"{name}.zip")
+        shutil.copy(bundled_teachers()["space-invaders-ppo"], tmp_path / f"{name}.zip")
     shutil.copy(bundled_teachers()["pong-ppo"], tmp_path / "a2c-PongNoFrameskip-v4.zip")
     return tmp_path
 

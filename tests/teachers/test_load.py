@@ -22,6 +22,7 @@ from teachers import layouts
 from teachers.card import read_card
 from teachers.load import bundled_teachers, find_teacher, load_teacher
 
+ROOT = Path(__file__).parents[2]
 Agent = tuple[BaseAlgorithm, Path]
 Rezip = Callable[..., Path]
 Edit = Callable[[Path, Callable[[dict[str, torch.Tensor]], Any]], Path]
@@ -62,9 +63,9 @@ def test_bundled_pong(name: str) -> None:
     assert torch.autograd.grad(logits[:, 0].sum(), x)[0].abs().sum() > 0  # frozen, yet derivatives reach the pixels
 
 
-@pytest.mark.parametrize("name", ["space-invaders", "space_invaders", "space-invaders-dagger"])
+@pytest.mark.parametrize("name", ["space-invaders", "space_invaders", "space-invaders-ppo"])
 def test_spellings_of_a_bundled_name(name: str) -> None:
-    assert find_teacher(name).path.name == "space-invaders-dagger.zip"
+    assert find_teacher(name).path.name == "space-invaders-ppo.zip"
 
 
 @pytest.mark.parametrize("name", bundled_teachers())
@@ -76,6 +77,9 @@ def test_cards_of_bundled_agents(name: str) -> None:
     assert card["preset"] in PRESETS
     assert card["library_name"] == "stable-baselines3"
     assert card["license"] in ("apache-2.0", "mit")
+    means = {score["protocol"]: str(score["mean"]) for score in card["scores"]}
+    row = " | ".join(means.get(protocol, "") for protocol in ("zoo", "zoo-greedy", "machado")).replace("|  |", "| |")
+    assert f"| `{name}` | {row} |" in (ROOT / "docs" / "teachers.md").read_text()
     text = path.with_suffix(".md").read_text()
     for score in card["scores"]:
         assert score["preset"] in PRESETS
