@@ -34,11 +34,12 @@ class FastCnnPolicy(ActorCriticCnnPolicy):
             return super().extract_features(obs, features_extractor)
         if not torch.is_grad_enabled():
             return self._engine.forward(obs).logits.relu_()
-        return torch.relu(_Features.apply(obs, self._engine.stages[0].layer.weight, self._engine))  # type: ignore[no-untyped-call]
+        weight = next(self.features_extractor.parameters())
+        return torch.relu(_Features.apply(obs, weight, self._engine))  # type: ignore[no-untyped-call]
 
 
 class _Features(torch.autograd.Function):
-    """The engine's passes as one operation of autograd's; ``weight`` is there to make it differentiable."""
+    """The engine's passes as one operation of autograd's; ``weight``, any of them, makes it differentiable."""
 
     @staticmethod
     def forward(ctx: Any, obs: Tensor, weight: Tensor, engine: Engine) -> Tensor:
