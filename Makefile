@@ -27,7 +27,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -130,6 +130,10 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Tables in the pages that are made of the toolkit's own entries: presets, formats, terms, layers, figures.
+tables: $(VENV)/.runtime
+	$(BIN)/python docs/tables.py
 
 # Whether a change computes the same, to the bit, as an earlier revision.
 BEFORE ?= HEAD~1

@@ -22,6 +22,8 @@ SIGHT = (
     "life_loss_reset",
 )  # fmt: skip
 """Fields that decide what stacks hold, given the screens: pixels, and when a stack begins anew."""
+WORDS = ("name", "meaning")
+"""Fields that change nothing that is seen."""
 SIZE, STACK = 84, 4
 OBS_SHAPE = (STACK, SIZE, SIZE)
 """Of every observation: networks, datasets and exported students know no other, so a preset refuses it."""
@@ -68,6 +70,8 @@ class Preset:
     """Resize the colour screen and turn it gray then, instead of the other way round."""
     padding_type: Padding = "zero"
     """Gymnasium's word for what stands before a stack's first frame: ``zero``, black frames; ``reset``, that frame."""
+    meaning: str = ""
+    """What it shows, and to whom, in a line; not part of the hash."""
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -100,9 +104,9 @@ class Preset:
 
     @property
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 over the fields; the name is none of them, nor a later one's default."""
+        """First 12 hex digits of the SHA-256 over the fields; words are none of them, nor a later one's default."""
         hashed = {f.name: getattr(self, f.name) for f in fields(self) if f.name in FIRST}
-        later = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*FIRST, "name")}
+        later = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*FIRST, *WORDS)}
         hashed |= {name: value for name, value in later.items() if value != getattr(type(self), name)}
         return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -125,14 +129,30 @@ def register_preset(preset: Preset) -> Preset:
 
 
 for _preset in (
-    Preset(name="sb3", gray="max-then-gray"),
-    Preset(name="sb3-fast", gray="gray-then-max"),
+    Preset(
+        name="sb3", gray="max-then-gray",
+        meaning="exactly stable-baselines3's `make_atari_env` and `VecFrameStack(4)`: agents from there and from "
+        "RL Baselines3 Zoo (default)",
+    ),
+    Preset(
+        name="sb3-fast", gray="gray-then-max",
+        meaning="gray before the two-frame maximum, as ALE's vector environment has it: 10–20 % faster; equal pixels "
+        "in many games",
+    ),
     Preset(
         name="async-rl", gray="max-then-gray", resize="linear", luma="async-rl",
         noop_min=0, fire_reset=False, life_loss_reset=False,
+        meaning="A3C agents of muupan/async-rl and its many descendants; luma is 0.2126 R + 0.0722 G + 0.7152 B, cut "
+        "off to whole numbers",
     ),
-    Preset(name="cleanrl", gray="max-then-gray", resize_first=True, padding_type="reset"),
-    Preset(name="cleanrl-gymnasium1", gray="max-then-gray", resize_first=True, padding_type="reset", luma="gymnasium"),
+    Preset(
+        name="cleanrl", gray="max-then-gray", resize_first=True, padding_type="reset",
+        meaning="CleanRL's ppo_atari, dqn_atari, c51_atari, with the Gymnasium that it pins (0.28, 0.29)",
+    ),
+    Preset(
+        name="cleanrl-gymnasium1", gray="max-then-gray", resize_first=True, padding_type="reset", luma="gymnasium",
+        meaning="the same scripts under Gymnasium 1.0 and later",
+    ),
 ):  # fmt: skip
     register_preset(_preset)
 

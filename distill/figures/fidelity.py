@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,11 @@ Figures = npt.NDArray[np.float64]
 BATCH = 256
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """Means over held-out states; the table of ``distill.figures.figure`` says what they are.
+class Fidelity(SimpleNamespace):
+    """Figures over held-out states by name: all of ``distill.figures.figure.OWN``, among them those below.
 
-    Figures on derivatives are over the states that carry some, and None where none does; the last two where a student
-    was scored before they were there.
+    ``vars`` gives them as a dictionary. Figures on derivatives are over the states that carry some, and None where
+    none does.
     """
 
     kl: float
@@ -41,9 +40,9 @@ class Fidelity:
     """Cosine of the student's and the teacher's J^T v."""
     jacobian_relative_error: float | None
     """||J_S^T v - J_T^T v|| / ||J_T^T v||, root of the ratio of mean squares."""
-    total_variation: float | None = None
+    total_variation: float | None
     """Half the sum of |pi_T - pi_S|, teacher at the objective's temperature."""
-    merged_action_error: float | None = None
+    merged_action_error: float | None
     """Share of states where the most likely effects differ: actions that do the same count as one."""
 
 
@@ -82,7 +81,7 @@ def fidelity(net: nn.Module, engine: Engine | None, loader: Loader, index: Index
         index: held-out states.
         temperature: divides the teacher's logits and derivatives.
     """
-    return Fidelity(**figures_of(net, engine, loader, index, temperature, OWN))  # type: ignore[arg-type]
+    return Fidelity(**figures_of(net, engine, loader, index, temperature, OWN))
 
 
 def fidelity_of_outputs(student: Tensor, teacher: Tensor, game: str) -> Fidelity:
@@ -92,7 +91,7 @@ def fidelity_of_outputs(student: Tensor, teacher: Tensor, game: str) -> Fidelity
     sums = dict.fromkeys(sums_of(figures), 0.0)
     sums |= dict(zip([name for f in figures for name in f.sums], per_state(figures, of).sum(1).tolist(), strict=True))
     none = {figure.name: None for figure in OWN}
-    return Fidelity(**none | from_sums(sums, len(student), figures))  # type: ignore[arg-type]
+    return Fidelity(**none | from_sums(sums, len(student), figures))
 
 
 def figures_of(

@@ -83,6 +83,8 @@ class Figure:
     """Names of what ``compute`` gives, added up over states; by default the figure's own."""
     combine: Callable[[Sequence[float], int], float] = mean
     """The figure of these sums and of the number of states, or of derivatives."""
+    in_tables: bool = True
+    """It has a column in the tables of terminal and report, which are full; scores.json has it anyway."""
     axis: str = ""
     """Label of its curve in the report, ``log scale`` and all; without one it has none."""
 
@@ -183,8 +185,9 @@ for _figure in OWN:
 
 
 def for_tables(figures: Iterable[Figure]) -> list[Figure]:
-    """In the order of a table's columns: distances, then shares, then those on derivatives."""
-    return sorted(figures, key=lambda figure: (figure.needs == "derivatives", figure.form.endswith("%")))
+    """Those with a column, in the order of columns: distances, then shares, then those on derivatives."""
+    shown = [figure for figure in figures if figure.in_tables]
+    return sorted(shown, key=lambda figure: (figure.needs == "derivatives", figure.form.endswith("%")))
 
 
 def chosen(names: Sequence[str]) -> tuple[Figure, ...]:

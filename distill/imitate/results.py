@@ -63,7 +63,7 @@ def write_student(
         steps=progress.step,
         best_step=progress.step,
         train_seconds=progress.seconds,
-        metrics={f"val_{name}": value for name, value in dataclasses.asdict(fidelity).items()},
+        metrics={f"val_{name}": value for name, value in vars(fidelity).items()},
     )
     task = Task(config.env, preset.name, preset.hash, teacher.num_actions)
     save_student(folder / "student", net, task, training, config.student.name)

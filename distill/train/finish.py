@@ -50,7 +50,7 @@ def finish(lesson: Lesson, folder: Path, saver: BestSaver, loggers: Loggers) -> 
     model.load_state_dict(saver.best)
     saver.check_best()
     scores = fidelity(model, make_engine(model), data.loader, data.val_index, config.objective.temperature)
-    found = dataclasses.asdict(scores)
+    found = vars(scores)
     loggers.hparams(
         _settings(lesson, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
     )

@@ -151,4 +151,6 @@ FORMAT = TeacherFormat(
     is_what_a_folder_means=True,  # runs/BreakoutNoFrameskip-v4__dqn_atari__1__1690000000
     preset="cleanrl",
     told=_told,
+    files=f"`{SUFFIX}`",
+    agents="ppo_atari, dqn_atari, c51_atari of CleanRL",
 )

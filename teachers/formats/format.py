@@ -61,6 +61,11 @@ class TeacherFormat:
     """What stands in the file itself, in the words of rl-zoo's and CleanRL's settings (``env``, ``env_id``, ``game``,
     ``preset``, ...); nothing where it cannot be read. ``student``: papers of a student that the file is."""
 
+    files: str = ""
+    """What it is recognised by, for people."""
+    agents: str = ""
+    """Whose agents are read, likewise."""
+
     def __post_init__(self) -> None:
         if self.is_what_a_folder_means and not self.suffix.startswith("."):
             raise UserError(f"format {self.name!r}: a file that a folder means needs a suffix, such as .mine")

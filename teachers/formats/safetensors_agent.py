@@ -116,4 +116,6 @@ FORMAT = TeacherFormat(
     recognises=lambda path: path.suffix == ".safetensors",
     read=lambda path, tau, card: load_safetensors(path, card),
     suffix=".safetensors",
+    files="`.safetensors`",
+    agents="[plain tensors](presets.md#agents-as-plain-tensors)",
 )

@@ -169,5 +169,11 @@ def _told(path: Path) -> Mapping[str, Any]:
 
 
 FORMAT = TeacherFormat(
-    "sb3", recognises=_recognises, read=lambda path, tau, card: load_sb3_zip(path, tau), suffix=".zip", told=_told
+    "sb3",
+    recognises=_recognises,
+    read=lambda path, tau, card: load_sb3_zip(path, tau),
+    suffix=".zip",
+    told=_told,
+    files="a zip or folder with `policy.pth`",
+    agents="PPO, A2C, TRPO, DQN, QR-DQN of stable-baselines3 and RL Zoo, and `student.zip`",
 )

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from distill.dataset.reader import Dataset
-from distill.envs.presets import PRESETS, Luma, Preset, check_recorded, get_preset, register_preset
+from distill.envs.presets import PRESETS, WORDS, Luma, Preset, check_recorded, get_preset, register_preset
 from distill.errors import UserError
 from distill.records.seal import sealed
 from distill.students.folder import load_student
@@ -30,8 +30,8 @@ def test_hashes_never_change() -> None:
     assert {name: preset.hash for name, preset in PRESETS.items()} == PINNED
 
 
-def test_hash_ignores_the_name() -> None:
-    assert replace(get_preset("sb3"), name="another").hash == PINNED["sb3"]
+def test_hash_ignores_words() -> None:
+    assert replace(get_preset("sb3"), name="another", meaning="for another").hash == PINNED["sb3"]
 
 
 ONLY = ("frame_size", "frame_stack")
@@ -41,7 +41,7 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Preset) if field.name not in ("name", *ONLY)])
+@pytest.mark.parametrize("field", [field.name for field in fields(Preset) if field.name not in (*WORDS, *ONLY)])
 def test_hash_changes_with_every_field(field: str) -> None:
     preset = get_preset("sb3")
     value: Any = getattr(preset, field)

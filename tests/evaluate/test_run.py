@@ -27,6 +27,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
 from distill.evaluate.tables import HEADER, show, table
+from distill.figures.figure import OWN
 from distill.figures.shares import related
 from distill.records.scores import Scores
 from distill.records.seal import sealed
@@ -36,13 +37,11 @@ from teachers.load import PRETRAINED, load_teacher
 from tests.fixtures.records import agent_scores, edit_record
 
 TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "data", "created", "command", "versions", "agents"}
+FIDELITY = [f"val_{figure.name}" for figure in OWN]
 KEYS = {
     "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
-    "human_normalized", "teacher", "share_of_teacher", "share_note", "val_kl", "val_action_error",
-    "val_jacobian_cosine", "val_jacobian_relative_error",
-    "val_total_variation", "val_merged_action_error",
+    "human_normalized", "teacher", "share_of_teacher", "share_note", *FIDELITY,
 }  # fmt: skip
-FIDELITY = [key for key in KEYS if key.startswith("val_")]
 MakeConfig = Callable[..., Config]
 RANDOM, HUMAN = 1.7, 30.5
 

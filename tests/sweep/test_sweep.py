@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import shutil
@@ -21,7 +20,7 @@ from distill.dataset import shards
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
-from distill.figures.fidelity import Fidelity, measure
+from distill.figures.fidelity import measure
 from distill.figures.figure import OWN, sums_of
 from distill.students.folder import load_student
 from distill.sweep import run as module
@@ -33,7 +32,7 @@ from distill.train import lesson, loop
 
 GRID = {"train.states": [100, 200], "seed": [1, 2]}
 NAMES = ["states-100__seed-1", "states-100__seed-2", "states-200__seed-1", "states-200__seed-2"]
-FIGURES = [field.name for field in dataclasses.fields(Fidelity)]
+FIGURES = [figure.name for figure in OWN]
 Quick = Callable[..., Config]
 
 
@@ -213,7 +212,7 @@ def test_fidelity_on_test_data(quick: Quick, test_data: Path, tmp_path: Path) ->
     assert len(np.unique(dataset.episode[index])) == 1
     for row, temperature in zip(rows, (1.0, 0.5), strict=True):
         student = load_student(tmp_path / "sweep" / row["run"])
-        want = dataclasses.asdict(measure(student.net, dataset, index, temperature=temperature))
+        want = vars(measure(student.net, dataset, index, temperature=temperature))
         assert {name: float(row[f"test_{name}"]) for name in FIGURES} == pytest.approx(want)
         assert row["test_kl"] != row["val_kl"]
         assert (row["test_games"], row["test_states"]) == ("1", str(len(index)))

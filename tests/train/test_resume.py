@@ -332,7 +332,7 @@ def val_kl(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
 
     def script(values: list[float]) -> None:
         left = iter(values)
-        monkeypatch.setattr(lesson, "fidelity", lambda *arguments: Fidelity(next(left), 0.5, None, None))
+        monkeypatch.setattr(lesson, "fidelity", lambda *arguments: Fidelity(kl=next(left), action_error=0.5))
 
     return script
 

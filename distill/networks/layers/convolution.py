@@ -1,4 +1,4 @@
-"""A convolution: ``nn.Conv2d`` with a square kernel and stride, and nothing padded."""
+"""A convolution, ``nn.Conv2d``: square kernel and stride, nothing padded."""
 
 from __future__ import annotations
 

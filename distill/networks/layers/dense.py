@@ -1,4 +1,4 @@
-"""A matrix: ``nn.Linear``."""
+"""A dense layer, ``nn.Linear``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rectified cubic unit: piecewise a polynomial, yet with two continuous derivatives."""
+"""Rectified cubic unit, max(0, x)³.
+
+Piecewise a polynomial, yet with two continuous derivatives.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""max(0, x), in place: such arrays are large, and nobody needs what was there again."""
+"""Rectified linear unit, ``nn.ReLU``.
+
+In place: such arrays are large, and nobody needs what was there again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""log(1 + exp(x)), as PyTorch has it by default."""
+"""log(1 + exp x), ``nn.Softplus`` with beta 1."""
 
 from __future__ import annotations
 

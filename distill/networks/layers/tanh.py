@@ -1,4 +1,4 @@
-"""The hyperbolic tangent."""
+"""Hyperbolic tangent, ``nn.Tanh``."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_activation_that_is_not_told(make_agent: Any, rezip: Rezip) -> None:
 
 
 def test_activation_that_we_do_not_have(make_agent: Any) -> None:
-    with pytest.raises(UserError, match=r"its activation_fn is ELU; .*only ReLU, Softplus, Tanh are supported"):
+    with pytest.raises(UserError, match=r"its activation_fn is ELU; .*only .*ReLU.* are supported"):
         load_sb3_zip(make_agent("ppo", net_arch=[16], activation_fn=nn.ELU)[1])
     assert load_sb3_zip(make_agent("ppo", activation_fn=nn.ELU)[1]).num_actions == 6  # no layer has it
 
