@@ -211,6 +211,7 @@ def readable(message: str, keys: list[str]) -> str:
     none_fits = re.search(r'key "([\w.]+)": Does not validate .*Subtypes: \[(.+?)\] Errors: .*Given value: (.+)', text)
     if none_fits:
         kinds = re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace(", NoneType", " or null")
+        kinds = kinds.replace(", typing.Literal", " or one of ")
         return f"--{none_fits[1]} must be {kinds}, got {_short(none_fits[3])}"
     group = re.search(r'key "([\w.]+)": Unable to load config .(.+?). - ', text)
     if group:

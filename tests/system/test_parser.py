@@ -94,7 +94,11 @@ def test_numbers_are_decimal_in_files_as_on_the_command_line(tmp_path: Path) -> 
         (["--sweep.grid", '{"seed": [1], "seed": [2]}'], "cannot read "),
         (["--sweep.grid", "{seed: null}"], "--sweep.grid must be list, got null"),
         (["--student.convs", "[[16,null,4]]"], "--student.convs must be list[tuple[int, int, int]] or null, got"),
-        (["--print_config", "--train.learning_rate=fast"], "--train.learning_rate must be float, got fast"),
+        (["--print_config", "--train.max_grad_norm=low"], "--train.max_grad_norm must be float, got low"),
+        (
+            ["--print_config", "--train.learning_rate=fast"],
+            "--train.learning_rate must be float or one of ['auto'], got fast",
+        ),
         (["--print_config", "--train.steps=-3"], "--train.steps must be positive, got -3"),
         (["--print_config=all"], "Invalid option"),
     ],

@@ -122,7 +122,7 @@ def test_nan_and_infinity_on_the_command_line(name: str, word: str) -> None:
         (TrainConfig(steps=True), "--steps must be int, got True"),
         (TrainConfig(steps=3.0), "--steps must be int, got 3.0"),  # type: ignore[arg-type]
         (TrainConfig(resume=1), "--resume must be bool, got 1"),  # type: ignore[arg-type]
-        (TrainConfig(learning_rate="1"), "--learning_rate must be float, got 1"),  # type: ignore[arg-type]
+        (TrainConfig(learning_rate="1"), r"--learning_rate must be float or one of \['auto'\], got 1"),  # type: ignore[arg-type]
         (TrainConfig(epochs=True), r"--epochs must be float or null, got True"),
         (TrainConfig(out=3), "--out must be str, got 3"),  # type: ignore[arg-type]
         (TrainConfig(data=Path("x")), r"--data must be str, got PosixPath\('x'\)"),  # type: ignore[arg-type]
