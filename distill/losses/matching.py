@@ -59,7 +59,7 @@ class Comparison:
     compare: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
     """Of the student's, the teacher's and s, the teacher's mean square: (loss of each state, slope)."""
     unit: Callable[[float], float]
-    """What the loss is divided by, of s: a student that knows nothing then has a loss of about 1."""
+    """What the loss is divided by, of s: a student that knows nothing then has one of about 1, less if ``weighted``."""
 
 
 MATCHES: Mapping[str, Comparison] = {

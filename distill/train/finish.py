@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from distill.batches.sampler import Sampler
 from distill.dataset.repeats import repeats
 from distill.engine.step import make_engine
 from distill.figures.fidelity import fidelity
@@ -26,8 +25,9 @@ from distill.train.settings import TrainRun
 from distill.train.setup import Data
 
 
-def describe(config: TrainRun, data: Data, model: nn.Module, total: int, s: Sampler) -> None:
+def describe(config: TrainRun, data: Data, model: nn.Module, total: int) -> None:
     """Print what is about to happen, and how much of the held-out states is no test: training has the same pixels."""
+    s = data.sampler
     console.print(
         f"{network_text(config.student)} ({count_parameters(model):,} parameters) on {len(data.train_index):,} states "
         f"of {data.dataset.folder}, {len(data.val_index):,} held out; {total:,} steps of {s.batch_size} "

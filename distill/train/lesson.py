@@ -17,7 +17,7 @@ from distill.system.device import arithmetic
 from distill.task import Task
 from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
-from distill.train.setup import Data, make_learning_rate, make_objective, make_sampler
+from distill.train.setup import Data, make_learning_rate, make_objective
 from distill.train.team import ALONE, Team
 
 
@@ -37,10 +37,9 @@ class Lesson:
         precision = arithmetic(data.loader.device, config.train.precision)
         self.engine = make_engine(net, precision) if config.train.engine == "fast" else None
         self.objective = make_objective(config, data.plan, data.dataset, scale)
-        self.sampler = make_sampler(config, data.plan, data.dataset, data.train_index)
         self.learning_rate = make_learning_rate(config, data.plan)
         self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
-        self._share = team.share(self.sampler.batch_size, carried_share(config, data.plan))
+        self._share = team.share(self.batch_size, carried_share(config, data.plan))
 
     @property
     def task(self) -> Task:
@@ -50,12 +49,12 @@ class Lesson:
     @property
     def batch_size(self) -> int:
         """States of a step, those of all processes."""
-        return self.sampler.batch_size
+        return self.data.sampler.batch_size
 
     def batches(self, first: int, last: int, total: int) -> Iterator[Batch]:
         """Batches ``first`` .. ``last - 1`` of ``total``, this process's share of each."""
         carrying = functools.partial(self.objective.carrying, total=total, batch_size=self.batch_size)
-        return batches(self.data.loader, self.sampler, first, last, carrying=carrying, share=self._share)
+        return batches(self.data.loader, self.data.sampler, first, last, carrying=carrying, share=self._share)
 
     def weights(self, step: int, total: int) -> Mapping[str, float]:
         """Weights of the objective's terms."""

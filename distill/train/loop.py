@@ -30,7 +30,7 @@ from distill.train.network import named_after
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
-from distill.train.setup import make_sampler, make_student, open_data, steps
+from distill.train.setup import make_student, open_data, steps
 from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
@@ -43,9 +43,8 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     data = open_data(config, device)
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
-    sampler = make_sampler(config, data.plan, data.dataset, data.train_index)
-    team.share(sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
-    total, last = steps(config, sampler)
+    team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
+    total, last = steps(config, data.sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)
     folder, resuming = team.agree(open_run(config, data.used, check) if team.main else (Path(), False))
     if is_student(folder):
@@ -61,7 +60,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
     rate, size = lesson.learning_rate, lesson.batch_size
     model = Model(student, optimizer, rate, total, size, t.max_grad_norm, progress, team)
     if team.main:
-        describe(config, data, student, total, sampler)
+        describe(config, data, student, total)
     with (
         _advice(folder),
         Loggers(t.loggers, folder if team.main else None, progress.step) as loggers,

@@ -50,6 +50,8 @@ class Data:
     used: DataUsed
     plan: Plan
     """How the training goes over them."""
+    sampler: Sampler
+    """Which of them each batch has."""
 
 
 def open_data(config: TrainRun, device: torch.device) -> Data:
@@ -64,7 +66,8 @@ def open_data(config: TrainRun, device: torch.device) -> Data:
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
     plan = make_plan(config, len(train_index), dataset.identity.jacobian_share)
-    return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index), plan)
+    sampler = make_sampler(config, plan, dataset, train_index)
+    return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index), plan, sampler)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
