@@ -44,12 +44,24 @@ class NetSpec:
         return NetSpec(convs, hidden, str(fields["activation"]), None if extra is None else str(extra))
 
 
+def _nature(channels: tuple[int, int, int], dense: int) -> NetSpec:
+    """The kernels and strides of Mnih et al. 2015 at other widths."""
+    first, second, third = channels
+    return NetSpec(((first, 8, 4), (second, 4, 2), (third, 3, 1)), (dense,))
+
+
 NETS: dict[str, NetSpec] = {
     # Mnih et al. 2013 (arXiv 1312.5602), section 5: the student of the Sobolev paper.
     "mnih2013": NetSpec(((16, 8, 4), (32, 4, 2)), (256,)),
     # Mnih et al. 2015 (Nature 518): what stable-baselines3 calls NatureCNN.
-    "nature": NetSpec(((32, 8, 4), (64, 4, 2), (64, 3, 1)), (512,)),
-    "nature-half": NetSpec(((16, 8, 4), (32, 4, 2), (32, 3, 1)), (256,)),
+    "nature": _nature((32, 64, 64), 512),
+    "nature-half": _nature((16, 32, 32), 256),
+    # Rusu et al. 2016 (arXiv 1511.06295): students of 25, 7 and 4 % of nature's weights.
+    "rusu-25": _nature((16, 32, 32), 256),
+    "rusu-7": _nature((16, 16, 16), 128),
+    "rusu-4": _nature((16, 16, 16), 64),
+    # Not theirs: the same shape at 1 %.
+    "rusu-1": _nature((8, 8, 8), 32),
 }
 
 

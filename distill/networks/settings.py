@@ -22,7 +22,7 @@ class StudentConfig(Section):
     """The network that learns."""
 
     name: str = "mnih2013"
-    """mnih2013, nature, nature-half, a registered network, or package.module:callable (docs/concepts.md)."""
+    """mnih2013, nature, nature-half, rusu-25, -7, -4, -1, a registered one, or package.module:callable."""
     convs: list[tuple[int, int, int]] | None = None
     """Replaces the named network's convolutions: [[channels, kernel, stride], ...]."""
     hidden: list[int] | None = None

@@ -41,6 +41,8 @@ EVERY_STUDENT: list[tuple[str, str, str, str, Setting]] = [
     ("nature-half", "relu", "probs", "cosine", {"k": 2, "blur": 1.0}),
     ("nature-half", "tanh", "logits", "l2", {"divergence": "mse", "temperature": 0.5}),
     ("nature-half", "softplus", "log_probs", "l2", {"k": 3}),
+    ("rusu-7", "relu", "logits", "l2", {}),
+    ("rusu-1", "relu", "log_probs", "l2", {"k": 2}),
 ]
 SETTINGS: list[Setting] = [
     {},

@@ -10,8 +10,12 @@ from distill.networks.layers.layer import activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, net_spec, to_unit
 
 # By hand from the papers' layers, six actions: (4 * 64 + 1) 16 + (16 * 16 + 1) 32 + (32 * 81 + 1) 256 + 257 * 6, ...
-PARAMETERS = {"mnih2013": 677_686, "nature": 1_687_206, "nature-half": 424_790}
-FEATURES = {"mnih2013": 256, "nature": 512, "nature-half": 256}
+PARAMETERS = {"mnih2013": 677_686, "nature": 1_687_206, "nature-half": 424_790,
+              "rusu-25": 424_790, "rusu-7": 111_798, "rusu-4": 61_174, "rusu-1": 16_446}  # fmt: skip
+FEATURES = {"mnih2013": 256, "nature": 512, "nature-half": 256, "rusu-25": 256, "rusu-7": 128, "rusu-4": 64,
+            "rusu-1": 32}  # fmt: skip
+PUBLISHED = {"nature": 1_693_362, "rusu-25": 427_874, "rusu-7": 113_346, "rusu-4": 61_954}
+"""Rusu et al. 2016 for all 18 actions: "428,000", and the others to the last weight; the paper's DQN by its layers."""
 
 
 def test_every_network_is_counted() -> None:
@@ -28,6 +32,16 @@ def test_shapes_and_size(name: str) -> None:
     logits, value = net.logits_and_value(x)
     assert torch.equal(logits, net(x))
     assert value is None
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_the_published_ones(name: str) -> None:
+    assert count_parameters(AtariCNN(net_spec(name), 18)) == PUBLISHED[name]
+
+
+def test_the_smallest_has_one_percent_of_the_weights() -> None:
+    small, teacher = (count_parameters(AtariCNN(net_spec(name), 18)) for name in ("rusu-1", "nature"))
+    assert small / teacher == pytest.approx(0.01, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", NETS)

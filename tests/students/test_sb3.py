@@ -139,6 +139,7 @@ def test_training_on_goes_on_from_the_student(saved: Student) -> None:
 OTHERS = {
     "nature": NETS["nature"],
     "nature-half": NETS["nature-half"],
+    "rusu-1": NETS["rusu-1"],
     "nature, two dense layers": NetSpec(NETS["nature"].convs, (32, 16), "relu", "tanh"),
     "nature, tanh": NetSpec(NETS["nature"].convs, (32,), "tanh"),
     "no dense layer": NetSpec(((4, 8, 4),), ()),
