@@ -28,6 +28,22 @@ class Chance(Protocol):
         """Standard Gumbel variables, (N, A)."""
 
 
+class Uniform(nn.Module):
+    """Prefers no action: who plays at random.
+
+    Args:
+        num_actions: among which it chooses.
+    """
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, all zero, float (B, A)."""
+        return torch.zeros(len(x), self.num_actions, device=x.device)
+
+
 class Policy:
     """A network ready to act on uint8 stacks.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from distill.agents.names import check_apart, check_commas, check_name, default_name, split_item
+from distill.agents.actor import Uniform
+from distill.agents.names import RANDOM, TEACHER, check_apart, check_commas, check_name, default_name, split_item
+from distill.envs.games import game_info
 from distill.envs.presets import get_preset
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
@@ -42,15 +45,18 @@ class Agent:
 
     @property
     def kind(self) -> str:
-        """``teacher`` or ``student``."""
+        """``teacher``, ``student`` or ``random``."""
+        if isinstance(self.net, Uniform):
+            return RANDOM
         return "student" if self.student is not None or self.exported else "teacher"
 
 
 def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
-    ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students in the list, else the
-    game's bundled agent. It sees ``teacher_preset``, else ``preset``, else what the students' papers or its own tell.
+    ``random`` plays at random. ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students
+    in the list, else the game's bundled agent. It sees ``teacher_preset``, else ``preset``, else what the students'
+    papers or its own tell.
 
     Args:
         config: game, teacher, presets and temperature.
@@ -61,7 +67,7 @@ def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     """
     check_commas(names)
     items = [split_item(item) for item in names]
-    loaded = [None if what == "teacher" else _load(config, name, what) for name, what in items]
+    loaded = [None if what == TEACHER else _load(config, name, what) for name, what in items]
     students = [agent for agent in loaded if agent is not None and agent.student is not None]
     agents: list[Agent] = []
     for (name, _), agent in zip(items, loaded, strict=True):
@@ -71,8 +77,17 @@ def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     check_apart([agent.name for agent in agents])
     if config.preset is None and config.teacher_preset is None:
         _see_as_they_taught(agents)
+    _see_what_others_see(agents)
     _check_presets(agents)
     return agents
+
+
+def _see_what_others_see(agents: Sequence[Agent]) -> None:
+    """Who plays at random looks at nothing, but is played on a preset: that of a student, else of the first agent."""
+    others = sorted((agent for agent in agents if agent.kind != RANDOM), key=lambda agent: agent.kind != "student")
+    for agent in agents:
+        if agent.kind == RANDOM and others:
+            agent.preset = others[0].preset
 
 
 def _see_as_they_taught(agents: Sequence[Agent]) -> None:
@@ -97,6 +112,10 @@ def _check_presets(agents: Sequence[Agent]) -> None:
 
 
 def _load(config: CommonConfig, name: str, what: str) -> Agent:
+    if what == RANDOM:
+        actions = len(game_info(config.env).actions)
+        digest = hashlib.sha256(f"{RANDOM} {actions}".encode()).hexdigest()
+        return Agent(name or RANDOM, what, Uniform(actions), digest, get_preset(config.preset or "sb3").name)
     folder = student_folder(what)
     if is_student(folder) or (folder.is_dir() and (folder / "config.yaml").exists()):
         return _student(config, name, what, load_student(folder))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.agents.actor import Actor, Policy
+from distill.agents.actor import Actor, Policy, Uniform
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Preset
 from distill.envs.protocols import Protocol
@@ -36,8 +36,9 @@ class Match:
     """Where the network runs."""
 
     def actor(self) -> Actor:
-        """Who acts, for one thread."""
-        return Actor(Policy(self.net, self.device), "greedy" if self.protocol.greedy else "sampled")
+        """Who acts, for one thread; who plays at random has no best action to take."""
+        greedy = self.protocol.greedy and not isinstance(self.net, Uniform)
+        return Actor(Policy(self.net, self.device), "greedy" if greedy else "sampled")
 
     def env(self, num_envs: int) -> AtariVec:
         """The games, not begun yet."""

@@ -13,6 +13,8 @@ from teachers.load import find_teacher
 
 SCORES, PARTIAL = "scores.json", "scores.partial.json"
 RESERVED = (SCORES, PARTIAL)
+TEACHER, RANDOM = "teacher", "random"
+"""Agents that a word means: who taught the students, and who plays at random."""
 LONGEST = 100
 """Bytes; most file systems take 255, of which a temporary name and a suffix want some."""
 
@@ -50,8 +52,8 @@ def check_commas(items: Sequence[str]) -> None:
 
 
 def is_there(what: str) -> bool:
-    """True for ``teacher``, a bundled agent, an agent on the hub, a dotted path and anything on disk."""
-    if what == "teacher" or what.startswith("hf://") or is_dotted(what):
+    """True for ``teacher``, ``random``, a bundled agent, one on the hub, a dotted path and anything on disk."""
+    if what in (TEACHER, RANDOM) or what.startswith("hf://") or is_dotted(what):
         return True
     if not what:
         return False

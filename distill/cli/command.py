@@ -37,7 +37,7 @@ STAGES = {
 TOOLS = {
     "info": "describe a teacher, dataset or student",
     "verify": "check a dataset's checksums and re-label a sample with its teacher",
-    "export": "write a student as onnx, safetensors or sb3 zip",
+    "export": "write a student as onnx, int8 onnx, safetensors or sb3 zip",
     "configs": "list the settings files that come along, or copy one to change it",
 }
 ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
-from distill.envs.presets import OBS_SHAPE
+from distill.agents.own_states import STATES, match_of, own_states
 from distill.errors import UserError, first_line, nearest
 from distill.networks.weights import fingerprint
 from distill.students.folder import Student
+from distill.students.onnx_file import require_onnx, write_int8, write_onnx
 from distill.system.files import replacing, sha256
 
-FORMATS = ("onnx", "safetensors", "sb3")
+FORMATS = ("onnx", "int8", "safetensors", "sb3")
 FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
 
 
@@ -22,7 +23,8 @@ def export(student: Student, form: str, out: Path) -> None:
 
     Args:
         student: a loaded student.
-        form: ``onnx`` (float pixels in [0, 1], (batch, 4, 84, 84), to logits), ``safetensors`` or ``sb3``.
+        form: ``onnx`` (float pixels in [0, 1], (batch, 4, 84, 84), to logits), ``int8`` (the same with int8 weights
+            and activations, calibrated on states of its own games), ``safetensors`` or ``sb3``.
         out: file to create; an existing one is refused.
 
     Raises:
@@ -40,6 +42,8 @@ def export(student: Student, form: str, out: Path) -> None:
     with replacing(out) as temporary:
         if form == "onnx":
             _onnx(student, temporary)
+        elif form == "int8":
+            _int8(student, temporary)
         else:
             shutil.copyfile(student.folder / FILES[form], temporary)
             _check(student, FILES[form], temporary)
@@ -67,21 +71,22 @@ def _check(student: Student, name: str, copy: Path) -> None:
 
 
 def _onnx(student: Student, path: Path) -> None:
+    require_onnx("ONNX export")
+    with _naming(student):
+        write_onnx(student.net, path, student.task)
+
+
+def _int8(student: Student, path: Path) -> None:
+    require_onnx("int8 export", run=True)
+    with _naming(student):
+        write_int8(student.net, path, student.task, own_states(match_of(student), STATES, seed=0))
+
+
+@contextlib.contextmanager
+def _naming(student: Student) -> Iterator[None]:
+    """A network that somebody's program builds may have what PyTorch cannot export."""
     try:
-        import onnx  # noqa: F401  # only to tell early that the extra is missing
-    except ImportError as error:
-        raise UserError('ONNX export needs the onnx extra: pip install -e ".[onnx]"') from error
-    batch = torch.export.Dim("batch")
-    try:
-        program = torch.onnx.export(
-            student.net,
-            (torch.zeros(2, *OBS_SHAPE),),
-            input_names=["pixels"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            verbose=False,
-        )
+        yield
     except Exception as error:
         if student.is_described:
             raise
@@ -89,5 +94,3 @@ def _onnx(student: Student, path: Path) -> None:
             f"{student.folder} is of network {student.record.network}, which PyTorch cannot export to ONNX "
             f"({type(error).__name__}: {first_line(error)}); export it as safetensors"
         ) from error
-    assert program is not None
-    program.save(str(path), external_data=False)

@@ -43,7 +43,7 @@ def run(command: str, words: Sequence[str]) -> int:
         configs.show(args.name, args.target)
     else:
         parser.add_argument("student", help="student's run folder")
-        parser.add_argument("--format", default="onnx", help="onnx, safetensors or sb3")
+        parser.add_argument("--format", default="onnx", help="onnx, int8 (ONNX, quantised), safetensors or sb3")
         parser.add_argument("--out", required=True, help="file to create")
         args = parser.parse_args(words)
         _export(args.student, args.format, args.out)

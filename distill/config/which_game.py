@@ -143,10 +143,10 @@ def _data(config: Config) -> list[str]:
 
 
 def _agents(config: Config) -> list[str]:
-    from distill.agents.names import check_commas, split_item
+    from distill.agents.names import RANDOM, TEACHER, check_commas, split_item
 
     check_commas(config.evaluate.agents)
-    return [what for _, what in map(split_item, config.evaluate.agents) if what != "teacher"]
+    return [what for _, what in map(split_item, config.evaluate.agents) if what not in (TEACHER, RANDOM)]
 
 
 def _given(folder: str | None) -> list[str]:

@@ -199,9 +199,13 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
         ci95=summary.ci95,
         human_normalized=human_normalized(config.env, summary.mean),
         teacher=agent.student.training.teacher if agent.student else None,
-        share_note=f"{agent.name} is a zip that does not say who taught it" if agent.exported else None,
+        share_note=f"{agent.name} is {_exported(agent)} that does not say who taught it" if agent.exported else None,
         metrics={f"{FIGURE}{one.name}": (faithful or {}).get(one.name) for one in chosen(config.evaluate.figures)},
     )
+
+
+def _exported(agent: Agent) -> str:
+    return "an ONNX file" if agent.what.endswith(".onnx") else "a zip"
 
 
 def _policy_parameters(net: nn.Module) -> int:

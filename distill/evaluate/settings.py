@@ -16,7 +16,7 @@ class EvaluateConfig(Section):
     """Playing whole games, and fidelity on held-out states."""
 
     agents: list[str] = field(default_factory=lambda: ["teacher"])
-    """Teachers' names or zips, students' run folders, "teacher" (--teacher, else the students'); NAME=WHAT renames."""
+    """Teachers' names or files, students' runs, "teacher" (--teacher, else the students'), "random"; NAME=WHAT."""
     games: int = 32
     """Whole games per agent."""
     num_envs: int = 32

@@ -54,7 +54,7 @@ def teacher_of(student: AgentScores, agents: Agents, paper: Training | None = No
 
 def notes(agents: Agents) -> list[str]:
     """Why "of teacher" is empty, for people; nothing where no teacher played that one could take for theirs."""
-    if all(agent.kind == "student" for agent in agents.values()):
+    if not any(agent.kind == "teacher" for agent in agents.values()):
         return []
     return list(dict.fromkeys(f"of teacher: {agent.share_note}." for agent in agents.values() if agent.share_note))
 

@@ -48,7 +48,7 @@ class AgentScores:
     """Whole games of one agent."""
 
     kind: str
-    """``teacher`` or ``student``."""
+    """``teacher``, ``student``, or ``random`` for who plays at random."""
     what: str
     """Where it came from, as given on the command line."""
     fingerprint: str

@@ -34,7 +34,7 @@ def headline(record: Scores, papers: Mapping[str, Training] | None = None) -> li
     several = sum(agent.kind == "teacher" for agent in agents.values()) > 1
     whose = f"its teacher {taught_by}’s" if several else "the teacher’s"
     lead = _lead(subject, students[best], None if taught_by is None else agents[taught_by], random, whose)
-    if taught_by is None and len(students) < len(agents):
+    if taught_by is None and any(agent.kind == "teacher" for agent in agents.values()):
         lead = lead.replace("no teacher was evaluated", "its teacher was not evaluated")
     compared = [] if record.games == 1 else [*_rivals(best, students), *_with_and_without(students, known)]
     return [lead, *compared, *_caution(record, students)]
@@ -66,7 +66,10 @@ def comparable(papers: Sequence[Training]) -> bool:
 
 
 def _only_teachers(agents: Mapping[str, AgentScores]) -> list[str]:
-    return [f"The teacher {name} scores {interval(agent)}; no student was evaluated." for name, agent in agents.items()]
+    who = {
+        name: "Playing at random" if agent.kind == "random" else f"The teacher {name}" for name, agent in agents.items()
+    }
+    return [f"{who[name]} scores {interval(agent)}; no student was evaluated." for name, agent in agents.items()]
 
 
 def _subject(name: str, students: int, paper: Training | None) -> str:

@@ -217,7 +217,7 @@ def _typeset(cell: str) -> str:
 
 def _agent(agents: Agents, name: str) -> str:
     """An agent's name with its colour in the pictures; it may break where run folders join their parts."""
-    colour = "currentColor" if agents[name].kind == "teacher" else colours(agents, LIGHT)[name]
+    colour = "currentColor" if agents[name].kind != "student" else colours(agents, LIGHT)[name]
     return f"<span class='dot' style='background:{colour}'></span>{escape(name).replace('__', '__<wbr>')}"
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from distill.agents.own_states import match_of, own_states
 from distill.cli import export as module
 from distill.cli.export import FORMATS, export
 from distill.errors import UserError
@@ -45,6 +46,20 @@ def test_onnx_of_an_activation_that_is_ours(tmp_path: Path, obs: npt.NDArray[np.
     assert np.linalg.norm(logits - want) < 1e-5 * np.linalg.norm(want)
 
 
+def test_int8_is_calibrated_on_its_own_games(saved: Student, tmp_path: Path) -> None:
+    """Exact twice over, and near the student where it plays."""
+    ort = pytest.importorskip("onnxruntime")
+    for name in ("a.onnx", "b.onnx"):
+        export(saved, "int8", tmp_path / name)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    session = ort.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    x = to_unit(torch.from_numpy(own_states(match_of(saved), 64, seed=1)))
+    (logits,) = session.run(["logits"], {"pixels": x.numpy()})
+    with torch.no_grad():
+        want = saved.net(x).numpy()
+    assert 0 < np.linalg.norm(logits - want) < 0.05 * np.linalg.norm(want)
+
+
 def test_safetensors_are_the_weights(saved: Student, net: AtariCNN, tmp_path: Path) -> None:
     export(saved, "safetensors", tmp_path / "weights.safetensors")
     weights, want = load_file(tmp_path / "weights.safetensors"), net.state_dict()
@@ -68,7 +83,7 @@ def test_an_existing_file_is_refused(saved: Student, tmp_path: Path, form: str) 
 
 def test_unknown_format_suggests_the_nearest(saved: Student, tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"unknown format 'onxx' \(did you mean 'onnx'\?\); known: onnx, safetensors, sb3"
+        UserError, match=r"unknown format 'onxx' \(did you mean 'onnx'\?\); known: onnx, int8, safetensors, sb3"
     ):
         export(saved, "onxx", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distill.agents.agents import Agent
 from distill.agents.agents import find_agents as find
+from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
@@ -554,3 +555,47 @@ def test_data_recorded_once_more_is_the_same_data(student: Path) -> None:
     again.manifest = replace(again.manifest, created="later")
     assert held_out(again, training).tolist() == held.tolist()
     assert 0 < len(held) < len(again)
+
+
+@pytest.mark.parametrize("protocol", ["zoo", "zoo-greedy"])
+def test_random_plays_at_random(make_config: MakeConfig, tmp_path: Path, protocol: str) -> None:
+    """Uniformly, on every protocol; greedily the first action would be NOOP for ever."""
+    settings = {"agents": ["random"], "games": 16, "num_envs": 16, "protocol": protocol, "out": str(tmp_path)}
+    record = evaluate(make_config(env="breakout", evaluate=settings))
+    entry = record["agents"]["random"]
+    assert (entry["kind"], entry["parameters"], entry["teacher"], entry["share_of_teacher"]) == (
+        "random",
+        0,
+        None,
+        None,
+    )
+    low, high = entry["ci95"]
+    assert low <= RANDOM <= high + 0.5
+    assert entry["mean"] > 0
+
+
+def test_random_beside_others_sees_what_they_see(config: Config, student: Path, make_config: MakeConfig) -> None:
+    items = ["dice=random", f"small={student}", "teacher"]
+    agents = find(replace(config, preset=None), items)
+    assert [(agent.name, agent.kind) for agent in agents] == [
+        ("dice", "random"),
+        ("small", "student"),
+        ("teacher", "teacher"),
+    ]
+    assert len({agent.preset for agent in agents}) == 1
+    alone = find(make_config(env="breakout", preset="sb3-fast"), ["random"])
+    assert [agent.preset for agent in alone] == ["sb3-fast"]
+
+
+def test_a_student_plays_in_int8(student: Path, teacher: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    """The file of ``distill export`` is an agent like its zip."""
+    pytest.importorskip("onnxruntime")
+    assert main(["export", str(student), "--format", "int8", "--out", str(tmp_path / "small.onnx")]) == 0
+    names = ["teacher", f"small={student}", f"int8={tmp_path / 'small.onnx'}"]
+    settings = {"agents": names, "games": 2, "num_envs": 2, "out": str(tmp_path / "scores")}
+    record = evaluate(make_config(env="breakout", teacher=teacher, evaluate=settings))
+    entry = record["agents"]["int8"]
+    assert (entry["kind"], entry["share_note"]) == ("student", "int8 is an ONNX file that does not say who taught it")
+    assert len(entry["returns"]) == 2
+    # The exporter leaves out biases that are zero.
+    assert entry["parameters"] == pytest.approx(record["agents"]["small"]["parameters"], rel=1e-3)

@@ -47,6 +47,15 @@ def test_a_student_can_have_taught_another() -> None:
     assert notes(agents) == [], "no teacher stands beside it that could be taken for its own"
 
 
+def test_who_plays_at_random_is_no_teacher() -> None:
+    agents = {"random": entry("random", "0", RANDOM), "s": entry("student", "2", 5.0, "1")}
+    agents = related("pong", agents)
+    assert [agent.share_of_teacher for agent in agents.values()] == [None, None]
+    assert notes(agents) == []
+    agents = related("pong", {**agents, "t": entry("teacher", "1", 5.0)})
+    assert [agent.share_of_teacher for agent in agents.values()] == pytest.approx([None, 1, 1])
+
+
 def test_a_share_that_cannot_be_computed_says_why() -> None:
     agents = {"t": entry("teacher", "1", RANDOM), "s": entry("student", "2", 5.0, "1")}
     agents = related("pong", agents)

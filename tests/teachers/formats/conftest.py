@@ -1,0 +1,1 @@
+from tests.fixtures.students import net, saved, task  # noqa: F401
