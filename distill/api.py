@@ -8,7 +8,7 @@ collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", stat
 from distill.batches.loader import Batch
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.config.stages import collect, evaluate, imitate, lesson, report, sweep, train
+from distill.config.stages import collect, evaluate, finetune, imitate, lesson, report, sweep, train
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
@@ -18,6 +18,7 @@ from distill.errors import DivergedError, UserError
 from distill.evaluate.settings import EvaluateConfig
 from distill.figures.fidelity import Fidelity, fidelity_of_outputs, measure
 from distill.figures.figure import Derivatives, Figure, Outputs, register_figure
+from distill.finetune.settings import FinetuneConfig
 from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Losses, Objective, sobolev_loss
@@ -61,6 +62,7 @@ __all__ = [
     "EvaluateConfig",
     "Fidelity",
     "Figure",
+    "FinetuneConfig",
     "Hook",
     "Hooks",
     "ImitateConfig",
@@ -97,6 +99,7 @@ __all__ = [
     "collect",
     "evaluate",
     "fidelity_of_outputs",
+    "finetune",
     "fit",
     "get_preset",
     "imitate",

@@ -11,31 +11,38 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from torch import Tensor, nn
 
 from distill.engine.engine import Engine
+from distill.networks.layers.layer import known
 
 
 class FastCnnPolicy(ActorCriticCnnPolicy):
     """``CnnPolicy`` whose passes from pixels to features are the engine's (docs/performance.md).
 
-    It reads bytes instead of floats and folds the first layer. On another device than the CPU it is ``CnnPolicy``.
+    It reads bytes instead of floats and folds the first layer. On another device than the CPU, and with layers that the
+    engine does not know, it is ``CnnPolicy``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        extractor = self.features_extractor
-        assert isinstance(extractor, NatureCNN)
-        assert self.share_features_extractor
         assert self.normalize_images
-        # The engine ends before the last ReLU: it shares its parameters with the extractor.
-        self._engine = Engine(nn.Sequential(*extractor.cnn, extractor.linear[0]))
+        layers = self.layers()
+        # The engine ends before the last activation: it shares its parameters with the extractor.
+        path = nn.Sequential(*list(layers)[:-1])
+        self._engine = Engine(path) if known(path) else None
+        self._last = layers[-1] if known(path) else nn.Identity()
+
+    def layers(self) -> nn.Sequential:
+        """All that is between pixels and features, shared by actor and critic; empty where there is no such path."""
+        extractor = self.features_extractor
+        return nn.Sequential(*extractor.cnn, *extractor.linear) if isinstance(extractor, NatureCNN) else nn.Sequential()
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
-        """uint8 (B, 4, 84, 84) to float (B, 512)."""
-        if obs.device.type != "cpu" or obs.dtype != torch.uint8:
+        """uint8 (B, 4, 84, 84) to float (B, features)."""
+        if self._engine is None or obs.device.type != "cpu" or obs.dtype != torch.uint8:
             return super().extract_features(obs, features_extractor)
         if not torch.is_grad_enabled():
-            return self._engine.forward(obs).logits.relu_()
+            return self._last(self._engine.forward(obs).logits)
         weight = next(self.features_extractor.parameters())
-        return torch.relu(_Features.apply(obs, weight, self._engine))  # type: ignore[no-untyped-call]
+        return self._last(_Features.apply(obs, weight, self._engine))  # type: ignore[no-untyped-call]
 
 
 class _Features(torch.autograd.Function):

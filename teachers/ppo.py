@@ -28,14 +28,13 @@ def make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tup
     seed = int(teacher_games(config.seed, state.timesteps).integers(MAX_SEED))
     start = None if config.init is None or state.checkpoint else _initial_weights(config)
     env = AtariVecSB3(config.env, config.num_envs, get_preset(config.preset), seed=seed)
-    settings = ("n_steps", "batch_size", "n_epochs", "ent_coef", "vf_coef", "gamma", "gae_lambda", "max_grad_norm")
     model = make_ppo(
         env,
-        learning_rate=_linear(config.learning_rate),
-        clip_range=_linear(config.clip_range),
+        learning_rate=linear(config.learning_rate),
+        clip_range=linear(config.clip_range),
         seed=seed,
         device=pick_device(config.device),
-        **{name: getattr(config, name) for name in settings},
+        **config.of_model(),
     )
     model.set_logger(configure(str(folder), ["tensorboard"]))
     if state.checkpoint:
@@ -53,7 +52,8 @@ def make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tup
     return model, env
 
 
-def _linear(start: float) -> Callable[[float], float]:
+def linear(start: float) -> Callable[[float], float]:
+    """A schedule of SB3's: falls from ``start`` to 0."""
     return lambda remaining: remaining * start
 
 

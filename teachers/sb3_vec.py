@@ -46,9 +46,10 @@ class AtariVecSB3(VecEnv):
         seed: lane i is seeded with ``seed + i``, unless ``seed()`` says otherwise before ``reset()``.
         sticky: probability that the emulator repeats the previous action.
         clip_reward: give the learner the sign of each reward.
+        second: another preset, whose stacks of the same screens are kept as well (``second_obs``).
 
     Raises:
-        UserError: an argument that would hang or crash the emulator.
+        UserError: an argument that would hang or crash the emulator, or a second preset that needs other screens.
     """
 
     def __init__(
@@ -60,13 +61,16 @@ class AtariVecSB3(VecEnv):
         seed: int,
         sticky: float = 0.0,
         clip_reward: bool = True,
+        second: Preset | None = None,
     ) -> None:
         if not 1 <= num_envs <= MAX_LANES:
             raise UserError(f"num_envs must be between 1 and {MAX_LANES}, got {num_envs}")
-        self._lanes = [AtariVec(game, 1, preset, sticky=sticky) for _ in range(num_envs)]
+        self._lanes = [AtariVec(game, 1, preset, sticky=sticky, second=second) for _ in range(num_envs)]
         self._clip, self._frame_skip, self._start = clip_reward, preset.frame_skip, time.monotonic()
         shape = (preset.frame_stack, preset.frame_size, preset.frame_size)
         self._obs = np.zeros((num_envs, *shape), np.uint8)
+        self.second_obs = None if second is None else np.zeros_like(self._obs)
+        """What an agent of the second preset sees now, uint8 (N, 4, 84, 84); every step makes a new array."""
         actions = gym.spaces.Discrete(self._lanes[0].num_actions)
         super().__init__(num_envs, gym.spaces.Box(0, 255, shape, np.uint8), actions)
         self._rng = numbered(Stream.LANES, seed)
@@ -77,6 +81,7 @@ class AtariVecSB3(VecEnv):
         seeds = [int(self._rng.integers(2**31 - 1)) if seed is None else seed % (2**31 - 1) for seed in self._seeds]
         self._obs = np.concatenate([lane.reset(seed) for lane, seed in zip(self._lanes, seeds, strict=True)])
         self._reset_seeds()
+        self._look()
         return self._obs
 
     def step_async(self, actions: npt.NDArray[np.integer[Any]]) -> None:
@@ -104,7 +109,14 @@ class AtariVecSB3(VecEnv):
             else:
                 self._lanes[index].send(NOTHING)
                 running.append(index)
+        self._look()
         return self._obs, rewards, dones, infos
+
+    def _look(self) -> None:
+        """Take over what an agent of the second preset sees; all lanes wait for actions."""
+        if self.second_obs is not None:
+            stacks = [lane.second_obs for lane in self._lanes]
+            self.second_obs = np.concatenate([stack for stack in stacks if stack is not None])
 
     @staticmethod
     def _outcome(step: Step, before: UInt8Array) -> tuple[dict[str, Any], bool]:

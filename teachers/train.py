@@ -128,9 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 an error the user can fix, 130 Ctrl-C, 143 SIGTERM.
     """
     tune_process()
-    from distill.system.parser import make_parser, read
+    from distill.system.parser import bring_forward, make_parser, read
 
     parser = make_parser("python -m teachers.train", str(__doc__), TeacherConfig)
+    bring_forward(parser, TeacherConfig.FIRST, "settings that matter first")
     words = [_our_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         with raising_on_sigterm():

@@ -21,6 +21,7 @@ from distill.config.config import Config
 from distill.config.stages import collect
 from distill.config.validate import validated
 from distill.evaluate.settings import EvaluateConfig
+from distill.finetune.settings import FinetuneConfig
 from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type] = {
     "objective": ObjectiveConfig,
     "train": TrainConfig,
     "imitate": ImitateConfig,
+    "finetune": FinetuneConfig,
     "evaluate": EvaluateConfig,
     "sweep": SweepConfig,
     "report": ReportConfig,

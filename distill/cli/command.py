@@ -1,4 +1,4 @@
-"""The ``distill`` command: collect, train, imitate, sweep, evaluate, report, info, verify, export, configs."""
+"""The ``distill`` command: the stages, from ``collect`` to ``report``, and small tools beside them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ STAGES = {
     "collect": "play with a teacher and record observations, logits and Jacobians",
     "train": "fit a student to a dataset (Sobolev training)",
     "imitate": "play a little, learn a little: a student learns from its own games (online)",
+    "finetune": "go on with a student, or begin one, by PPO on its reward, with a teacher beside it or without",
     "sweep": "fit a student for every combination of some settings, write rows.csv",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
@@ -45,6 +46,7 @@ AFTER_INTERRUPT = {
     "collect": "the same command continues",
     "train": "the same command continues",
     "imitate": "the same command continues",
+    "finetune": "the same command continues",
     "sweep": "the same command continues",
     "evaluate": "the same command goes on after the last agent that finished",
 }
@@ -185,9 +187,11 @@ def _refuse_of_other_stages(command: str, words: Sequence[str], names: Sequence[
 
 
 def _canonical(command: str, words: Sequence[str]) -> list[str]:
-    """Flags of rl-zoo and CleanRL to ours."""
+    """Flags of rl-zoo and CleanRL to ours; ``distill finetune RUN`` is short for a flag."""
     if command != "collect" and any(word.partition("=")[0] == "--total-timesteps" for word in words):
         raise UserError("--total-timesteps counts collected states; the length of training is --train.steps")
+    if command == "finetune" and words and not words[0].startswith("-"):
+        words = [f"--finetune.init={words[0]}", *words[1:]]
     renamed = []
     for word in words:
         flag, equals, value = word.partition("=")

@@ -173,7 +173,7 @@ def _student_info(path: Path, env: str | None, asked: str | None) -> None:
         ("network", f"{training.student}, {count_parameters(student.net):,} parameters"),
         ("preset", f"{task.preset} ({task.preset_hash})"),
         *_other_eyes(task, training.teacher_preset, training.teacher_preset_hash),
-        ("teacher", f"{training.teacher_name} ({training.teacher[:12]})"),
+        ("teacher", f"{training.teacher_name} ({training.teacher[:12]})" if training.teacher else "none"),
         ("dataset", f"{training.data.folder}, {training.data.states:,} states"),
         ("objective", ", ".join(f"{key} {value}" for key, value in training.objective.items())),
         ("fingerprint", student.fingerprint),

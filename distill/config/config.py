@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from distill.collect.settings import CollectRun
 from distill.evaluate.settings import EvaluateRun
+from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.report.settings import ReportRun
 from distill.sweep.settings import SweepRun
@@ -17,5 +18,5 @@ from distill.train.settings import TrainRun
 
 
 @dataclass(frozen=True)
-class Config(ReportRun, SweepRun, EvaluateRun, ImitateRun, TrainRun, CollectRun):
+class Config(ReportRun, SweepRun, EvaluateRun, FinetuneRun, ImitateRun, TrainRun, CollectRun):
     """Everything. A stage takes only its part: ``Config`` is a ``TrainRun``, a ``CollectRun``, ..."""

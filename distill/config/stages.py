@@ -12,6 +12,7 @@ from distill.config.config import Config
 from distill.config.validate import validated
 from distill.envs.settings import CommonConfig
 from distill.evaluate.settings import EvaluateRun
+from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.report.settings import ReportRun
 from distill.sweep.settings import SweepRun
@@ -30,6 +31,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "collect": CollectRun,
     "train": TrainRun,
     "imitate": ImitateRun,
+    "finetune": FinetuneRun,
     "sweep": SweepRun,
     "evaluate": EvaluateRun,
     "report": ReportRun,
@@ -112,6 +114,26 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     from distill.imitate import loop
 
     return loop.imitate(part(validated(config, "imitate"), ImitateRun), hooks)
+
+
+def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+    """Go on with an agent, or begin one, by PPO on its own games, and write its run folder.
+
+    Args:
+        config: settings; without ``config.teacher``, or where that is the game's name, whoever taught the student so
+            far teaches, else the game's bundled agent.
+        hooks: watch it, besides the toolkit's own.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings, or an agent that cannot be used.
+        DivergedError: a loss became NaN or infinite; it is a UserError too.
+    """
+    from distill.finetune import loop
+
+    return loop.finetune(part(validated(config, "finetune"), FinetuneRun), hooks)
 
 
 def sweep(

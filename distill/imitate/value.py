@@ -44,16 +44,21 @@ def fit_value(net: AtariCNN, ring: Ring, lanes: int, kind: str, seed: int) -> tu
     features = torch.cat(
         [_features(net, ring, rows[part]) for part in np.array_split(chosen, -(-len(chosen) // BATCH))]
     )
+    return least_squares(features, torch.from_numpy(targets[chosen]))
+
+
+def least_squares(features: torch.Tensor, targets: torch.Tensor) -> tuple[nn.Linear, float]:
+    """A linear head from features, float (B, width), to targets, float (B,), and its R² (NaN for targets all alike)."""
     x = torch.cat([features, torch.ones(len(features), 1)], 1).double()
-    y = torch.from_numpy(targets[chosen]).double()
+    y = targets.double()
     gram = x.T @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + ridge, x.T @ y)
-    left, spread = (y - x @ weights).square().mean(), y.var(correction=0)
     head = nn.Linear(x.shape[1] - 1, 1)
     with torch.no_grad():
         head.weight.copy_(weights[:-1])
         head.bias.copy_(weights[-1])
+    left, spread = (y - x @ weights).square().mean(), y.var(correction=0)
     return head, float(1 - left / spread) if spread > 0 else float("nan")
 
 
@@ -71,20 +76,27 @@ def _teacher_values(ring: Ring, lanes: int) -> tuple[Index, npt.NDArray[np.float
 def _returns(ring: Ring, lanes: int) -> tuple[Index, npt.NDArray[np.float32]]:
     """States whose life ends in the ring or goes on for long enough, and their returns."""
     found = [
-        _lane_returns(ring.column("reward", rows), ring.column("end", rows)) for rows in map(ring.rows, range(lanes))
+        lane_returns(ring.column("reward", rows), ring.column("end", rows)) for rows in map(ring.rows, range(lanes))
     ]
     rows = np.concatenate([ring.rows(lane)[known] for lane, (known, _) in enumerate(found)])
     return rows, np.concatenate([returns[known] for known, returns in found])
 
 
-def _lane_returns(
-    reward: npt.NDArray[np.float32], end: npt.NDArray[np.float32]
+def lane_returns(
+    reward: npt.NDArray[np.float32], end: npt.NDArray[np.float32], gamma: float = GAMMA, horizon: int = HORIZON
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Which states' returns are known, and the returns, of consecutive states of one lane."""
+    """Which states' returns are known, and the returns, of consecutive states of one lane.
+
+    Args:
+        reward: of each, float (T,).
+        end: 1 where nothing after it counts, float (T,).
+        gamma: discount factor.
+        horizon: steps after which what is still to come counts as known to be little.
+    """
     known, returns = np.zeros(len(reward), bool), np.zeros(len(reward), np.float32)
     after, steps, ended = 0.0, 0, False
     for t in reversed(range(len(reward))):
         after, steps, ended = (0.0, 0, True) if end[t] else (after, steps, ended)
-        after, steps = float(reward[t]) + GAMMA * after, steps + 1
-        known[t], returns[t] = ended or steps >= HORIZON, after
+        after, steps = float(reward[t]) + gamma * after, steps + 1
+        known[t], returns[t] = ended or steps >= horizon, after
     return known, returns

@@ -32,7 +32,7 @@ TRAINING: Form = {
     "steps": count,
     "best_step": count,
     "train_seconds": number,
-    "metrics": {"val_kl": number, "val_action_error": number, "*": optional(number)},
+    "metrics": {"val_kl": optional(number), "val_action_error": optional(number), "*": optional(number)},
 }
 """... where its training matters."""
 
@@ -47,7 +47,7 @@ class Training:
     student: str
     """Name of its network."""
     teacher: str
-    """Fingerprint of whom it learned from."""
+    """Fingerprint of whom it learned from; empty where nobody is known (reward alone, no teacher to compare with)."""
     teacher_name: str | None
     """What the user called that."""
     teacher_tau: float | None

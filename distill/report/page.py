@@ -147,7 +147,8 @@ def _student_settings(run: Run) -> dict[str, str]:
     """What made a student, by the names of the settings."""
     assert run.student is not None
     training = run.student.training
-    train = run.config.get("imitate" if isinstance(training.data, OwnGames) else "train", {})
+    online = "finetune" if "finetune" in run.config else "imitate"
+    train = run.config.get(online if isinstance(training.data, OwnGames) else "train", {})
     plain = training.jacobian_weight == 0
     idle = (
         {

@@ -15,16 +15,18 @@ from distill.train.settings import TrainRun
 
 def named_after(config: TrainRun, net: nn.Module) -> TrainRun:
     """The settings of a training of ``net``, whose name they then give: its class's, or a known network's."""
+    return dataclasses.replace(config, student=settings_of(net))
+
+
+def settings_of(net: nn.Module) -> StudentConfig:
+    """Settings that describe a network, under its class's name or a known network's."""
     if not isinstance(net, AtariCNN):
-        return dataclasses.replace(config, student=StudentConfig(name=type(net).__name__))
+        return StudentConfig(name=type(net).__name__)
     spec = net.spec
     known = [name for name, other in NETS.items() if (other.convs, other.hidden) == (spec.convs, spec.hidden)]
     if known and type(net) is AtariCNN:
-        student = StudentConfig(name=known[0], activation=spec.activation)
-    else:
-        convs, hidden = list(spec.convs), list(spec.hidden)
-        student = StudentConfig(type(net).__name__, convs, hidden, spec.activation)
-    return dataclasses.replace(config, student=student)
+        return StudentConfig(name=known[0], activation=spec.activation)
+    return StudentConfig(type(net).__name__, list(spec.convs), list(spec.hidden), spec.activation)
 
 
 def network_name(config: TrainRun, net: nn.Module, num_actions: int) -> str | None:

@@ -34,14 +34,14 @@ def fill(steps: int, ends: set[int], net: AtariCNN | None = None) -> Ring:
 
 def test_returns_are_discounted_to_the_end_of_the_life() -> None:
     reward, end = np.array([1, 0, 1, 0, 0, 1], np.float32), np.array([0, 0, 1, 0, 0, 0], np.float32)
-    known, returns = value._lane_returns(reward, end)
+    known, returns = value.lane_returns(reward, end)
     assert known.tolist() == [True, True, True, False, False, False]
     assert returns[:3].tolist() == pytest.approx([1 + GAMMA**2, GAMMA, 1])
 
 
 def test_returns_count_where_they_are_long_enough_without_an_end() -> None:
     reward, end = np.ones(value.HORIZON + 10, np.float32), np.zeros(value.HORIZON + 10, np.float32)
-    known, returns = value._lane_returns(reward, end)
+    known, returns = value.lane_returns(reward, end)
     assert known.sum() == 11
     assert returns[known] == pytest.approx(1 / (1 - GAMMA), rel=0.01)
 

@@ -145,3 +145,19 @@ def test_sb3_takes_it_as_it_is() -> None:
 def test_number_of_lanes_is_checked(num_envs: int) -> None:
     with pytest.raises(UserError, match="num_envs must be between 1 and 1024"):
         AtariVecSB3("pong", num_envs, SB3, seed=0)
+
+
+def test_second_sight_is_of_the_same_moment() -> None:
+    """The second stacks of the preset that is played are the first ones, through lost lives and scripts."""
+    preset = get_preset("sb3")
+    env = AtariVecSB3("breakout", 2, preset, seed=3, second=preset)
+    obs, rng, lost = env.reset(), np.random.default_rng(0), 0
+    for _ in range(150):
+        assert env.second_obs is not None
+        np.testing.assert_array_equal(obs, env.second_obs)
+        before = env.second_obs
+        obs, _, dones, _ = env.step(rng.integers(4, size=2))
+        lost += int(dones.sum())
+        assert env.second_obs is not before
+    assert lost > 2
+    env.close()

@@ -1,0 +1,136 @@
+"""Where a run stands, its folder, and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill.errors import UserError
+from distill.finetune.settings import FinetuneRun
+from distill.records.runs import describe_run, is_same_run, plain, run_folder
+from distill.system.progress import console
+from distill.system.settings import fill
+from distill.train.checkpoint import can_go_on, newest_checkpoint
+from distill.train.hooks import Status
+from distill.train.saver import Kept, Saver
+
+MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "finetune")
+"""What makes a run another run, section by section."""
+FREE = tuple(f"finetune.{name}" for name in ("resume", "out", "checkpoint_every", "log_every", "loggers"))
+"""Settings in those sections that may change."""
+MIN_GAMES = 10
+"""The mean of fewer games is no judge."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. Rates and schedules follow from it."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    states: int = 0
+    """States played and learned from, those of the warm-up included."""
+    seconds: float = 0.0
+    """Time spent so far, saving included."""
+    warmed: bool = False
+    """The value head needs no warm-up any more."""
+    begun: int = 0
+    """Games begun."""
+    games: int = 0
+    """Games finished."""
+    scores: list[float] = field(default_factory=list)
+    """Scores of the last ones."""
+    best_score: float | None = None
+    """Mean score of the last games when the best student was kept."""
+    best_step: int = 0
+    """Its optimizer step."""
+    teacher: str | None = None
+    """Fingerprint of who teaches; another one makes it another run."""
+    start: str | None = None
+    """Fingerprint of the agent that it began with, likewise."""
+
+    @property
+    def score(self) -> float | None:
+        """Mean score of the last games; None before the first."""
+        return float(np.mean(self.scores)) if self.scores else None
+
+
+def open_run(config: FinetuneRun, student: str) -> tuple[Path, bool]:
+    """Create the run folder, or accept one that has this run already.
+
+    Args:
+        config: settings.
+        student: name of the network.
+
+    Returns:
+        (folder, True where there is a checkpoint to go on from).
+
+    Raises:
+        UserError: it holds a different run.
+    """
+    c = config.finetune
+
+    def name(when: str) -> Path:
+        return fill(c.out, env=config.env, student=student, seed=config.seed, time=when)
+
+    folder, asked = run_folder(c.out, name, newest=c.resume), plain(config)
+    if is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS) and can_go_on(folder):
+        return folder, True
+    describe_run(folder, asked)
+    return folder, False
+
+
+def restore(folder: Path, device: torch.device, kept: Kept) -> None:
+    """Weights, optimizer and progress of the newest checkpoint.
+
+    Raises:
+        UserError: it is damaged, or teacher or first agent are others than ``kept.progress`` says.
+    """
+    content = newest_checkpoint(folder, device, "--finetune.out")
+    progress = Progress(**content["progress"])
+    for name, what in (("teacher", "learned from another teacher"), ("start", "began with another agent")):
+        if getattr(progress, name) != getattr(kept.progress, name):
+            raise UserError(f"{folder} {what} than the one that is there now; choose another --finetune.out")
+    kept.restore(content)
+    kept.progress = progress
+    console.print(
+        f"{folder}: continuing at {progress.states:,} states, step {progress.step:,}; emulators are not saved, "
+        "so it begins new games"
+    )
+
+
+class BestSaver(Saver):
+    """Keeps a checkpoint every so many states; each time the best student, too, if this is it.
+
+    Args:
+        folder: the run.
+        kept: what is saved.
+        every: states between two checkpoints.
+        write_best: writes the student as it is now.
+        games: that a score must be the mean of.
+    """
+
+    def __init__(
+        self, folder: Path, kept: Kept, every: int, write_best: Callable[[], None], games: int = MIN_GAMES
+    ) -> None:
+        self._write_best, self._games = write_best, games
+        self._every, self._last = every, kept.progress.states
+        super().__init__(folder, kept, self._is_due, lambda: f"{kept.progress.states:,} states")
+
+    def _is_due(self, now: Status) -> bool:
+        due: bool = now.states - self._last >= self._every
+        self._last = now.states if due else self._last
+        return due
+
+    def save(self) -> None:
+        """See ``Saver``; the best student first: a checkpoint that knows its score must not come before it."""
+        p: Progress = self.kept.progress
+        score = p.score
+        if score is not None and len(p.scores) >= self._games and (p.best_score is None or score > p.best_score):
+            p.best_score, p.best_step = score, p.step
+            self._write_best()
+        super().save()

@@ -1,0 +1,180 @@
+"""From settings to who learns and who teaches."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from torch import nn
+
+from distill.envs.games import game_info
+from distill.envs.presets import Preset, get_preset
+from distill.envs.second_sight import refuse_other_screens
+from distill.errors import UserError
+from distill.finetune.settings import FinetuneRun
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.registry import find_network
+from distill.networks.settings import StudentConfig
+from distill.records.student import Training
+from distill.students.folder import is_student, load_student
+from distill.system.streams import seed_weights
+from distill.task import Task
+from distill.train.network import settings_of
+from distill.train.setup import build_student, student_spec
+from teachers.layouts import student_folder
+from teachers.load import find_teacher, load_teacher
+from teachers.protocol import Teacher
+
+
+@dataclass(frozen=True)
+class Start:
+    """Who learns, as it is at the beginning."""
+
+    net: nn.Module
+    """An ``AtariCNN`` with a value head, or any network from pixels to logits."""
+    student: StudentConfig
+    """What its network is called."""
+    task: Task
+    """What it plays and sees."""
+    fingerprint: str | None = None
+    """Of the agent that it is at first; None for a fresh network."""
+    papers: Training | None = None
+    """How that became what it is, where it says so."""
+
+
+def set_up(config: FinetuneRun) -> tuple[Start, Teacher | None]:
+    """Who learns and who teaches; None where nobody does and nobody is needed.
+
+    Raises:
+        UserError: one of them cannot be loaded, or does not fit.
+    """
+    if config.finetune.init is not None:
+        start = _agent(config, config.finetune.init)
+        return start, _teacher(config, start)
+    teacher = _teacher(config, None)
+    preset = get_preset(config.preset or (teacher.info.preset if teacher else "sb3"))
+    task = Task(config.env, preset.name, preset.hash, len(game_info(config.env).actions))
+    seed_weights(config.seed)
+    return Start(_with_value(build_student(config.student, task.num_actions)), config.student, task), teacher
+
+
+def _agent(config: FinetuneRun, init: str) -> Start:
+    """The agent that is gone on with."""
+    agent = load_teacher(init, game=config.env, preset=config.preset)
+    if agent.info.tau is not None:
+        raise UserError(f"--finetune.init={init} gives Q-values, not a policy; distill it first, and go on with that")
+    student, papers = _described(init, agent.net)
+    _refuse_other_network(config, agent.net, student)
+    seed_weights(config.seed)
+    return Start(_with_value(agent.net), student, agent.info.task, agent.info.fingerprint, papers)
+
+
+def _described(init: str, net: nn.Module) -> tuple[StudentConfig, Training | None]:
+    """What an agent's network is called, and its papers, if it is a student that has some."""
+    folder = student_folder(init)
+    if not is_student(folder):
+        return settings_of(net), None
+    record = load_student(folder).record
+    papers = record.training(folder / "student.json") if "teacher" in record.told else None
+    named = isinstance(record.network, str)
+    return StudentConfig(name=str(record.network)) if named else settings_of(net), papers
+
+
+def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentConfig) -> None:
+    """A network that was asked for must be that of the agent; by default no one asks."""
+    asked = config.student
+    if asked.init is not None:
+        raise UserError(f"--student.init={asked.init} is of `distill train`; use --finetune.init")
+    if asked == StudentConfig():
+        return
+    described = isinstance(find_network(asked.name), NetSpec)
+    other = student_spec(asked) != net.spec if described and isinstance(net, AtariCNN) else asked.name != found.name
+    if other:
+        raise UserError(
+            f"--finetune.init={config.finetune.init} is another network than --student.name={asked.name} asks for"
+        )
+
+
+def _with_value(net: nn.Module) -> nn.Module:
+    """A copy that can be trained, with a value head where its layers are known; a new head is drawn."""
+    if not isinstance(net, AtariCNN):
+        return net.requires_grad_(True)
+    whole = AtariCNN(net.spec, net.num_actions, value=True)
+    whole.load_state_dict(net.state_dict(), strict=False)
+    return whole
+
+
+def _teacher(config: FinetuneRun, start: Start | None) -> Teacher | None:
+    """Who teaches: ``config.teacher``; else who taught the student so far; else the game's bundled agent.
+
+    Args:
+        config: settings; the teacher is empty, or the game's name, where none was asked for.
+        start: the agent that is gone on with.
+
+    Returns:
+        The teacher; None where there is none, and none is needed.
+
+    Raises:
+        UserError: there is none, and its weight is above 0, or it was named.
+    """
+    asked = config.teacher not in ("", config.env)
+    before = None if asked or start is None else _teacher_before(config, start)
+    if before is not None:
+        return before
+    recorded = config.preset or (None if start is None else start.task.preset)
+    try:
+        return load_teacher(
+            config.teacher or config.env, game=config.env, preset=config.teacher_preset, tau=config.tau,
+            recorded=recorded,
+        )  # fmt: skip
+    except UserError:
+        if asked or config.finetune.teacher_weight > 0:
+            raise
+        return None
+
+
+def _teacher_before(config: FinetuneRun, start: Start) -> Teacher | None:
+    """The teacher on a student's papers, if it is still where they say."""
+    papers = start.papers
+    if papers is None or not papers.teacher:
+        return None
+    sees, tau = config.teacher_preset or papers.teacher_preset, papers.teacher_tau or config.tau
+    with contextlib.suppress(UserError):
+        teacher = load_teacher(papers.teacher_name or config.env, game=config.env, preset=sees, tau=tau)
+        return teacher if teacher.info.fingerprint == papers.teacher else None
+    return None
+
+
+def second_preset(teacher: Teacher | None, preset: Preset) -> Preset | None:
+    """What the teacher sees, where that is not what the student sees.
+
+    Raises:
+        UserError: it needs other screens of the emulator.
+    """
+    if teacher is None:
+        return None
+    sees = get_preset(teacher.info.preset)
+    refuse_other_screens(sees, preset)
+    return None if sees.sees_as(preset) else sees
+
+
+def score_of(config: FinetuneRun, teacher: Teacher | None) -> float | None:
+    """The teacher's score, for schedule=score; None for other schedules.
+
+    Raises:
+        UserError: neither settings nor card tell.
+    """
+    c = config.finetune
+    if c.schedule != "score" or teacher is None:
+        return None
+    if c.teacher_score is not None:
+        return c.teacher_score
+    name = teacher.info.name
+    card = find_teacher(name).card
+    scores = [score["mean"] for score in card.get("scores") or [] if isinstance(score, dict) and "mean" in score]
+    if not scores:
+        raise UserError(
+            f"teacher {name} has no score on a card, and --finetune.schedule=score needs one; "
+            "give it with --finetune.teacher_score (`distill evaluate` measures it)"
+        )
+    return float(scores[0])
