@@ -27,7 +27,7 @@ class PPOConfig(Section):
     n_epochs: int = 4
     """Passes over the collected steps in an update."""
     learning_rate: float = 2.5e-4
-    """Adam's learning rate at the start; falls linearly to 0 at total_timesteps."""
+    """Adam's learning rate at the start; falls linearly to 0 at the end."""
     clip_range: float = 0.1
     """PPO's clipping of the policy ratio at the start; falls linearly to 0."""
     ent_coef: float = 0.01

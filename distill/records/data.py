@@ -75,7 +75,7 @@ class DataUsed:
 
 @dataclass(frozen=True)
 class OwnGames:
-    """What a student of `distill imitate` learned from: no dataset was made, so none is taken for it."""
+    """What a student of `distill imitate` or `finetune` learned from: no dataset was made, so none is taken for it."""
 
     states: int
     """Played in all."""

@@ -18,7 +18,7 @@ class Logger(Protocol):
     """Writes the figures of one run."""
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures by tag (docs/metrics.md) at an optimizer step, or after so many states of ``distill imitate``."""
+        """Figures by tag (docs/metrics.md) at an optimizer step; or after so many states: ``distill imitate``, ``finetune``."""
 
     def image(self, step: int, tag: str, pixels: Picture) -> None:
         """A gray picture, float32 (H, W) from 0 to 1."""
@@ -39,7 +39,7 @@ LOGGERS: Registry[MakeLogger] = Registry("logger", "a callable that makes a Logg
 
 
 def register_logger(name: str, make: MakeLogger) -> MakeLogger:
-    """Let ``train.loggers`` and ``imitate.loggers`` name ``make``.
+    """Let ``train.loggers``, ``imitate.loggers`` and ``finetune.loggers`` name ``make``.
 
     Raises:
         UserError: the name is taken.

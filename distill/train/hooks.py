@@ -17,9 +17,9 @@ class Status:
     step: int
     """Optimizer steps done, those of earlier processes included."""
     total: int | None
-    """Optimizer steps in all; None where a budget of states or minutes ends it (``distill imitate``)."""
+    """Optimizer steps in all; None where a budget of states or minutes ends it (``distill imitate``, ``finetune``)."""
     states: int
-    """States trained on so far, or played: ``distill imitate``."""
+    """States trained on so far, or played: ``distill imitate``, ``finetune``."""
     seconds: float
     """Time so far, validation and saving included, earlier processes too."""
     losses: Losses | None = None
@@ -42,7 +42,7 @@ class Hook:
         """Before the first step of this process."""
 
     def stepped(self, now: Status) -> None:
-        """After every optimizer step; in ``distill imitate`` after every turn."""
+        """After every optimizer step; after every turn of ``distill imitate``, every update of ``distill finetune``."""
 
     def measured(self, now: Status, figures: Mapping[str, float]) -> None:
         """Figures by TensorBoard tag (docs/metrics.md): of training, at validations, points of imitation's curve."""

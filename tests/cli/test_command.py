@@ -51,14 +51,14 @@ def test_program_starts_without_importing_pytorch() -> None:
 
 def test_module_is_a_program_too() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "distill.cli", "nonsense"],
+        [sys.executable, "-m", "distill.cli", "xyzzy"],
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT)},
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown command 'nonsense'; see distill --help\n"
+    assert done.stderr == "error: unknown command 'xyzzy'; see distill --help\n"
 
 
 @pytest.mark.parametrize(("word", "nearest"), [("colect", "collect"), ("evalute", "evaluate"), ("verfy", "verify")])

@@ -123,16 +123,16 @@ def test_it_learns_from_reward_and_teacher(finished: Path, student: Path) -> Non
     assert (told.objective["teacher_weight"], told.objective["schedule"]) == (1.0, "linear")
 
 
-def test_a_teacher_draws_the_student_near(tiny: Tiny, student: Path, tmp_path: Path, pong_data: Path) -> None:
+def test_a_teacher_keeps_the_student_near(tiny: Tiny, student: Path, tmp_path: Path, pong_data: Path) -> None:
     """On states that were recorded elsewhere. Its weight is far above that of the reward."""
     dataset, found = Dataset(pong_data), {"before": student}
     x, teacher = torch.from_numpy(dataset.stacks(np.arange(len(dataset)))) / 255, torch.from_numpy(dataset.logits)
     for weight in (0.0, 20.0):
-        more = {"states": 1024, "n_epochs": 4, "teacher_weight": weight, "schedule": "constant"}
+        more = {"states": 1024, "n_epochs": 4, "learning_rate": 0.003, "teacher_weight": weight, "schedule": "constant"}
         found[f"{weight}"] = finetune(tiny(tmp_path / f"run-{weight}", init=student, **more))
     with torch.no_grad():
         far = {name: float(kl(load_student(run).net(x), teacher).mean()) for name, run in found.items()}
-    assert far["20.0"] < 0.7 * min(far["before"], far["0.0"]), far
+    assert far["20.0"] < 0.5 * far["0.0"], far
 
 
 def test_the_curve_is_in_tensorboard(finished: Path) -> None:

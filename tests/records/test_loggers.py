@@ -73,7 +73,7 @@ def test_a_logger_is_closed_after_an_error_too(quick: Callable[..., Config]) -> 
         (f"{__name__}:__doc__", "must be a callable that makes a Logger of a folder and a step, but is a str"),
     ],
 )
-@pytest.mark.parametrize("section", ["train", "imitate"])
+@pytest.mark.parametrize("section", ["train", "imitate", "finetune"])
 def test_what_is_no_logger_is_refused(
     make_config: Callable[..., Config], section: str, name: str, message: str
 ) -> None:
