@@ -18,7 +18,7 @@ class Logger(Protocol):
     """Writes the figures of one run."""
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures by tag (docs/metrics.md) at an optimizer step, or after so many states (``imitate``, ``finetune``)."""
+        """Figures by tag (docs/metrics.md) at an optimizer step, after so many states (``imitate``, ``finetune``)."""
 
     def image(self, step: int, tag: str, pixels: Picture) -> None:
         """A gray picture, float32 (H, W) from 0 to 1."""
