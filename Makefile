@@ -8,6 +8,7 @@
 #   make collect  CONFIG=configs/pong.yaml ARGS="--collect.states=100000"
 #   make distill  CONFIG=configs/pong.yaml ARGS="--objective.jacobian_weight=0.1"
 #   make imitate  CONFIG=configs/breakout.yaml ARGS="--student.name=nature --imitate.minutes=30"
+#   make rounds   CONFIG=configs/pong.yaml ARGS="--rounds.keep=data/pong-own --rounds.until_share=0.97"
 #   make finetune CONFIG=configs/breakout.yaml ARGS="--finetune.init=runs/my-student"
 #   make sweep    CONFIG=configs/sweep.yaml ARGS="--sweep.games=8"
 #   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
@@ -28,7 +29,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate finetune sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -70,6 +71,9 @@ distill: $(VENV)/.runtime
 
 imitate: $(VENV)/.runtime
 	$(DISTILL) imitate --config $(CONFIG) $(ARGS)
+
+rounds: $(VENV)/.runtime
+	$(DISTILL) rounds --config $(CONFIG) $(ARGS)
 
 finetune: $(VENV)/.runtime
 	$(DISTILL) finetune --config $(CONFIG) $(ARGS)

@@ -8,7 +8,7 @@ collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", stat
 from distill.batches.loader import Batch
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.config.stages import collect, evaluate, finetune, imitate, lesson, report, sweep, train
+from distill.config.stages import collect, evaluate, finetune, imitate, lesson, report, rounds, sweep, train
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
@@ -34,6 +34,7 @@ from distill.records.data import OwnGames
 from distill.records.loggers import Logger, register_logger
 from distill.records.student import Training
 from distill.report.settings import ReportConfig
+from distill.rounds.settings import RoundsConfig
 from distill.students.folder import Student, load_student, save_student
 from distill.sweep.grid import product, run_grid
 from distill.sweep.settings import SweepConfig
@@ -82,6 +83,7 @@ __all__ = [
     "Preset",
     "ReCU",
     "ReportConfig",
+    "RoundsConfig",
     "Saver",
     "Seen",
     "Status",
@@ -116,6 +118,7 @@ __all__ = [
     "register_teacher_format",
     "register_term",
     "report",
+    "rounds",
     "run_grid",
     "save_student",
     "sobolev_loss",

@@ -26,6 +26,7 @@ from distill.imitate.settings import ImitateConfig
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
 from distill.report.settings import ReportConfig
+from distill.rounds.settings import RoundsConfig
 from distill.sweep.settings import SweepConfig
 from distill.train.settings import TrainConfig
 
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type] = {
     "objective": ObjectiveConfig,
     "train": TrainConfig,
     "imitate": ImitateConfig,
+    "rounds": RoundsConfig,
     "finetune": FinetuneConfig,
     "evaluate": EvaluateConfig,
     "sweep": SweepConfig,

@@ -160,9 +160,8 @@ class Loader:
         for number, start in enumerate(range(0, len(chosen), 256)):
             targets = self.load(chosen[start : start + 256], number).targets
             assert targets is not None
-            for k in range(targets.v.shape[1]):
-                vjp = targets.row(k) if smooth is None else smooth @ targets.row(k) @ smooth
-                total += float(vjp.square().sum()) / targets.v.shape[1]
+            for part in targets.square_sums(smooth):
+                total += part
         return total / len(chosen) / temperature**2
 
 

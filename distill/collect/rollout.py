@@ -27,8 +27,8 @@ COLUMNS = ("episode", "t", "action", "reward", "terminated", "truncated", "life_
 
 
 @dataclass
-class _Row:
-    """One step of all lanes."""
+class Taken:
+    """One step of all lanes, as a data set keeps it; arrays have a row for every lane."""
 
     frame: npt.NDArray[np.uint8]
     keep: npt.NDArray[np.bool_]
@@ -51,7 +51,7 @@ class _Rest:
     shown: Obs
     """What the teacher sees."""
     drawn: Drawn
-    row: _Row
+    row: Taken
     """Its ``keep`` names the lanes that are left."""
 
 
@@ -99,7 +99,7 @@ class Rollout:
             see: called at every step.
         """
         context = self._obs[:, : STACK - 1].copy()
-        rows: list[_Row] = []
+        rows: list[Taken] = []
         games: list[Game] = []
         left = states
         while left > 0:
@@ -115,10 +115,10 @@ class Rollout:
                 row = self._catch_up(rest, keep, see)
                 context[keep] = rest.obs[keep, : STACK - 1]
             rows.append(row)
-        arrays, order = _lane_by_lane(rows, context, self.env.preset.padding_type)
+        arrays, order = lane_by_lane(rows, context, self.env.preset.padding_type)
         return Recording(arrays, order, games)
 
-    def _advance(self, keep: Mask, see: See) -> tuple[_Row, list[Game]]:
+    def _advance(self, keep: Mask, see: See) -> tuple[Taken, list[Game]]:
         frame = self._obs[:, -1].copy()
         fresh, episode, t = self._fresh, self.games.number.copy(), self.env.played.copy()
         self.games.acting = self._acting
@@ -134,14 +134,14 @@ class Rollout:
         step = self.env.step(action)
         self.seconds["actor"] += acted - started
         self.seconds["env"] += time.perf_counter() - seen
-        row = _Row(frame, keep, fresh, episode, t, action, step.reward,
+        row = Taken(frame, keep, fresh, episode, t, action, step.reward,
                    step.terminated, step.truncated, step.life_lost)  # fmt: skip
         if before is not None and before_shown is not None:
             self._rest = _Rest(before, before_shown, drawn, replace(row, keep=later))
         self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
         return row, step.games
 
-    def _catch_up(self, rest: _Rest, keep: Mask, see: See) -> _Row:
+    def _catch_up(self, rest: _Rest, keep: Mask, see: See) -> Taken:
         """Record more lanes of a step that has been played; the actor has not acted since."""
         see(rest.shown, keep, rest.drawn)
         later = rest.row.keep & ~keep
@@ -163,10 +163,12 @@ def joined(recordings: Sequence[Recording]) -> Recording:
     return Recording(ShardArrays(pos=pos, **columns), order, [game for part in recordings for game in part.games])
 
 
-def _lane_by_lane(
-    rows: list[_Row], context: npt.NDArray[np.uint8], padding: Padding
+def lane_by_lane(
+    rows: Sequence[Taken], context: npt.NDArray[np.uint8], padding: Padding
 ) -> tuple[ShardArrays, npt.NDArray[np.int64]]:
     """Reorder (time, lane) to lane-major and put three context frames before every run of frames.
+
+    ``context``: the three frames before the newest one of what each lane saw at the first step, (N, 3, 84, 84).
 
     A run is a stretch of one lane in which each stack is the last one shifted by a frame; it ends
     where a stack begins anew (new game, lost life). The context makes every stack, the first of a

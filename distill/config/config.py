@@ -13,10 +13,11 @@ from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.report.settings import ReportRun
+from distill.rounds.settings import RoundsRun
 from distill.sweep.settings import SweepRun
 from distill.train.settings import TrainRun
 
 
 @dataclass(frozen=True)
-class Config(ReportRun, SweepRun, EvaluateRun, FinetuneRun, ImitateRun, TrainRun, CollectRun):
+class Config(ReportRun, SweepRun, EvaluateRun, FinetuneRun, RoundsRun, ImitateRun, TrainRun, CollectRun):
     """Everything. A stage takes only its part: ``Config`` is a ``TrainRun``, a ``CollectRun``, ..."""

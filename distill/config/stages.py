@@ -15,6 +15,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.report.settings import ReportRun
+from distill.rounds.settings import RoundsRun
 from distill.sweep.settings import SweepRun
 from distill.system.settings import part
 from distill.train.settings import TrainRun
@@ -31,6 +32,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "collect": CollectRun,
     "train": TrainRun,
     "imitate": ImitateRun,
+    "rounds": RoundsRun,
     "finetune": FinetuneRun,
     "sweep": SweepRun,
     "evaluate": EvaluateRun,
@@ -114,6 +116,25 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     from distill.imitate import loop
 
     return loop.imitate(part(validated(config, "imitate"), ImitateRun), hooks)
+
+
+def rounds(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+    """Distill on-policy, online or in rounds of a data set that grows, and write the student's run folder.
+
+    Args:
+        config: settings; ``imitate`` says how is played and learned, ``rounds`` what is more than that.
+        hooks: watch it, besides the toolkit's own.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings, or an agent or folder that cannot be used.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
+    """
+    from distill.rounds import loop
+
+    return loop.rounds(part(validated(config, "rounds"), RoundsRun), hooks)
 
 
 def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:

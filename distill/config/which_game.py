@@ -160,10 +160,10 @@ def _in_grid(config: Config, name: str) -> list[str]:
 
 
 CLUES = (
-    Clue("--teacher", ("collect", "train", "imitate", "finetune", "sweep", "evaluate", "report"), _teacher, _agent),
+    Clue("--teacher", ("collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"), _teacher, _agent),
     Clue("--collect.actor", ("collect",), _actor, _student),
     Clue("--student.init", ("train", "sweep"), _init, _student),
-    Clue("--imitate.init", ("imitate",), lambda config: _given(config.imitate.init), _student),
+    Clue("--imitate.init", ("imitate", "rounds"), lambda config: _given(config.imitate.init), _student),
     Clue("--finetune.init", ("finetune",), lambda config: _given(config.finetune.init), _agent),
     Clue("--train.data", ("train", "sweep"), _data, _dataset),
     Clue("--evaluate.agents", ("evaluate",), _agents, _agent),

@@ -15,7 +15,6 @@ from torch import Tensor
 from distill.errors import UserError
 from distill.imitate.player import Played
 from distill.imitate.progress import Progress
-from distill.imitate.settings import ImitateRun
 from distill.losses.divergence import action_error, kl
 from distill.losses.sobolev import Losses
 from distill.system.files import write_bytes
@@ -89,11 +88,10 @@ class Curve:
 class CurveBar(Bar, Hook):
     """A progress bar over the budget."""
 
-    def __init__(self, config: ImitateRun, progress: Progress) -> None:
-        c = config.imitate
-        self._by_time = c.states is None
-        total = round(60 * (c.minutes or 0)) if c.states is None else c.states
-        super().__init__(f"imitate {config.env}", "s" if self._by_time else "states", total, self._done(progress))
+    def __init__(self, title: str, states: int | None, minutes: float | None, progress: Progress) -> None:
+        self._by_time = states is None
+        total = round(60 * (minutes or 0)) if states is None else states
+        super().__init__(title, "s" if self._by_time else "states", total, self._done(progress))
 
     def measured(self, now: Status, figures: Mapping[str, float]) -> None:
         """See ``Hook``."""
@@ -142,7 +140,7 @@ class Tally:
         hooks: are told of every turn, and of every point by its tags.
     """
 
-    def __init__(self, progress: Progress, temperature: float, every: int, curve: Curve, hooks: Hook) -> None:
+    def __init__(self, progress: Progress, temperature: float, every: float, curve: Curve, hooks: Hook) -> None:
         self._progress, self._temperature, self._every = progress, temperature, every
         self._curve, self._hooks = curve, hooks
         self._now = Status(progress.step, None, progress.states, progress.seconds)
@@ -158,14 +156,23 @@ class Tally:
         teacher = teacher / self._temperature
         self._kl += float(kl(student, teacher).sum())
         self._errors += float(action_error(student, teacher).sum())
+        self._step(learned, rates)
+        if self._progress.states - self._states >= self._every:
+            self.point()
+        self._hooks.stepped(self._now)
+
+    def learn(self, losses: Losses, norm: Tensor, rates: Rates) -> None:
+        """An optimizer step between two turns, where a form learns when nothing is played."""
+        self._step([(losses, norm)], rates)
+        self._hooks.stepped(self._now)
+
+    def _step(self, learned: Sequence[tuple[Losses, Tensor]], rates: Rates) -> None:
         self._learned += [(float(losses.total), float(norm)) for losses, norm in learned]
+        self._matched += [float(losses.jacobian) for losses, _ in learned if losses.jacobian is not None]
         self._rates = rates
         p, (losses, norm) = self._progress, learned[-1] if learned else (None, None)
         rate, weights = rates.learning_rate, rates.weights if learned else {}
         self._now = Status(p.step, None, p.states, p.seconds, losses, norm, rate, weights)
-        if p.states - self._states >= self._every:
-            self.point()
-        self._hooks.stepped(self._now)
 
     def end(self) -> None:
         """After the last turn: a point of what was added since the last one."""
@@ -187,10 +194,12 @@ class Tally:
             states / (p.seconds - self._seconds),
         )  # fmt: skip
         self._curve.add(point)
-        self._hooks.measured(self._now, point.tags())
+        matched = {"train/jacobian_loss": float(np.mean(self._matched))} if self._matched else {}
+        self._hooks.measured(self._now, point.tags() | matched)
         self._begin()
 
     def _begin(self) -> None:
         self._states, self._seconds = self._progress.states, self._progress.seconds
         self._kl, self._errors, self._rates = 0.0, 0.0, Rates()
         self._learned: list[tuple[float, float]] = []
+        self._matched: list[float] = []

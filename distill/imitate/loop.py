@@ -1,117 +1,143 @@
-"""``distill imitate``: play a little, learn a little. Read ``imitate`` from top to bottom."""
+"""``distill imitate``: play a little, learn a little. Read ``online`` from top to bottom."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from distill.agents.actor import Policy
-from distill.envs.presets import Preset
 from distill.figures.fidelity import Fidelity
+from distill.imitate.begin import Parts, Run, plain_parts
 from distill.imitate.curve import Curve, CurveBar, Rates, Tally
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
-from distill.imitate.progress import LAST_GAMES, Progress, make_saver, open_run, restore
+from distill.imitate.progress import LAST_GAMES, Progress, make_saver
 from distill.imitate.results import last_fidelity, write_student, write_teacher_zip
 from distill.imitate.ring import Ring
-from distill.imitate.schedule import budget_used, learning_rate, teacher_share, term_weights
+from distill.imitate.schedule import budget_used, teacher_share, term_weights
 from distill.imitate.settings import ImitateRun
-from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
-from distill.networks.nets import count_parameters
+from distill.imitate.setup import check_online, check_plain
 from distill.records.loggers import Loggers
-from distill.records.runs import how_to_go_on
-from distill.students.folder import is_student
-from distill.system.device import pick_device
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
 from distill.system.runtime import torch_threads
-from distill.system.streams import seed_weights
-from distill.train.hooks import Hook, Hooks
+from distill.train.hooks import Hook, Hooks, Status
 from distill.train.logs import Log
-from distill.train.network import network_text
-from distill.train.saver import Kept
-from teachers.load import load_teacher
-from teachers.protocol import TeacherInfo
+from distill.train.saver import Saver
 
 
 def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     """See ``distill.config.stages.imitate``, which checks ``config`` first."""
-    c, device = config.imitate, pick_device(config.device)
-    teacher = load_teacher(
-        config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset
-    )
-    check_settings(config, teacher)
-    preset = student_preset(config, teacher.info)
-    seed_weights(config.seed)
-    net = make_student(config, teacher.info).to(device)
-    folder, resuming = open_run(config)
-    if is_student(folder):
-        console.print(f"{folder}: already trained; nothing to do")
-        return folder
-    learner = Learner(config, net, device, make_objective(config), folder)
-    again = how_to_go_on(c.out, folder, "--imitate.out", newest=c.resume)
-    kept = Kept(net, learner.optimizer, Progress(teacher=teacher.info.fingerprint), config.to_dict(), again)
-    if resuming:
-        restore(folder, device, kept)
-    progress: Progress = kept.progress
-    columns = {"logits": (teacher.info.num_actions,), "value": (), "reward": (), "end": ()}
-    ring = Ring(c.num_envs, c.ring, columns, preset.padding_type)
-    describe(config, net, teacher.info, preset)
+    check_online(config)
+    check_plain(config)
+    run = Run(config)
+    return online(run, plain_parts(config), hooks) if run.open() else run.folder
+
+
+def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
+    """Play and learn until the budget is used up; returns the run folder.
+
+    Args:
+        run: what it begins with, opened.
+        parts: what it is given besides.
+        hooks: watch it, besides the toolkit's own.
+    """
+    config, c, progress, device = run.config, run.config.imitate, run.progress, run.device
+    learner = Learner(config, run.kept, device, parts.objective, run.folder, parts.fresh)
+    columns = {"logits": (run.teacher.info.num_actions,), "value": (), "reward": (), "end": ()}
+    ring = Ring(c.num_envs, c.ring, columns, run.preset.padding_type)
+    run.describe()
+    if progress.states:
+        console.print("the ring is not saved, so it fills again from new games before the student learns")
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(torch_threads(0.5))  # who plays and who learns share the cores
-        player = enter(Player(config, preset, teacher, device, progress.next_game))
+        player = enter(start_playing(run, parts))
         side = enter(ThreadPoolExecutor(1))
-        tally = enter(_watching(config, folder, kept, hooks))
+        budget = c.states, c.minutes
+        pace = Pace(*budget, lambda now: now.states, c.checkpoint_every, c.log_every)
+        tally, _ = enter(watching(run, parts, hooks, pace))
         clock = time.perf_counter() - progress.seconds
-        while (used := budget_used(progress.states, progress.seconds, c.states, c.minutes)) < 1:
-            rate = learning_rate(used, c.learning_rate, c.final_learning_rate)
-            share = teacher_share(used, c.teacher_share, c.teacher_share_until)
-            student = Policy(copy.deepcopy(net).eval(), device)  # plays with these weights while new ones are learned
+        while (used := budget_used(progress.states, progress.seconds, *budget)) < 1 and not parts.enough(progress):
+            rate, share = parts.rate(used), teacher_share(used, c.teacher_share, c.teacher_share_until)
+            student = Policy(
+                copy.deepcopy(run.net).eval(), device
+            )  # plays with these weights while new ones are learned
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
-            weights = term_weights(learner.objective, used, c.states, c.minutes)
+            weights = term_weights(learner.objective, used, *budget)
             learned = [learner.update(ring, progress.step + update, rate, weights) for update in range(updates)]
             played = playing.result()
             ring.extend(played.rows)
             advance(progress, played, updates, player.games.next_episode, time.perf_counter() - clock)
+            if parts.keeper is not None:
+                parts.keeper.add(played)
             tally.add(played, learned, Rates(rate, share, weights))
         tally.end()
-        fidelity = last_fidelity(config, Policy(net.eval(), device), player, ring, folder)
-    write_student(config, folder, net, teacher.info, progress, fidelity)
-    teacher_zip = write_teacher_zip(config, net, teacher.info, progress, ring)
-    remove_leftovers(folder, below=True)
-    report(folder, progress, fidelity, player.seconds | learner.seconds, teacher_zip)
-    return folder
+        if parts.keeper is not None:
+            parts.keeper.settle()
+        fidelity = last_fidelity(run, Policy(run.net.eval(), device), player, ring)
+    finish(run, parts, fidelity, ring, player.seconds | learner.seconds)
+    return run.folder
 
 
 @contextlib.contextmanager
-def _watching(config: ImitateRun, folder: Path, kept: Kept, hooks: Sequence[Hook]) -> Iterator[Tally]:
+def start_playing(run: Run, parts: Parts) -> Iterator[Player]:
+    """A player of games that were never played before, and whoever keeps them."""
+    first, keeper = run.progress.next_game, parts.keeper
+    if keeper is not None:
+        first = max(first, keeper.writer.next_episode)  # shards may be newer than the checkpoint
+    with contextlib.ExitStack() as stack:
+        player = stack.enter_context(Player(run.config, run.preset, run.teacher, run.device, first, keeper))
+        if keeper is not None:
+            stack.enter_context(keeper.attach(player))
+        yield player
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a run is to go, and when something is to be done on the way."""
+
+    states: int | None
+    """Budget; None for none."""
+    minutes: float | None
+    """Budget; None for none."""
+    checkpoints: Callable[[Status], int]
+    """What checkpoints are counted by, states or steps ..."""
+    checkpoint_every: int
+    """... and how many of these are between two."""
+    log_every: float
+    """States between two points."""
+
+
+@contextlib.contextmanager
+def watching(run: Run, parts: Parts, hooks: Sequence[Hook], pace: Pace) -> Iterator[tuple[Tally, Saver]]:
     """What adds up the turns, and whom it tells of them: loggers, bar, the user's hooks, and last who saves."""
-    c, progress = config.imitate, kept.progress
+    config, c, folder, progress = run.config, run.config.imitate, run.folder, run.progress
     with (
-        make_saver(folder, kept, c.checkpoint_every) as saver,
+        make_saver(folder, run.kept, pace.checkpoint_every, pace.checkpoints) as saver,
         Loggers(c.loggers, folder, progress.states) as loggers,
-        CurveBar(config, progress) as bar,
+        CurveBar(f"imitate {config.env}", pace.states, pace.minutes, progress) as bar,
     ):
-        watching = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
-        tally = Tally(progress, config.objective.temperature, c.log_every, Curve(folder, progress.states), watching)
+        if parts.keeper is not None:
+            saver.save()  # so that states that are kept have a run that they are of
+        told = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
+        tally = Tally(progress, config.objective.temperature, pace.log_every, Curve(folder, progress.states), told)
         tally.start()
-        yield tally
+        yield tally, saver
 
 
-def describe(config: ImitateRun, net: nn.Module, teacher: TeacherInfo, preset: Preset) -> None:
-    """Print what is about to happen."""
-    console.print(
-        f"{network_text(config.student)} ({count_parameters(net):,} parameters) learns from {teacher.name}, which sees "
-        f"preset {teacher.preset}, in {config.imitate.num_envs} games on preset {preset.name}, seed {config.seed}"
-    )
+def finish(run: Run, parts: Parts, fidelity: Fidelity, ring: Ring | None, seconds: dict[str, float]) -> None:
+    """Write what a run leaves, and print what came out."""
+    write_student(run, parts.objective, fidelity)
+    teacher_zip = write_teacher_zip(run, ring)
+    remove_leftovers(run.folder, below=True)
+    report(run, fidelity, seconds, teacher_zip, None if parts.keeper is None else parts.keeper.writer.folder)
 
 
 def advance(progress: Progress, played: Played, updates: int, next_game: int, seconds: float) -> None:
@@ -126,9 +152,10 @@ def advance(progress: Progress, played: Played, updates: int, next_game: int, se
 
 
 def report(
-    folder: Path, progress: Progress, fidelity: Fidelity, seconds: dict[str, float], teacher_zip: Path | None
+    run: Run, fidelity: Fidelity, seconds: dict[str, float], teacher_zip: Path | None, kept: Path | None
 ) -> None:
     """Print what came out, and where the time went."""
+    progress = run.progress
     last = progress.scores
     score = (
         f"{sum(last) / len(last):.1f}, mean of the last {len(last)} of {progress.games:,}" if last else "none finished"
@@ -145,7 +172,8 @@ def report(
         ("val/action_error", f"{fidelity.action_error:.1%}"),
         ("speed", f"{progress.states / max(progress.seconds, 1e-9):,.0f} states/s"),
         ("time", f"{progress.seconds:.0f} s; this time, side by side: play ({play}) and learn ({learn})"),
-        ("run", str(folder)),
+        ("run", str(run.folder)),
     ]
+    rows += [] if kept is None else [("data set", str(kept))]
     rows += [] if teacher_zip is None else [("teacher's zip", str(teacher_zip))]
     print_table("imitated", ("", ""), rows)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from distill.agents.actor import Policy
-from distill.collect.games import Games
+from distill.collect.games import Drawn, Games, Needed
+from distill.collect.rollout import Taken
 from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Preset, get_preset
 from distill.envs.step import Game
@@ -54,6 +56,10 @@ class Played:
     rows: list[Row] = field(default_factory=list)
     games: list[Game] = field(default_factory=list)
     """Games that ended meanwhile and that the student played alone."""
+    taken: list[Taken] = field(default_factory=list)
+    """The same steps as a data set keeps them, where somebody keeps them, and ..."""
+    ended: list[Game] = field(default_factory=list)
+    """... all games that ended meanwhile."""
 
     @property
     def states(self) -> int:
@@ -65,6 +71,17 @@ class Played:
         student = np.concatenate([row.student[row.keep] for row in self.rows])
         teacher = np.concatenate([row.logits[row.keep] for row in self.rows])
         return torch.from_numpy(student), torch.from_numpy(teacher)
+
+
+class Onlooker(Protocol):
+    """Who keeps what is played."""
+
+    @property
+    def needed(self) -> Needed:
+        """What is drawn for its labels, besides what the play draws."""
+
+    def see(self, obs: npt.NDArray[np.uint8], keep: Mask, drawn: Drawn) -> None:
+        """What the teacher was just asked about, as ``distill.collect.rollout.See``."""
 
 
 class Player:
@@ -79,20 +96,29 @@ class Player:
         teacher: who labels; it sees its own preset's stacks of the same screens.
         device: where both networks run.
         first: number of the first game; a run that continues plays the games that follow.
+        onlooker: keeps what is played.
     """
 
     def __init__(
-        self, config: ImitateRun, preset: Preset, teacher: Teacher, device: torch.device, first: int = 0
+        self,
+        config: ImitateRun,
+        preset: Preset,
+        teacher: Teacher,
+        device: torch.device,
+        first: int = 0,
+        onlooker: Onlooker | None = None,
     ) -> None:
         lanes, sees = config.imitate.num_envs, get_preset(teacher.info.preset)
         self.teacher, self._name, self._seed = Policy(teacher.net, device), teacher.info.name, config.seed
-        self.games = Games(config.seed, STREAM, lanes, first)
+        self.onlooker = onlooker
+        self.games = Games(config.seed, STREAM, lanes, first, needed=None if onlooker is None else onlooker.needed)
         second = None if sees.sees_as(preset) else sees
         self.env = AtariVec(config.env, lanes, preset, next_seed=self._begin, second=second)
         self.seconds = {"emulators": 0.0, "teacher": 0.0, "student": 0.0}
         self._lot, self._helped = np.zeros(lanes), np.zeros(lanes, bool)
         self._acting, self._fresh = np.ones(lanes, bool), np.ones(lanes, bool)
-        self._obs = self.env.reset([self._begin(lane) for lane in range(lanes)])
+        self.obs = self.env.reset([self._begin(lane) for lane in range(lanes)])
+        """What the student sees now, uint8 (N, 4, 84, 84), a live buffer."""
 
     def play(self, student: Policy, steps: int, share: float) -> Played:
         """Play ``steps`` steps of all lanes.
@@ -110,19 +136,26 @@ class Player:
             began = time.perf_counter()
             logits, value = self._ask_teacher()
             asked = time.perf_counter()
-            answer = student.logits(self._obs).numpy()
+            answer = student.logits(self.obs).numpy()
             teaches = self._lot < share
             chosen = np.where(teaches[:, None], logits, answer)
             self._helped |= teaches
             self.games.acting = keep = self._acting
             action = (chosen + self.games.gumbel(size=chosen.shape)).argmax(-1)
-            frame, fresh, helped = self._obs[:, -1].copy(), self._fresh, self._helped.copy()
+            frame, fresh, helped = self.obs[:, -1].copy(), self._fresh, self._helped.copy()
+            episode, t = self.games.number.copy(), self.env.played.copy()
+            if self.onlooker is not None:
+                self.onlooker.see(self.teacher_obs(), keep, self.games.draw())
             acted = time.perf_counter()
             step = self.env.step(action)
-            self._obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
+            self.obs, self._acting, self._fresh = step.obs, step.acting, step.fresh
             end = step.terminated | step.truncated | step.life_lost
             reward = np.sign(step.reward).astype(np.float32)
             played.rows.append(Row(keep, fresh, frame, logits, answer, value, reward, end.astype(np.float32)))
+            if self.onlooker is not None:
+                ends = step.terminated, step.truncated, step.life_lost
+                played.taken.append(Taken(frame, keep, fresh, episode, t, action, step.reward, *ends))
+            played.ended += step.games
             played.games += [ended for ended in step.games if not helped[ended.lane]]
             self.seconds["teacher"] += asked - began
             self.seconds["student"] += acted - asked
@@ -132,7 +165,7 @@ class Player:
     def teacher_obs(self) -> npt.NDArray[np.uint8]:
         """What the teacher sees now, uint8 (N, 4, 84, 84)."""
         second = self.env.second_obs
-        return self._obs if second is None else second
+        return self.obs if second is None else second
 
     def _ask_teacher(self) -> tuple[Float32, Float32]:
         """Logits (N, A) and values (N,) at the states that the student is about to see."""

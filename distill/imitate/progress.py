@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +18,6 @@ from distill.train.hooks import Status
 from distill.train.saver import Kept, Saver
 
 LAST_GAMES = 20
-MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "imitate")
-"""What makes a run another run, section by section."""
-FREE = tuple(
-    f"imitate.{name}"
-    for name in ("resume", "out", "checkpoint_every", "log_every", "loggers", "ring", "teacher_zip", "value")
-)
-"""Settings in those sections that may change."""
 
 
 @dataclass
@@ -46,6 +40,8 @@ class Progress:
     """Scores of the last ones, at most ``LAST_GAMES``."""
     teacher: str = ""
     """Fingerprint of who labels; another one makes it another run."""
+    jacobian_scale: float = 0.0
+    """s, fixed before the first step with derivatives; 0 until then."""
 
 
 def open_run(config: ImitateRun) -> tuple[Path, bool]:
@@ -59,8 +55,8 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
     """
     c = config.imitate
     folder = run_folder(c.out, lambda when: _folder(config, when), newest=c.resume)
-    asked = plain(config)
-    if is_same_run(folder, asked, ImitateRun, "--imitate.out", FREE, MATTERS) and can_go_on(folder):
+    asked, kind = plain(config), type(config)
+    if is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS) and can_go_on(folder):
         return folder, True
     describe_run(folder, asked)
     return folder, False
@@ -84,21 +80,19 @@ def restore(folder: Path, device: torch.device, kept: Kept) -> None:
         )
     kept.restore(content)
     kept.progress = progress
-    console.print(
-        f"{folder}: continuing at {progress.states:,} states, step {progress.step:,}; the ring is not saved, "
-        "so it fills again from new games before the student learns"
-    )
+    console.print(f"{folder}: continuing at {progress.states:,} states, step {progress.step:,}")
 
 
-def make_saver(folder: Path, kept: Kept, every: int) -> Saver:
-    """Keeps a checkpoint every so many states."""
-    saved: int = kept.progress.states
+def make_saver(folder: Path, kept: Kept, every: int, place: Callable[[Status], int]) -> Saver:
+    """Keeps a checkpoint every so many states or steps, by ``place``."""
+    p = kept.progress
+    saved = place(Status(p.step, None, p.states, p.seconds))
 
     def due(now: Status) -> bool:
         nonlocal saved
-        if now.states - saved < every:
+        if place(now) - saved < every:
             return False
-        saved = now.states
+        saved = place(now)
         return True
 
     return Saver(folder, kept, due, lambda: f"{kept.progress.states:,} states")

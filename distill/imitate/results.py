@@ -8,17 +8,15 @@ import math
 from pathlib import Path
 
 import yaml
-from torch import nn
 
 from distill.agents.actor import Policy
 from distill.figures.fidelity import Fidelity, fidelity_of_outputs
+from distill.imitate.begin import Run
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
-from distill.imitate.progress import Progress
 from distill.imitate.ring import Ring
-from distill.imitate.settings import ImitateRun
-from distill.imitate.setup import student_preset
 from distill.imitate.value import fit_value
+from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN
 from distill.records.data import OwnGames
 from distill.records.student import Training
@@ -26,39 +24,40 @@ from distill.students.folder import save_student
 from distill.system.files import write_bytes
 from distill.system.progress import console
 from distill.task import Task
-from teachers.protocol import TeacherInfo
 
 
-def last_fidelity(config: ImitateRun, policy: Policy, player: Player, ring: Ring, folder: Path) -> Fidelity:
+def last_fidelity(run: Run, policy: Policy, player: Player, ring: Ring | None) -> Fidelity:
     """Figures on states that the final student plays and nothing was learned from; they go into the ring, too.
 
     Raises:
         DivergedError: the last update left weights that give NaN or infinity.
     """
-    c, played = config.imitate, Played()
-    while played.states < c.val_states or len(ring) < c.learning_starts:
+    c, played = run.config.imitate, Played()
+    player.onlooker = None
+    while played.states < c.val_states or (ring is not None and len(ring) < c.learning_starts):
         more = player.play(policy, c.steps_per_turn, c.teacher_share)
-        ring.extend(more.rows)
+        if ring is not None:
+            ring.extend(more.rows)
         played.rows += more.rows
     student, teacher = played.logits()
-    teacher = teacher / config.objective.temperature
-    figures = fidelity_of_outputs(student, teacher, config.env)
+    teacher = teacher / run.config.objective.temperature
+    figures = fidelity_of_outputs(student, teacher, run.config.env)
     if not math.isfinite(figures.kl):
-        raise diverged(folder, f"val/kl {figures.kl} after the last update")
+        raise diverged(run.folder, f"val/kl {figures.kl} after the last update")
     return figures
 
 
-def write_student(
-    config: ImitateRun, folder: Path, net: nn.Module, teacher: TeacherInfo, progress: Progress, fidelity: Fidelity
-) -> None:
-    """The student folder, with papers that every other stage reads."""
-    preset = student_preset(config, teacher)
+def write_student(run: Run, objective: Objective, fidelity: Fidelity) -> None:
+    """The student folder, with papers that every other stage reads; ``objective`` is what was minimised."""
+    config, progress, teacher, preset = run.config, run.progress, run.teacher.info, run.preset
+    used = {name: getattr(objective, name) for name in ("jacobian_weight", "jacobian_share", "jacobian_until")}
     training = Training(
         student=config.student.name,
         **teacher.told,
         data=OwnGames(progress.states, progress.next_game),
-        objective=dataclasses.asdict(dataclasses.replace(config.objective, jacobian_weight=0.0)),
+        objective=dataclasses.asdict(config.objective) | (used if objective.derivatives else {"jacobian_weight": 0.0}),
         learning_rate=config.imitate.learning_rate,
+        jacobian_scale=progress.jacobian_scale or 1.0,
         seed=config.seed,
         steps=progress.step,
         best_step=progress.step,
@@ -66,13 +65,15 @@ def write_student(
         metrics={f"val_{name}": value for name, value in vars(fidelity).items()},
     )
     task = Task(config.env, preset.name, preset.hash, teacher.num_actions)
-    save_student(folder / "student", net, task, training, config.student.name)
+    save_student(run.folder / "student", run.net, task, training, config.student.name)
 
 
-def write_teacher_zip(
-    config: ImitateRun, net: nn.Module, teacher: TeacherInfo, progress: Progress, ring: Ring
-) -> Path | None:
+def write_teacher_zip(run: Run, ring: Ring | None) -> Path | None:
     """The student as stable-baselines3's own ``CnnPolicy``, and its model card beside it, where they are asked for.
+
+    Args:
+        run: that is over.
+        ring: its newest states; None for a zip without a fitted value head.
 
     Raises:
         UserError: there is nothing to fit its value head to.
@@ -80,7 +81,8 @@ def write_teacher_zip(
     from distill.students.sb3 import save_sb3_zip
     from teachers.keeper import Origin, card
 
-    c, preset = config.imitate, student_preset(config, teacher)
+    config, net, teacher, progress = run.config, run.net, run.teacher.info, run.progress
+    c, preset = config.imitate, run.preset
     if c.teacher_zip is None:
         return None
     assert isinstance(net, AtariCNN)  # the settings were checked for that
@@ -89,6 +91,7 @@ def write_teacher_zip(
     agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)
     value = ""
     if c.value != "none":
+        assert ring is not None  # the settings were checked for that, too
         agent.value, explained = fit_value(net, ring, c.num_envs, c.value, config.seed)
         value = f"; value head fitted to {c.value}, R² {explained:.2f}"
         console.print(f"value head: explains {explained:.0%} of the variance of {c.value}")

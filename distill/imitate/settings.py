@@ -110,6 +110,15 @@ class ImitateRun(CommonConfig):
     imitate: ImitateConfig = field(default_factory=ImitateConfig)
     """Settings of `distill imitate`."""
 
+    MATTERS: ClassVar[tuple[str, ...]] = (
+        "env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "imitate",
+    )  # fmt: skip
+    """What makes a run another run, section by section."""
+    FREE: ClassVar[tuple[str, ...]] = tuple(
+        f"imitate.{name}"
+        for name in ("resume", "out", "checkpoint_every", "log_every", "loggers", "ring", "teacher_zip", "value")
+    )
+    """Settings in those sections that may change."""
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",
         "teacher",

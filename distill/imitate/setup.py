@@ -31,13 +31,6 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
         raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
     if config.objective.input_noise > 0:
         raise UserError("--objective.input_noise is of `distill train`; leave it out")
-    if any(term.derivatives for term in make_terms(config.objective.terms)):
-        raise UserError("--objective.terms has one that reads the teacher's derivatives; only `distill train` has them")
-    if i.states is not None and i.learning_starts >= i.states:
-        raise UserError(
-            f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
-            f"got {i.learning_starts}"
-        )
     if i.value == "teacher" and not teacher.has_value:
         raise UserError(f"--imitate.value=teacher, but {teacher.info.name} has no value head; use returns or none")
     if i.teacher_zip is None:
@@ -51,6 +44,30 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     described = isinstance(find_network(config.student.name), NetSpec)
     if not described or student_spec(config.student) != NETS["nature"]:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
+
+
+def check_plain(config: ImitateRun) -> None:
+    """Refuse terms that read derivatives, where there are none.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    if any(term.derivatives for term in make_terms(config.objective.terms)):
+        raise UserError("--objective.terms has one that reads the teacher's derivatives; only `distill train` has them")
+
+
+def check_online(config: ImitateRun) -> None:
+    """Refuse a run that would end before it learns.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    i = config.imitate
+    if i.states is not None and i.learning_starts >= i.states:
+        raise UserError(
+            f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
+            f"got {i.learning_starts}"
+        )
 
 
 def student_preset(config: ImitateRun, teacher: TeacherInfo) -> Preset:

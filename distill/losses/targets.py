@@ -22,3 +22,9 @@ class Targets:
         """J_T^T v of projection k as float (B, 4, 84, 84)."""
         vjp = self.vjp[:, k]
         return vjp if self.scale is None else vjp * self.scale[:, k].unsqueeze(-1)
+
+    def square_sums(self, smooth: Tensor | None = None) -> list[float]:
+        """Sum over the states of ||J_T^T v||^2 of each of the K projections, over K; ``smooth``: ``blur_matrix``."""
+        rows = (self.row(k) for k in range(self.v.shape[1]))
+        smoothed = (row if smooth is None else smooth @ row @ smooth for row in rows)
+        return [float(row.square().sum()) / self.v.shape[1] for row in smoothed]

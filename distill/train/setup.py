@@ -84,7 +84,7 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
             f"state {wrong[0]}; run `distill verify`, and collect again"
         )
     if o.jacobian_weight > 0 and o.jacobian_targets == "stored":
-        _check_scale(dataset, dataset.jacobian_scale)
+        check_scale(dataset, dataset.jacobian_scale)
     stored = identity.k if identity.jacobian == "projected" else None
     if o.derivatives and o.jacobian_targets == "stored" and stored is not None and (o.k or 1) > stored:
         raise UserError(
@@ -135,7 +135,7 @@ def _check_eyes(config: TrainRun, dataset: Dataset) -> None:
         )
 
 
-def _check_scale(dataset: Dataset, scale: float) -> None:
+def check_scale(dataset: Dataset, scale: float) -> None:
     """Refuse a mean square of derivatives that nothing can be divided by."""
     if not math.isfinite(scale):
         raise UserError(f"{dataset.folder} has NaN or infinite derivatives; run `distill verify`, and collect again")
@@ -230,7 +230,7 @@ def make_objective(config: TrainRun, plan: Plan, dataset: Dataset, scale: float)
     """
     o = config.objective
     if o.jacobian_weight > 0:
-        _check_scale(dataset, scale)
+        check_scale(dataset, scale)
     terms = make_terms(o.terms)
     if config.train.cuda_graph and terms:
         raise UserError(OWN_TERMS)

@@ -49,14 +49,14 @@ def breakout_student(tmp_path: Path) -> Path:
 
 
 def test_nothing_given_is_pong() -> None:
-    for stage in (None, "collect", "train", "imitate", "finetune", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
         assert which_game(Config(), stage) == Verdict("pong", "by default")
     assert which_game(Config(env="ALE/Breakout-v5"), "collect") == Verdict("breakout", "from --env")
 
 
 def test_the_teacher_tells(zips: Path) -> None:
     path = str(zips / "ppo-SpaceInvadersNoFrameskip-v4.zip")
-    for stage in (None, "collect", "train", "imitate", "finetune", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
         assert which_game(Config(teacher=path), stage) == Verdict(SI, f"from --teacher {path}: its file name")
     assert which_game(Config(teacher="breakout"), "collect") == Verdict("breakout", "from --teacher breakout: its data")
     assert which_game(Config(teacher="hf://sb3/dqn-BreakoutNoFrameskip-v4"), "collect").game == "breakout"
@@ -179,7 +179,7 @@ def test_every_stage_says_its_game_first(
 ) -> None:
     """Even where it can do nothing else."""
     monkeypatch.chdir(tmp_path)
-    for stage in ("train", "imitate", "finetune", "sweep", "evaluate", "report"):
+    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
         words = [
             stage,
             "--env",
@@ -194,6 +194,7 @@ def test_every_stage_says_its_game_first(
         "collect",
         "train",
         "imitate",
+        "rounds",
         "finetune",
         "sweep",
         "evaluate",

@@ -1,0 +1,109 @@
+"""What a run begins with, whatever its form: who plays and who teaches, what they see, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distill.imitate.fresh import Fresh
+from distill.imitate.keeper import Keeper
+from distill.imitate.progress import Progress, open_run, restore
+from distill.imitate.schedule import learning_rate
+from distill.imitate.settings import ImitateRun
+from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
+from distill.losses.sobolev import Objective
+from distill.networks.nets import count_parameters
+from distill.records.runs import how_to_go_on
+from distill.students.folder import is_student
+from distill.system.device import pick_device
+from distill.system.progress import console
+from distill.system.streams import seed_weights
+from distill.train.network import network_text
+from distill.train.saver import Kept
+from teachers.load import load_teacher
+
+
+class Run:
+    """A student that learns from its own games; ``open`` gives it its folder, and what is kept there.
+
+    Args:
+        config: settings.
+
+    Raises:
+        UserError: an agent that cannot be used, or settings that do not go together.
+    """
+
+    folder: Path
+    """The run's."""
+    kept: Kept
+    """What a checkpoint is made of."""
+    resumed: bool
+    """There was a checkpoint to go on from."""
+
+    def __init__(self, config: ImitateRun) -> None:
+        self.config, self.device = config, pick_device(config.device)
+        self.teacher = load_teacher(
+            config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset
+        )
+        check_settings(config, self.teacher)
+        self.preset = student_preset(config, self.teacher.info)
+        seed_weights(config.seed)
+        self.net = make_student(config, self.teacher.info).to(self.device)
+
+    @property
+    def progress(self) -> Progress:
+        """Where it stands."""
+        return self.kept.progress  # type: ignore[no-any-return]
+
+    def open(self) -> bool:
+        """Begin it, or restore its last checkpoint; False where it is finished.
+
+        Raises:
+            UserError: its folder holds another run, or a damaged one.
+        """
+        config, c = self.config, self.config.imitate
+        self.folder, self.resumed = open_run(config)
+        if is_student(self.folder):
+            console.print(f"{self.folder}: already trained; nothing to do")
+            return False
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=0.0, fused=True)
+        again = how_to_go_on(c.out, self.folder, "--imitate.out", newest=c.resume)
+        progress = Progress(teacher=self.teacher.info.fingerprint)
+        self.kept = Kept(self.net, optimizer, progress, config.to_dict(), again)
+        if self.resumed:
+            restore(self.folder, self.device, self.kept)
+        return True
+
+    def describe(self) -> None:
+        """Print what is about to happen."""
+        config, teacher = self.config, self.teacher.info
+        console.print(
+            f"{network_text(config.student)} ({count_parameters(self.net):,} parameters) learns from {teacher.name}, "
+            f"which sees preset {teacher.preset}, in {config.imitate.num_envs} games on preset {self.preset.name}, "
+            f"seed {config.seed}"
+        )
+
+
+@dataclass
+class Parts:
+    """What a form is given besides; ``distill imitate`` goes without most of it."""
+
+    objective: Objective
+    """What is minimised."""
+    rate: Callable[[float], float]
+    """Learning rate, of the share of the budget that is used up."""
+    fresh: Fresh | None = None
+    """Gives the teacher's derivatives at states of the ring."""
+    keeper: Keeper | None = None
+    """Keeps the states as a data set."""
+    enough: Callable[[Progress], bool] = lambda progress: False
+    """Whether the student is good enough for the run to end."""
+
+
+def plain_parts(config: ImitateRun) -> Parts:
+    """Those of ``distill imitate``."""
+    c = config.imitate
+    return Parts(make_objective(config), lambda used: learning_rate(used, c.learning_rate, c.final_learning_rate))

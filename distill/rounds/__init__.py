@@ -1,0 +1,1 @@
+"""On-policy distillation as one command: online, or in rounds of a data set that grows."""

@@ -1,0 +1,134 @@
+"""From settings to the parts of either form: objective, rate, derivatives, who keeps the states, when it is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distill.collect.label import Labeller
+from distill.collect.pipeline import identify
+from distill.collect.settings import CollectConfig, CollectRun
+from distill.dataset.writer import DatasetWriter
+from distill.envs.presets import get_preset
+from distill.envs.settings import CommonConfig
+from distill.errors import UserError
+from distill.imitate.begin import Parts, Run, plain_parts
+from distill.imitate.fresh import Fresh
+from distill.imitate.keeper import Keeper
+from distill.imitate.player import STREAM
+from distill.imitate.schedule import learning_rate
+from distill.imitate.setup import check_plain
+from distill.losses.settings import ObjectiveConfig
+from distill.losses.sobolev import Objective
+from distill.losses.terms import make_terms
+from distill.rounds.goal import make_goal
+from distill.rounds.settings import RoundsRun
+from distill.system.settings import fill, part
+from distill.train.auto import SHARE, UNTIL
+
+
+def check_rounds(config: RoundsRun) -> None:
+    """Refuse settings that cannot work together, or would be passed over.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    r, o = config.rounds, config.objective
+    if r.derivatives and not o.derivatives:
+        raise UserError("--rounds.derivatives=true, but --objective.jacobian_weight is 0; give it a weight")
+    if not r.derivatives:
+        check_plain(config)
+        if r.early_learning_rate is not None:
+            raise UserError("--rounds.early_learning_rate is of --rounds.derivatives=true; add that")
+    if r.form == "rounds" and config.imitate.value != "none":
+        raise UserError(
+            f"--imitate.value={config.imitate.value} is fitted to the ring of --rounds.form=online; use none"
+        )
+    if r.teacher_score is not None and r.until_share is None:
+        raise UserError("--rounds.teacher_score is for --rounds.until_share; give that, too")
+
+
+def check_eyes(run: Run, config: RoundsRun) -> None:
+    """Refuse derivatives by pixels that the student does not see.
+
+    Raises:
+        UserError: the teacher sees another preset.
+    """
+    if config.rounds.derivatives and not get_preset(run.teacher.info.preset).sees_as(run.preset):
+        raise UserError(
+            f"teacher {config.teacher} sees preset {run.teacher.info.preset} and its student {run.preset.name}, so its "
+            "derivatives are by pixels that the student does not see; leave --rounds.derivatives out"
+        )
+
+
+def make_parts(run: Run, config: RoundsRun) -> Parts:
+    """What the settings add to a run that is open.
+
+    Raises:
+        UserError: the folder of the states cannot be used, or nothing tells the teacher's score.
+    """
+    r, parts = config.rounds, plain_parts(config)
+    if r.derivatives:
+        parts.objective = make_objective(config.objective)
+        parts.rate = lambda used: _rate(config, parts.objective, used)
+        if r.form == "online":
+            o, device = config.objective, run.device
+            parts.fresh = Fresh(run.teacher, parts.objective, o.law, o.k or 1, config.seed, device)
+    goal = make_goal(r, run)
+    parts.enough = goal or parts.enough
+    if r.form == "rounds" or r.keep is not None:
+        parts.keeper = make_keeper(run, config, parts.objective)
+    return parts
+
+
+def make_objective(o: ObjectiveConfig) -> Objective:
+    """With derivatives, but without s, which is measured later; ``auto`` is what training takes for many passes."""
+    usual = (1.0, 1.0) if o.own_derivatives else (SHARE, UNTIL)
+    share, until = (
+        default if value == "auto" else float(value)
+        for value, default in zip((o.jacobian_share, o.jacobian_until), usual, strict=True)
+    )
+    return Objective(
+        o.divergence, "logits", o.match, o.jacobian_blur, o.temperature, 1.0,
+        o.jacobian_weight, o.jacobian_schedule, until, share, make_terms(o.terms),
+    )  # fmt: skip
+
+
+def _rate(config: RoundsRun, objective: Objective, used: float) -> float:
+    """A cosine, from a peak that moves from the early rate to the late one as lambda falls."""
+    c, early = config.imitate, config.rounds.early_learning_rate
+    late, left = c.learning_rate, lambda_left(objective, used)
+    peak = late if early is None else late + (early - late) * left
+    return learning_rate(used, peak, c.final_learning_rate)
+
+
+def lambda_left(objective: Objective, used: float) -> float:
+    """What is left of lambda, 1 at the beginning."""
+    one = dataclasses.replace(objective, jacobian_weight=1.0)
+    return one.weights(round(min(used, 1) * 10**6), 10**6)["jacobian"]
+
+
+def make_keeper(run: Run, config: RoundsRun, objective: Objective) -> Keeper:
+    """Who writes the states to their data set; their derivatives, too, where later training may read these.
+
+    Raises:
+        UserError: the folder holds other data.
+    """
+    r, o = config.rounds, config.objective
+    stored = objective.derivatives and (r.form == "online" or o.jacobian_targets == "stored")
+    folder = run.folder / "data" if r.keep is None else fill(r.keep, env=config.env)
+    kind = CollectConfig(
+        jacobian="projected" if stored else "none", jacobian_share=objective.jacobian_share, k=o.k or 1, law=o.law
+    )
+    common = part(dataclasses.replace(config, preset=run.preset.name), CommonConfig)
+    identity = identify(CollectRun(**vars(common), collect=kind), run.teacher)
+    behaviour = {"actor": STREAM, "behaviour": "sampled", "sticky": 0.0, "seed": config.seed}
+    try:
+        writer = DatasetWriter(folder, identity, STREAM, behaviour, dict(vars(run.teacher.info)))
+    except UserError as error:  # it speaks of another stage's settings
+        text = str(error).replace("--collect.out", "--rounds.keep").replace("--collect.writer", "--rounds.keep")
+        raise UserError(text) from error
+    if writer.states and not run.resumed:
+        writer.close()
+        raise UserError(f"{folder} holds the states of another run; choose another --rounds.keep")
+    labeller = Labeller.of(run.teacher, identity, run.device)
+    return Keeper(writer, labeller, config.seed, r.shard_states)
