@@ -160,7 +160,12 @@ def _in_grid(config: Config, name: str) -> list[str]:
 
 
 CLUES = (
-    Clue("--teacher", ("collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"), _teacher, _agent),
+    Clue(
+        "--teacher",
+        ("collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"),
+        _teacher,
+        _agent,
+    ),
     Clue("--collect.actor", ("collect",), _actor, _student),
     Clue("--student.init", ("train", "sweep"), _init, _student),
     Clue("--imitate.init", ("imitate", "rounds"), lambda config: _given(config.imitate.init), _student),

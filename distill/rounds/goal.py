@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
+from distill.agents.actor import Uniform
 from distill.agents.episodes import Match, play
 from distill.envs.games import REFERENCE_SCORES, game_info
 from distill.envs.protocols import get_protocol
@@ -93,17 +93,6 @@ def _random(run: Run) -> float:
     game = run.config.env
     if game in REFERENCE_SCORES:
         return REFERENCE_SCORES[game][0]
-    match = Match(_Uniform(len(game_info(game).actions)), game, run.preset, get_protocol(PROTOCOL), torch.device("cpu"))
+    match = Match(Uniform(len(game_info(game).actions)), game, run.preset, get_protocol(PROTOCOL), torch.device("cpu"))
     games = play(match, games=RANDOM_GAMES, num_envs=RANDOM_GAMES // 2, seed=run.config.seed)
     return float(np.mean([one.score for one in games]))
-
-
-class _Uniform(nn.Module):
-    """Random play."""
-
-    def __init__(self, actions: int) -> None:
-        super().__init__()
-        self._actions = actions
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), self._actions)
