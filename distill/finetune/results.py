@@ -36,7 +36,8 @@ def last_fidelity(model: TaughtPPO, env: AtariVecSB3, labels: Labels, states: in
         states: how many, rounded up to whole steps.
         game: canonical game name.
     """
-    obs: UInt8 = env.reset()
+    assert isinstance(model._last_obs, np.ndarray)
+    obs: UInt8 = model._last_obs
     played = []
     model.policy.set_training_mode(False)
     for _ in range(math.ceil(states / env.num_envs)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import dataclass
 
 from torch import nn
@@ -13,7 +14,7 @@ from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
 from distill.networks.nets import AtariCNN, NetSpec
-from distill.networks.registry import find_network
+from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
 from distill.students.folder import is_student, load_student
@@ -63,17 +64,25 @@ def _agent(config: FinetuneRun, init: str) -> Start:
     agent = load_teacher(init, game=config.env, preset=config.preset)
     if agent.info.tau is not None:
         raise UserError(f"--finetune.init={init} gives Q-values, not a policy; distill it first, and go on with that")
-    student, papers = _described(init, agent.net)
+    student, papers = _described(init, agent.net, agent.info.num_actions)
     _refuse_other_network(config, agent.net, student)
     seed_weights(config.seed)
     return Start(_with_value(agent.net), student, agent.info.task, agent.info.fingerprint, papers)
 
 
-def _described(init: str, net: nn.Module) -> tuple[StudentConfig, Training | None]:
+def _described(init: str, net: nn.Module, num_actions: int) -> tuple[StudentConfig, Training | None]:
     """What an agent's network is called, and its papers, if it is a student that has some."""
     folder = student_folder(init)
     if not is_student(folder):
-        return settings_of(net), None
+        if isinstance(net, AtariCNN):
+            return settings_of(net), None
+        name = name_of(net, num_actions)
+        if name is None:
+            raise UserError(
+                f"--finetune.init={init} is a network that no name builds again, so its student could not be kept; "
+                "make its class importable, called with the number of actions (docs/concepts.md)"
+            )
+        return StudentConfig(name=name), None
     record = load_student(folder).record
     papers = record.training(folder / "student.json") if "teacher" in record.told else None
     named = isinstance(record.network, str)
@@ -98,7 +107,7 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
 def _with_value(net: nn.Module) -> nn.Module:
     """A copy that can be trained, with a value head where its layers are known; a new head is drawn."""
     if not isinstance(net, AtariCNN):
-        return net.requires_grad_(True)
+        return copy.deepcopy(net).requires_grad_(True)  # the same agent may teach
     whole = AtariCNN(net.spec, net.num_actions, value=True)
     whole.load_state_dict(net.state_dict(), strict=False)
     return whole

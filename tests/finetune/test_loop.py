@@ -31,6 +31,7 @@ from distill.students.folder import load_student, save_student
 from distill.system.streams import seed_weights
 from distill.train.hooks import Hook, Status
 from teachers.load import load_teacher
+from teachers.protocol import Teacher
 from tests.finetune.conftest import SPEC, TASK, TINY
 
 Tiny = Callable[..., Config]
@@ -49,6 +50,9 @@ class Other(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits."""
         return self.head(torch.cat([self.left(x).flatten(1), self.right(x).flatten(1)], 1)[:, :64])  # type: ignore[no-any-return]
+
+
+OTHER = Other(6)
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -295,6 +299,25 @@ def test_a_network_that_a_program_builds(tiny: Tiny, tmp_path: Path) -> None:
     run = finetune(tiny(tmp_path / "run", init=tmp_path / "first"))
     assert load_student(run).record.network == name
     assert not same(weights(run), weights(tmp_path / "first"))
+
+
+def other_agent() -> Teacher:
+    return Teacher.of(OTHER, game="pong")
+
+
+def nameless_agent() -> Teacher:
+    return Teacher.of(nn.Sequential(nn.AvgPool2d(42), nn.Flatten(), nn.Linear(16, 6)), game="pong")
+
+
+def test_an_agent_of_a_program_goes_on_and_teaches_itself(tiny: Tiny, tmp_path: Path) -> None:
+    """A copy of it moves."""
+    name, before = f"{__name__}:other_agent", OTHER.head.weight.clone()
+    run = finetune(tiny(tmp_path / "run", init=name, teacher=name, states=128))
+    assert load_student(run).record.network == f"{__name__}:Other"
+    assert torch.equal(OTHER.head.weight, before)
+    assert not torch.equal(weights(run)["head.weight"], before)
+    with pytest.raises(UserError, match="is a network that no name builds again"):
+        finetune(tiny(tmp_path / "nameless", init=f"{__name__}:nameless_agent"))
 
 
 def test_a_zip_goes_on(tiny: Tiny, finished: Path, tmp_path: Path) -> None:
