@@ -9,9 +9,10 @@ form of its divergence, too (``clipped_kl``). The settings are RL Baselines3 Zoo
 example (``example``: rewards divided by a running scale there and cut to their sign here, constant rates there and
 falling ones here).
 
-Seconds are those of making the games, loading the teacher and learning; of ours, checkpoints, curve and the last
-comparison with the teacher besides. Then each student plays the same whole games, protocol ``zoo``. A row for each is
-added to <out>/rows.csv; those that are there are not run again. Nothing of the checkout is copied.
+Seconds, of the clock and of processors, are those of making the games, loading the teacher and learning; of ours,
+checkpoints, curve and the last comparison with the teacher besides. Then each student plays the same whole games,
+protocol ``zoo``. A row for each is added to <out>/rows.csv; those that are there are not run again. Nothing of the
+checkout is copied.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,29 @@ from distill.system.runtime import tune_process
 tune_process()
 import torch, distill.finetune.loop
 from distill.cli.command import main
-began = time.perf_counter()
+began, cpu = time.perf_counter(), time.process_time()
 status = main(sys.argv[1:])
-print("seconds", time.perf_counter() - began)
+print(time.perf_counter() - began, time.process_time() - cpu)
 sys.exit(status)
 """
 """What ``distill`` does, with a clock that starts after the imports, as the peer's does."""
-COLUMNS = ("env", "settings", "seed", "who", "states", "seconds", "score", "low", "high", "games", "load", "versions")
+COLUMNS = ("env", "settings", "seed", "who", "states", "seconds", "cpu", "score", "low", "high", "games", "load",
+           "versions")  # fmt: skip
 
 
-def theirs(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, float, int]:
+@dataclass
+class Cost:
+    """What it took."""
+
+    seconds: float
+    """On the clock."""
+    cpu: float
+    """Of processors, all processes and threads: what counts on a machine that computes other things, too."""
+    states: int
+    """Played."""
+
+
+def theirs(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, Cost]:
     """(student, seconds, states) of the checkout."""
     settings = dict(SETTINGS[args.settings])
     zoo = args.settings == "zoo"
@@ -83,10 +98,10 @@ def theirs(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN,
     done = json.loads(out.read_text())
     net = AtariCNN(spec, len(game_info(args.env).actions))
     net.load_state_dict(torch.load(weights, weights_only=True))
-    return net, float(done["seconds"]), int(done["states"])
+    return net, Cost(**done)
 
 
-def ours(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, float, int]:
+def ours(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, Cost]:
     """The same of ``distill finetune``, in a process of its own."""
     run = folder / f"ours-{args.env}-{args.settings}-{seed}-{args.states}"
     settings = dict(SETTINGS[args.settings])
@@ -101,19 +116,20 @@ def ours(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, f
     )
     student = load_student(run)
     assert isinstance(student.net, AtariCNN)
-    return student.net, float(done.stdout.split()[-1]), int(student.training.data.states)
+    seconds, cpu = map(float, done.stdout.split()[-2:])
+    return student.net, Cost(seconds, cpu, student.training.data.states)
 
 
 def row(args: argparse.Namespace, seed: int, who: str, folder: Path) -> dict[str, Any]:
     """Train, then play whole games."""
     load = round(os.getloadavg()[0], 1)
-    net, seconds, states = {"theirs": theirs, "ours": ours}[who](args, seed, folder)
+    net, cost = {"theirs": theirs, "ours": ours}[who](args, seed, folder)
     match = Match(net.eval(), args.env, get_preset("sb3"), get_protocol("zoo"), pick_device(args.device))
     scores = [game.score for game in play(match, games=args.games, num_envs=min(16, args.games), seed=1)]
     played = summarise(scores)
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
-    told = (args.env, args.settings, seed, who, states, round(seconds, 1), round(played.mean, 2),
-            round(played.ci95[0], 2), round(played.ci95[1], 2), args.games, load, used)  # fmt: skip
+    told = (args.env, args.settings, seed, who, cost.states, round(cost.seconds, 1), round(cost.cpu, 1),
+            round(played.mean, 2), *(round(end, 2) for end in played.ci95), args.games, load, used)  # fmt: skip
     return dict(zip(COLUMNS, told, strict=True))
 
 
@@ -131,11 +147,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/proximal"), help="(%(default)s)")
     parser.add_argument(
-        "--quick", action="store_true", help="6,144 steps, one seed, 2 games: shows that it runs, no more"
+        "--quick", action="store_true", help="4,096 steps, one seed, 2 games: shows that it runs, no more"
     )
     args = parser.parse_args()
     if args.quick:
-        args.states, args.seeds, args.games = 6144, "1", 2
+        args.states, args.seeds, args.games = 4096, "1", 2
     if load_teacher(args.teacher or args.env, game=args.env).info.preset != "sb3":
         parser.error("stable-baselines3's wrappers show preset sb3, and this teacher sees another")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -154,8 +170,9 @@ def main() -> None:
                 print(f"{rows[-1]}\n  all together {time.perf_counter() - began:.0f} s", flush=True)
     for who in ("theirs", "ours"):
         mine = [done for done in rows if (done["env"], done["settings"], done["who"]) == (args.env, args.settings, who)]
-        seconds, score = (statistics.fmean(float(done[name]) for done in mine) for name in ("seconds", "score"))
-        print(f"{who}: {len(mine)} seeds, mean score {score:.1f}, {seconds:.0f} s")
+        names = ("seconds", "cpu", "score")
+        seconds, cpu, score = (statistics.fmean(float(done[name]) for done in mine) for name in names)
+        print(f"{who}: {len(mine)} seeds, mean score {score:.1f}, {seconds:.0f} s, {cpu:.0f} s of processors")
 
 
 if __name__ == "__main__":

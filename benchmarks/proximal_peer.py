@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import resource
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def distil(order: dict[str, Any]) -> dict[str, Any]:
     if order["falls"]:
         settings |= {name: linear(settings[name]) for name in ("learning_rate", "clip_range")}
     clipped = order["rewards"] == "clipped"
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), processor_seconds()
     env: Any = make_atari_env(
         order["env"], order["lanes"], seed=order["seed"], vec_env_cls=SubprocVecEnv,
         wrapper_kwargs={"clip_reward": clipped, "terminal_on_life_loss": True},
@@ -64,7 +66,14 @@ def distil(order: dict[str, Any]) -> dict[str, Any]:
     weights |= {f"policy.{name}": tensor for name, tensor in policy.action_net.state_dict().items()}
     torch.save({name: tensor.cpu() for name, tensor in weights.items()}, order["weights"])
     env.close()
-    return {"seconds": seconds, "states": student.num_timesteps}
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # only then its games' time is known
+    return {"seconds": seconds, "cpu": processor_seconds() - cpu, "states": student.num_timesteps}
+
+
+def processor_seconds() -> float:
+    """Of this process and of those it started that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def main() -> None:

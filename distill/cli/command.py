@@ -31,7 +31,7 @@ STAGES = {
     "train": "fit a student to a dataset (Sobolev training)",
     "imitate": "play a little, learn a little: a student learns from its own games (online)",
     "rounds": "the same, with derivatives, kept as data or in rounds, until it is good enough (on-policy)",
-    "finetune": "go on with a student, or begin one, by PPO on its reward, with a teacher beside it or without",
+    "finetune": "go on with a student (finetune RUN), or begin one, by PPO on its reward, with a teacher or without",
     "sweep": "fit a student for every combination of some settings, write rows.csv",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
