@@ -29,7 +29,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate rounds finetune sweep evaluate report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune sweep evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -83,6 +83,9 @@ sweep: $(VENV)/.runtime
 
 evaluate: $(VENV)/.runtime
 	$(DISTILL) evaluate --config $(CONFIG) $(ARGS)
+
+attack: $(VENV)/.runtime
+	$(DISTILL) attack --config $(CONFIG) $(ARGS)
 
 report: $(VENV)/.runtime
 	$(DISTILL) report --config $(CONFIG) $(ARGS)

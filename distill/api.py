@@ -5,10 +5,23 @@ from distill.api import Config, CollectConfig, collect, validated
 collect(validated(Config(env="pong", collect=CollectConfig(out="data/pong", states=20_000))))
 """
 
+from distill.attack.method import Attack, Scene, register_attack
+from distill.attack.settings import AttackConfig, ThreatConfig
 from distill.batches.loader import Batch
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.config.stages import collect, evaluate, finetune, imitate, lesson, report, rounds, sweep, train
+from distill.config.stages import (
+    attack,
+    collect,
+    evaluate,
+    finetune,
+    imitate,
+    lesson,
+    report,
+    rounds,
+    sweep,
+    train,
+)
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.engine.engine import Engine
@@ -53,6 +66,8 @@ __all__ = [
     "Affine",
     "AtariCNN",
     "AtariVec",
+    "Attack",
+    "AttackConfig",
     "Batch",
     "CollectConfig",
     "Config",
@@ -85,6 +100,7 @@ __all__ = [
     "ReportConfig",
     "RoundsConfig",
     "Saver",
+    "Scene",
     "Seen",
     "Status",
     "Student",
@@ -95,9 +111,11 @@ __all__ = [
     "Teacher",
     "TeacherFormat",
     "Term",
+    "ThreatConfig",
     "TrainConfig",
     "Training",
     "UserError",
+    "attack",
     "collect",
     "evaluate",
     "fidelity_of_outputs",
@@ -110,6 +128,7 @@ __all__ = [
     "load_teacher",
     "measure",
     "product",
+    "register_attack",
     "register_figure",
     "register_layer",
     "register_logger",

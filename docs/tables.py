@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 
+from distill.attack.method import ATTACKS
 from distill.envs.presets import PRESETS, Preset
 from distill.figures.figure import OWN, ROWS, sums_of
 from distill.losses.terms import TERMS
@@ -76,6 +77,14 @@ def figures() -> str:
     return table(["tag", "meaning", "unit"], [[f"val/{one.name}", one.meaning, one.unit] for one in OWN])
 
 
+def attacks() -> str:
+    """Every way to perturb pixels."""
+    head = ["method", "what it does", "`eps`", "`target`"]
+    rows = [[f"`{one.name}`", one.meaning, *("yes" if yes else "no" for yes in (one.sized, one.targeted))]
+            for one in ATTACKS.values()]  # fmt: skip
+    return table(head, rows)
+
+
 def sums() -> str:
     """What figures add up over states, and over derivatives."""
     names = [f"`{name}`" for name in sums_of(OWN)]
@@ -88,6 +97,7 @@ MADE: dict[str, tuple[Callable[[], str], ...]] = {
     "extending.md": (terms, layers),
     "metrics.md": (figures, sums),
     "presets.md": (presets,),
+    "robustness.md": (attacks,),
     "teachers.md": (formats,),
 }
 

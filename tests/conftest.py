@@ -11,38 +11,19 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
 
-from distill.collect.settings import CollectConfig
 from distill.config.config import Config
 from distill.config.stages import collect
 from distill.config.validate import validated
-from distill.evaluate.settings import EvaluateConfig
-from distill.finetune.settings import FinetuneConfig
-from distill.imitate.settings import ImitateConfig
-from distill.losses.settings import ObjectiveConfig
-from distill.networks.settings import StudentConfig
-from distill.report.settings import ReportConfig
-from distill.rounds.settings import RoundsConfig
-from distill.sweep.settings import SweepConfig
-from distill.train.settings import TrainConfig
+from distill.system.settings import Section
 
 pytest_plugins = ["tests.fixtures.nets", "tests.fixtures.quick"]
-SECTIONS: dict[str, type] = {
-    "collect": CollectConfig,
-    "student": StudentConfig,
-    "objective": ObjectiveConfig,
-    "train": TrainConfig,
-    "imitate": ImitateConfig,
-    "rounds": RoundsConfig,
-    "finetune": FinetuneConfig,
-    "evaluate": EvaluateConfig,
-    "sweep": SweepConfig,
-    "report": ReportConfig,
-}
+KINDS = get_type_hints(Config).items()
+SECTIONS = {name: kind for name, kind in KINDS if isinstance(kind, type) and issubclass(kind, Section)}
 ROOT = Path(__file__).parents[1]
 PRETRAINED = ROOT / "teachers" / "pretrained"
 

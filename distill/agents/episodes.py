@@ -34,11 +34,13 @@ class Match:
     """Sampled or greedy, sticky or not."""
     device: torch.device
     """Where the network runs."""
+    policy: Callable[[nn.Module, torch.device, int], Policy] = lambda net, device, lane: Policy(net, device)
+    """What makes it act, in a group of games whose first lane is given; an attacker comes between here."""
 
-    def actor(self) -> Actor:
-        """Who acts, for one thread; who plays at random has no best action to take."""
+    def actor(self, lane: int = 0) -> Actor:
+        """Who acts, for one thread, which plays the games from this lane on; chance has no best action to take."""
         greedy = self.protocol.greedy and not isinstance(self.net, Uniform)
-        return Actor(Policy(self.net, self.device), "greedy" if greedy else "sampled")
+        return Actor(self.policy(self.net, self.device, lane), "greedy" if greedy else "sampled")
 
     def env(self, num_envs: int) -> AtariVec:
         """The games, not begun yet."""
@@ -67,7 +69,7 @@ def play(
     def half(lanes: range) -> list[list[Game]]:
         played: list[list[Game]] = [[] for _ in lanes]
         with match.env(len(lanes)) as env:
-            for ended in _first_games(env, match.actor(), quota, seed, lanes.start):
+            for ended in _first_games(env, match.actor(lanes.start), quota, seed, lanes.start):
                 crew.check()
                 for game in ended:
                     played[game.lane - lanes.start].append(game)

@@ -35,6 +35,7 @@ STAGES = {
     "sweep": "fit a student for every combination of some settings, write rows.csv",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
+    "attack": "perturb the pixels that agents see: which decisions change",
 }
 TOOLS = {
     "info": "describe a teacher, dataset or student",
@@ -51,6 +52,7 @@ AFTER_INTERRUPT = {
     "finetune": "the same command continues",
     "sweep": "the same command continues",
     "evaluate": "the same command goes on after the last agent that finished",
+    "attack": "the same command continues",
 }
 
 

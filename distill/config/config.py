@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distill.attack.settings import AttackRun
 from distill.collect.settings import CollectRun
 from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
@@ -19,5 +20,5 @@ from distill.train.settings import TrainRun
 
 
 @dataclass(frozen=True)
-class Config(ReportRun, SweepRun, EvaluateRun, FinetuneRun, RoundsRun, ImitateRun, TrainRun, CollectRun):
+class Config(ReportRun, SweepRun, EvaluateRun, AttackRun, FinetuneRun, RoundsRun, ImitateRun, TrainRun, CollectRun):
     """Everything. A stage takes only its part: ``Config`` is a ``TrainRun``, a ``CollectRun``, ..."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.attack.settings import AttackRun
 from distill.collect.settings import CollectRun
 from distill.config.config import Config
 from distill.config.validate import validated
@@ -37,6 +38,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "sweep": SweepRun,
     "evaluate": EvaluateRun,
     "report": ReportRun,
+    "attack": AttackRun,
 }
 """What each stage reads."""
 
@@ -197,6 +199,21 @@ def evaluate(config: Config) -> dict[str, Any]:
     # A config that was checked before the stage names a teacher; "" where no one was asked for.
     checked = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
     return run.evaluate(part(checked, EvaluateRun)).to_dict()
+
+
+def attack(config: Config) -> list[dict[str, Any]]:
+    """Perturb the pixels of recorded states, and measure what becomes of each agent's decisions.
+
+    Returns:
+        A row for every agent, method and size, as in attack.json (docs/robustness.md).
+
+    Raises:
+        UserError: an agent or method is unknown, the data are of another task, or the folder is of another attack.
+    """
+    from distill.attack import run
+
+    checked = dataclasses.replace(validated(config, "attack"), teacher=config.teacher)
+    return run.attack(part(checked, AttackRun))
 
 
 def report(config: Config) -> Path:

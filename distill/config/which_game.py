@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -142,11 +142,11 @@ def _data(config: Config) -> list[str]:
     return _given(config.train.data) + _in_grid(config, "train.data")
 
 
-def _agents(config: Config) -> list[str]:
+def _agents(names: Sequence[str]) -> list[str]:
     from distill.agents.names import RANDOM, TEACHER, check_commas, split_item
 
-    check_commas(config.evaluate.agents)
-    return [what for _, what in map(split_item, config.evaluate.agents) if what not in (TEACHER, RANDOM)]
+    check_commas(names)
+    return [what for _, what in map(split_item, names) if what not in (TEACHER, RANDOM)]
 
 
 def _given(folder: str | None) -> list[str]:
@@ -162,7 +162,7 @@ def _in_grid(config: Config, name: str) -> list[str]:
 CLUES = (
     Clue(
         "--teacher",
-        ("collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"),
+        ("collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report", "attack"),
         _teacher,
         _agent,
     ),
@@ -171,6 +171,8 @@ CLUES = (
     Clue("--imitate.init", ("imitate", "rounds"), lambda config: _given(config.imitate.init), _student),
     Clue("--finetune.init", ("finetune",), lambda config: _given(config.finetune.init), _agent),
     Clue("--train.data", ("train", "sweep"), _data, _dataset),
-    Clue("--evaluate.agents", ("evaluate",), _agents, _agent),
+    Clue("--evaluate.agents", ("evaluate",), lambda config: _agents(config.evaluate.agents), _agent),
+    Clue("--attack.agents", ("attack",), lambda config: _agents(config.attack.agents), _agent),
+    Clue("--attack.data", ("attack",), lambda config: _given(config.attack.data), _dataset),
     Clue("--report.scores", ("report",), lambda config: _given(config.report.scores), _scores),
 )

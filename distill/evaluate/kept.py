@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,12 @@ class Terms:
     games: int
     num_envs: int
     seed: int
+    attack: Mapping[str, Any] = field(default_factory=dict)
+    """What the agents play under."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is kept; without an attack as it always was."""
+        return {name: value for name, value in asdict(self).items() if name != "attack" or value}
 
 
 class Kept:
@@ -45,7 +51,7 @@ class Kept:
     """
 
     def __init__(self, folder: Path, terms: Terms) -> None:
-        self._path, self._terms = folder / PARTIAL, asdict(terms)
+        self._path, self._terms = folder / PARTIAL, terms.to_dict()
         self._entries: list[dict[str, Any]] = []
         if self._path.exists():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
+from distill.attack.policy import Assault
 from distill.batches.loader import Loader
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
@@ -53,6 +55,7 @@ def evaluate(config: EvaluateRun) -> Scores:
     path, own = folder / "scores.json", _own_figures(config)
     if path.exists():
         return _existing(path, config, agents)
+    assault = _assault(config)
     # What can be refused is refused before hours of play.
     if e.capture_video:
         from distill.agents.video import require_video
@@ -62,12 +65,14 @@ def evaluate(config: EvaluateRun) -> Scores:
     # A flipped bit would change the figures.
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
-    kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed))
+    kept = Kept(
+        folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed, _attack(config))
+    )
     scores: dict[str, AgentScores] = {}
     for agent in agents:
         played = kept.find(agent.fingerprint, agent.preset)
         if played is None:
-            played = _play(config, agent, protocol, device)
+            played = _play(config, agent, protocol, device, assault)
             kept.add(agent.fingerprint, played, agent.preset)
         else:
             console.print(f"{agent.name}: its {e.games} games have been played")
@@ -89,6 +94,7 @@ def evaluate(config: EvaluateRun) -> Scores:
         versions=versions(),
         agents=related(config.env, scores, _teacher_names(agents)),
         figures=own,
+        attack=_attack(config),
     )
     write_scores(path, record)
     kept.remove()
@@ -110,6 +116,8 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> Scores:
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
         )
+    if record.attack != _attack(config):
+        raise UserError(f"{path} is of games under another attack, or under none; choose another --evaluate.out")
     if record.data != _data_digest(config):
         raise UserError(
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
@@ -163,7 +171,23 @@ def _teacher_names(agents: list[Agent]) -> dict[str, str]:
     return {agent.name: str(agent.student.training.teacher_name) for agent in agents if agent.student}
 
 
-def _play(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device) -> Played:
+def _attack(config: EvaluateRun) -> dict[str, Any]:
+    """What the agents play under, as scores.json has it; empty for nothing."""
+    e = config.evaluate
+    return {} if e.attack is None else Assault(e.attack, e.attack_eps, e.attacked_steps, config.threat, 0).to_dict()
+
+
+def _assault(config: EvaluateRun) -> Assault | None:
+    e = config.evaluate
+    if e.attack is None:
+        return None
+    source = None if config.threat.source is None else find_agents(config, [config.threat.source])[0].net
+    return Assault(e.attack, e.attack_eps, e.attacked_steps, config.threat, config.seed, source)
+
+
+def _play(
+    config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, assault: Assault | None
+) -> Played:
     e = config.evaluate
     with Bar(f"play {agent.name}", "games", e.games) as bar:
         ended: list[float] = []
@@ -173,6 +197,7 @@ def _play(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.d
             bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
         match = Match(agent.net, config.env, get_preset(agent.preset), protocol, device)
+        match = match if assault is None else dataclasses.replace(match, policy=assault.policy)
         games = play(match, games=e.games, num_envs=e.num_envs, seed=config.seed, on_game=on_game)
     return Played([game.score for game in games], [game.length for game in games])
 

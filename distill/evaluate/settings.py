@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from distill.attack.settings import ThreatConfig
 from distill.envs.settings import LANES, CommonConfig
-from distill.system.ranges import POSITIVE, Range
+from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.settings import Section, require
 
 
@@ -31,6 +32,12 @@ class EvaluateConfig(Section):
     """At most this many held-out states of `data` are scored."""
     verify: bool = True
     """Check the checksums of `data`."""
+    attack: str | None = None
+    """Play under attack: a registered way to perturb what the agents see (docs/robustness.md); default: none."""
+    attack_eps: float = 2.0
+    """Its size, in gray levels of 0 to 255."""
+    attacked_steps: float = 1.0
+    """Share of the steps that are attacked, drawn anew at each."""
     out: str = "runs/{env}__scores"
     """Folder for scores.json and TensorBoard events; a scores.json of another evaluation is refused."""
     resume: bool = False
@@ -42,6 +49,8 @@ class EvaluateConfig(Section):
         "games": POSITIVE,
         "num_envs": LANES,
         "val_states": POSITIVE,
+        "attack_eps": Range("between 1 and 255", 1, 255),
+        "attacked_steps": SHARE,
     }
     PLACES: ClassVar[tuple[str, ...]] = (
         "data",
@@ -56,6 +65,10 @@ class EvaluateConfig(Section):
             from distill.figures.figure import chosen  # with PyTorch, which settings do not wait for
 
             chosen(self.figures)
+        if self.attack is not None:
+            from distill.attack.method import ATTACKS
+
+            ATTACKS.find(self.attack)
 
 
 def fills(games: int, lanes: int) -> bool:
@@ -69,6 +82,8 @@ class EvaluateRun(CommonConfig):
 
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     """Settings of `distill evaluate`."""
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    """What an attacker may do, under evaluate.attack."""
 
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from distill.attack.policy import in_words
 from distill.envs.protocols import get_protocol
 from distill.figures.figure import OWN, for_tables
 from distill.figures.shares import notes
@@ -55,6 +56,7 @@ def show(scores: Scores) -> None:
     """Print scores and, below them, fidelity: two tables that fit 80 columns."""
     protocol = get_protocol(scores.protocol)
     title = f"{scores.game}, {scores.games} whole games each, preset {scores.preset}"
+    title += f"\n{in_words(scores.attack)}" if scores.attack else ""
     rows = table(scores)
     stacked = [name.replace(" ", "\n") for name in header(scores)]  # long names over short figures
     columns = fidelity_columns(scores)

@@ -98,8 +98,10 @@ def figures_of(
     net: nn.Module, engine: Engine | None, loader: Loader, index: Index, temperature: float, figures: Sequence[Figure]
 ) -> dict[str, float | None]:
     """``figures`` by name, None for those on derivatives where there are none; else as ``fidelity``."""
-    sums = state_sums(net, engine, loader, index, temperature, figures).sum(1)
-    return from_sums(dict(zip(sums_of(figures), sums.tolist(), strict=True)), len(index), figures)
+    by_state = dict(zip(sums_of(figures), state_sums(net, engine, loader, index, temperature, figures), strict=True))
+    found = from_sums({name: float(values.sum()) for name, values in by_state.items()}, len(index), figures)
+    quantiles = {f.name: float(np.quantile(by_state[f.sums[0]], f.quantile)) for f in figures if f.quantile is not None}
+    return found | quantiles
 
 
 def state_sums(
@@ -119,7 +121,7 @@ def state_sums(
             with torch.no_grad():
                 x = to_unit(batch.obs)
                 logits = net(x)
-                outputs = Outputs(logits, batch.logits / temperature, batch.obs, same)
+                outputs = Outputs(logits, batch.logits / temperature, batch.obs, same, net)
                 part[:count] = per_state(of_outputs, outputs).cpu().numpy()
             if batch.targets is not None:
                 v = batch.targets.v

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.errors import UserError
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
@@ -33,6 +33,10 @@ class Outputs:
     """What both look at, uint8 (B, 4, 84, 84)."""
     same: Sequence[Sequence[int]]
     """Groups of actions that have one effect in this game."""
+    net: nn.Module | None = None
+    """The student, for figures that ask it for more; None where only its logits are at hand."""
+    known: dict[str, Tensor] = field(default_factory=dict)
+    """What several figures need and one has computed, by a name of their own."""
 
     @functools.cached_property
     def obs(self) -> Tensor:
@@ -83,6 +87,9 @@ class Figure:
     """Names of what ``compute`` gives, added up over states; by default the figure's own."""
     combine: Callable[[Sequence[float], int], float] = mean
     """The figure of these sums and of the number of states, or of derivatives."""
+    quantile: float | None = None
+    """The figure is this quantile over states in place of what ``combine`` gives; a sweep, which adds up games, cannot
+    measure it."""
     in_tables: bool = True
     """It has a column in the tables of terminal and report, which are full; scores.json has it anyway."""
     axis: str = ""
@@ -103,7 +110,9 @@ class Figure:
         return {name: str(getattr(self, name)) for name in ("title", "meaning", "unit", "form", "better")}
 
 
-FIGURES: Registry[Figure] = Registry("figure", "a distill.api.Figure", lambda thing: isinstance(thing, Figure))
+FIGURES: Registry[Figure] = Registry(
+    "figure", "a distill.api.Figure", lambda thing: isinstance(thing, Figure), own=("distill.figures", "ENTRIES")
+)
 """All figures by name; those of ``OWN`` are measured wherever fidelity is."""
 
 
@@ -180,8 +189,7 @@ OWN: tuple[Figure, ...] = (
         form=".1%",
     ),
 )
-for _figure in OWN:
-    register_figure(_figure)
+ENTRIES = OWN
 
 
 def for_tables(figures: Iterable[Figure]) -> list[Figure]:
@@ -207,6 +215,21 @@ def chosen(names: Sequence[str]) -> tuple[Figure, ...]:
             raise UserError(f"figure {name!r} is called {figure.name!r}, or adds up what is; give it another name")
         found.append(figure)
     return tuple(found)
+
+
+def without_quantiles(figures: Sequence[Figure], where: str) -> Sequence[Figure]:
+    """The same figures, if all of them add up.
+
+    Raises:
+        UserError: one is a quantile.
+    """
+    for figure in figures:
+        if figure.quantile is not None:
+            raise UserError(
+                f"figure {figure.name!r} is a quantile over states, which {where} cannot add up game by game; "
+                "measure it with `distill evaluate`"
+            )
+    return figures
 
 
 def sums_of(figures: Sequence[Figure]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine
 from distill.envs.games import game_info
 from distill.figures.fidelity import input_gradient
+from distill.figures.influence import influence_share
 from distill.losses.matching import TINY
 from distill.networks.nets import to_unit
 
@@ -41,6 +42,8 @@ class Saliency:
     """The same by student."""
     cosines: dict[str, npt.NDArray[np.float64]]
     """By student: cosine of its J^T v and the teacher's, all four frames, unsmoothed; empty without a teacher."""
+    influence: Saliency | None = None
+    """Maps of the influence measure in place of derivatives, of the same states and agents."""
 
 
 def choose_states(dataset: Dataset, held: Index, count: int = 5) -> Index:
@@ -109,6 +112,31 @@ def saliency(
         teacher=None if target is None else _shown(target),
         students={name: _shown(value) for name, value in gradients.items()},
         cosines={} if target is None else {name: _cosine(value, target) for name, value in gradients.items()},
+    )
+
+
+def influence_maps(
+    dataset: Dataset, index: Index, teacher: nn.Module | None, students: Mapping[str, nn.Module], device: torch.device
+) -> Saliency:
+    """The influence measure of 3 x 3 patches of the newest frame, as a share of its bound 1 / p_c - 1; else as above.
+
+    Each agent's measure is of its own most likely action.
+    """
+    obs = dataset.stacks(index)
+    pixels = torch.from_numpy(obs).to(device)
+    policy = _softmax(dataset.logits[index])
+    meanings = game_info(dataset.identity.game).actions
+
+    def share(net: nn.Module) -> Maps:
+        return influence_share(net.to(device), pixels).float().cpu().numpy()
+
+    return Saliency(
+        frames=obs[:, -1],
+        actions=[meanings[action] for action in policy.argmax(-1)],
+        probabilities=policy.max(-1),
+        teacher=None if teacher is None else share(teacher),
+        students={name: share(net) for name, net in students.items()},
+        cosines={},
     )
 
 

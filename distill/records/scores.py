@@ -34,6 +34,7 @@ SCORES = Kind(
         "val_states?": optional(count),
         "versions?": {},
         "agents": {"*": AGENT},
+        "attack?": {},
         "figures?": {"*": dict.fromkeys(("title", "meaning", "unit", "form"), text)},
     },
     version=2,
@@ -123,6 +124,8 @@ class Scores:
     """Of what played them."""
     figures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Figures besides the usual ones, by name: what one needs to show them (``Figure.described``)."""
+    attack: Mapping[str, Any] = field(default_factory=dict)
+    """What the agents played under, ``Assault.to_dict``; empty where nothing perturbed what they saw."""
 
     @staticmethod
     def told(content: Mapping[str, Any]) -> Scores:
@@ -134,7 +137,7 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """As in scores.json."""
         told = {**vars(self), "agents": {name: agent.to_dict() for name, agent in self.agents.items()}}
-        return {name: value for name, value in told.items() if name not in ("figures", "val_states") or value}
+        return {name: value for name, value in told.items() if name not in ("figures", "val_states", "attack") or value}
 
 
 def read_scores(path: Path) -> Scores:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from distill.attack.policy import in_words
 from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
@@ -59,7 +60,8 @@ def _facts(record: Scores, date: str) -> str:
     games = f"{record.games} whole game{'s' if record.games > 1 else ''} per agent"
     protocol = get_protocol(record.protocol)
     described = f"protocol {protocol.name}: {protocol.meaning}"
-    return " · ".join((date, games, described, f"preset {record.preset}", f"seed {record.seed}"))
+    attack = [in_words(record.attack)] if record.attack else []
+    return " · ".join((date, games, described, *attack, f"preset {record.preset}", f"seed {record.seed}"))
 
 
 def _scores(record: Scores, papers: Mapping[str, Training], pictures: Mapping[str, bytes]) -> str:
@@ -120,7 +122,13 @@ def _saliency(pictures: Mapping[str, bytes], notes: Sequence[str], runs: Mapping
         "frames, unsmoothed. Each row is taken from another stretch of the held-out games."
     )
     figure = _figure(pictures, "saliency", "Saliency of teacher and students on held-out states", caption, wide=True)
-    return f"<h2>Where they look</h2>{figure}{_missing(notes)}"
+    caption = (
+        "What a patch of 3 × 3 pixels of the newest frame can do to the agent’s own most likely action: the influence "
+        "measure of Shu and Zhu (2019) as a share of the most it can be, 1 / p − 1. It does not depend on the contrast "
+        "of the pixels or on how steep the policy is there."
+    )
+    influence = _figure(pictures, "influence", "Influence of patches on held-out states", caption, wide=True)
+    return f"<h2>Where they look</h2>{figure}{influence}{_missing(notes)}"
 
 
 def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:

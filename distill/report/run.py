@@ -13,7 +13,7 @@ from distill.batches.source import Index
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.errors import UserError
-from distill.figures.saliency import Saliency, choose_states, saliency
+from distill.figures.saliency import Saliency, choose_states, influence_maps, saliency
 from distill.figures.shares import related
 from distill.records.scores import Scores, read_scores
 from distill.report import page
@@ -30,7 +30,7 @@ from distill.system.settings import fill
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
-PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency")
+PICTURES = ("returns", *(name for name, _, _ in CURVES.values()), "saliency", "influence")
 OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in ("", "-dark"))}
 
 
@@ -87,7 +87,9 @@ def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Salienc
     nets = {name: student.net for name, student in shown.items()}
     states = choose_states(dataset, held)
     net = None if teacher is None else teacher.net
-    return saliency(dataset, states, net, nets, pick_device(config.device)), notes + excuse
+    device = pick_device(config.device)
+    maps = influence_maps(dataset, states, net, nets, device)
+    return replace(saliency(dataset, states, net, nets, device), influence=maps), notes + excuse
 
 
 def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[str, Student], Index, list[str]]:
@@ -137,6 +139,8 @@ def draw(
             drawn[name] = figures.learning_curve(curves, colour, label, theme, **options)
     if looks is not None:
         drawn["saliency"] = figures.saliency_grid(looks, theme)
+        if looks.influence is not None:
+            drawn["influence"] = figures.saliency_grid(looks.influence, theme)
     return {f"{name}{suffix}.png": png for name, png in drawn.items()}
 
 

@@ -107,7 +107,10 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
             "choose another --sweep.out"
         )
     matters = [*MATTERS, "sweep.data", "sweep.test_states", "sweep.games"]
-    matters += ["evaluate.protocol"] if settings["sweep"]["games"] else []
+    if settings["sweep"]["games"]:
+        matters += ["evaluate.protocol", "evaluate.attack"]
+        attacked = settings["evaluate"]["attack"] is not None
+        matters += ["evaluate.attack_eps", "evaluate.attacked_steps", "threat"] if attacked else []
     matters += ["evaluate.figures"] if settings["sweep"]["data"] else []
     changed = differences(before, settings, matters, {*FREE, *now})
     if changed:
@@ -158,7 +161,7 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         figures=[],
         out=str(run / "scores"),
     )
-    played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played)
+    played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
     student = evaluate(played_on).agents["student"]
     return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
 

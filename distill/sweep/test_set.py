@@ -15,7 +15,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.repeats import share_among, shared_games, stack_names
 from distill.errors import UserError
 from distill.figures.by_game import measure_games, over_games
-from distill.figures.figure import chosen
+from distill.figures.figure import chosen, without_quantiles
 from distill.students.folder import Student
 from distill.sweep.grid import read_rows, write_rows
 from distill.sweep.settings import SweepRun
@@ -44,7 +44,7 @@ class TestSet:
         data = fill(str(config.sweep.data), env=config.env)
         self._dataset = Dataset(data, verify=config.train.verify, mapped=mapped)
         self._wanted = config.sweep.test_states
-        self._figures = chosen(config.evaluate.figures)
+        self._figures = without_quantiles(chosen(config.evaluate.figures), "a sweep")
         self._repeats: dict[tuple[Any, ...], float] = {}
         self._training: tuple[str, npt.NDArray[Any]] | None = None
 

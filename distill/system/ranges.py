@@ -74,7 +74,7 @@ def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "")
     """Compare numbers with their ranges, by field; null and words, such as auto, are left alone.
 
     Args:
-        settings: a dataclass.
+        settings: a dataclass; of a list every number is compared.
         ranges: of its fields.
         above: its dotted name, with a dot.
 
@@ -83,8 +83,9 @@ def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "")
     """
     for name, allowed in ranges.items():
         value = getattr(settings, name)
-        if isinstance(value, int | float):
-            allowed.check(f"--{above}{name}", value)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int | float):
+                allowed.check(f"--{above}{name}", number)
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -29,7 +29,7 @@ class Registry(Mapping[str, T]):
         kind: what such a thing has to be, likewise: ``a Preset``.
         fits: whether something is one.
         own: the toolkit's own: a package and an attribute. Each of its modules that has the attribute has such a thing
-            there, with a ``name``. They are imported when something is first asked of the registry.
+            there, with a ``name``, or a tuple of them. They are imported when something is first asked of the registry.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Registry(Mapping[str, T]):
             package, attribute = importlib.import_module(own[0]), own[1]
             for module in pkgutil.iter_modules(package.__path__):
                 thing: Any = getattr(importlib.import_module(f"{own[0]}.{module.name}"), attribute, None)
-                if thing is not None:
-                    self.register(thing.name, thing)
+                for one in () if thing is None else thing if isinstance(thing, tuple) else (thing,):
+                    self.register(one.name, one)
         return self._things
 
     def __getitem__(self, name: str) -> T:

@@ -65,6 +65,13 @@ def generator(name: str, *key: int | str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()))
 
 
+def torch_generator(name: str, *key: int | str) -> torch.Generator:
+    """The same for PyTorch, on the host."""
+    import torch
+
+    return torch.Generator().manual_seed(int(generator(name, *key).integers(LARGEST)))
+
+
 def numbered(stream: Stream, seed: int, *key: int) -> np.random.Generator:
     """The generator of a numbered stream.
 

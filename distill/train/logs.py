@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from distill.batches.loader import Loader
 from distill.batches.source import Index
 from distill.engine.engine import Engine
 from distill.figures.fidelity import input_gradient
+from distill.figures.influence import influence_share
 from distill.losses.projection import cotangent
 from distill.networks.nets import evaluating, to_unit
-from distill.records.loggers import Loggers
+from distill.records.loggers import Loggers, Picture
 from distill.system.progress import Bar
 from distill.train.hooks import Hook, Status
 
@@ -126,8 +127,14 @@ class SaliencyPicture(Hook):
             seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
             student = input_gradient(self._net, self._engine, x, seed)
         tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
-        picture = torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu()
-        self._loggers.image(now.step, "val/saliency", picture.numpy())
+        self._loggers.image(now.step, "val/saliency", _side_by_side(tiles))
+        shares = influence_share(self._net, batch.obs).float()
+        self._loggers.image(now.step, "val/influence", _side_by_side([x[:, -1], shares]))
+
+
+def _side_by_side(tiles: Sequence[Tensor]) -> Picture:
+    """Columns of maps, (N, 84, 84) each, as one picture."""
+    return torch.cat([torch.cat(list(tile), 0) for tile in tiles], 1).cpu().numpy()
 
 
 def _shown(vjp: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ def test_every_stage_says_its_game_first(
 ) -> None:
     """Even where it can do nothing else."""
     monkeypatch.chdir(tmp_path)
-    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
+    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report", "attack"):
         words = [
             stage,
             "--env",
@@ -199,6 +199,7 @@ def test_every_stage_says_its_game_first(
         "sweep",
         "evaluate",
         "report",
+        "attack",
     }
 
 

@@ -137,7 +137,7 @@ def test_the_page_holds_everything_itself(
 ) -> None:
     page = render(write_scores(plain=runs / "plain", sobolev=runs / "sobolev"))
     folder = tmp_path / "report"
-    assert names(folder) == {"index.html"} | pictures("returns", "saliency", *CURVES)
+    assert names(folder) == {"index.html"} | pictures("returns", "saliency", "influence", *CURVES)
     assert page.outside == []
     assert {"script", "link", "iframe"}.isdisjoint(page.tags)
     assert "@import" not in (folder / "index.html").read_text()
@@ -223,7 +223,7 @@ def test_one_student_without_a_teacher(
     runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page], tmp_path: Path
 ) -> None:
     page = render(write_scores(False, plain=runs / "plain"))
-    assert names(tmp_path / "report") == {"index.html"} | pictures("returns", "saliency", *CURVES)
+    assert names(tmp_path / "report") == {"index.html"} | pictures("returns", "saliency", "influence", *CURVES)
     assert "no teacher was evaluated beside it" in page.text
 
 
@@ -242,7 +242,7 @@ def test_a_run_that_is_gone_is_said_to_be(
     scores = write_scores(plain=runs / "plain", sobolev=runs / "sobolev")
     shutil.rmtree(runs / "plain")
     page = render(scores)
-    assert names(tmp_path / "report") == {"index.html"} | pictures("returns", "saliency", *CURVES)
+    assert names(tmp_path / "report") == {"index.html"} | pictures("returns", "saliency", "influence", *CURVES)
     assert "plain has no curves: no finished student at" in page.text
     assert "With derivatives" not in page.text, "nothing is known of plain's objective any more"
 

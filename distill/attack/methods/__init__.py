@@ -1,0 +1,1 @@
+"""Ways to perturb pixels, a file each."""

@@ -1,0 +1,17 @@
+"""Particle swarm search over the pixels of largest influence (arXiv 2006.03243)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distill.attack.method import Attack, Scene
+from distill.attack.swarm import around, search
+
+
+def perturb(scene: Scene) -> Tensor:
+    """Change the ``threat.pixels`` pixels, or patches of them, of the newest frame that matter most."""
+    maps = scene.victim.influence(scene.x, scene.threat.patch).flatten(1)
+    return search(scene, around(maps.topk(scene.threat.pixels, dim=1).indices, scene.threat.patch))
+
+
+ATTACK = Attack("swarm", "values of the pixels of largest influence, by particle swarm", perturb, sized=False)

@@ -1,0 +1,18 @@
+"""The same search over pixels drawn at random: what choosing them by influence is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill.attack.method import Attack, Scene
+from distill.attack.swarm import SIZE, around, search
+
+
+def perturb(scene: Scene) -> Tensor:
+    """Change ``threat.pixels`` pixels, or patches of them, of the newest frame, drawn for each state."""
+    order = torch.rand(len(scene.x), SIZE * SIZE, generator=scene.generator).argsort(1)
+    return search(scene, around(order[:, : scene.threat.pixels].to(scene.x.device), scene.threat.patch))
+
+
+ATTACK = Attack("swarm-random", "values of pixels drawn at random, by particle swarm", perturb, sized=False)

@@ -1,0 +1,140 @@
+"""``distill attack``: agents on recorded states with perturbed pixels. Read ``attack`` from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from distill.agents.agents import Agent, find_agents
+from distill.attack.measure import States, harm
+from distill.attack.method import ATTACKS
+from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_rows
+from distill.attack.settings import AttackRun
+from distill.attack.victim import Victim
+from distill.dataset.reader import Dataset
+from distill.dataset.used import held_out
+from distill.errors import UserError
+from distill.system.device import pick_device
+from distill.system.progress import console
+from distill.system.settings import fill
+from distill.system.streams import Stream, numbered, torch_generator
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement."""
+
+    agent: Agent
+    method: str | None
+    """None leaves the pixels as they are."""
+    eps: float | None
+    """None where it does not matter."""
+
+
+def attack(config: AttackRun) -> list[Row]:
+    """See ``distill.config.stages.attack``, which checks ``config`` first."""
+    a, device = config.attack, pick_device(config.device)
+    agents = find_agents(config, a.agents)
+    dataset = Dataset(fill(a.data, env=config.env))
+    for agent in agents:
+        _check(agent, dataset)
+    target = config.threat.target
+    if target is not None and target >= dataset.logits.shape[1]:
+        raise UserError(f"--threat.target={target}: {config.env} has actions 0 to {dataset.logits.shape[1] - 1}")
+    source = None if config.threat.source is None else find_agents(config, [config.threat.source])[0]
+    index = _states(dataset, agents, a.states, config.seed)
+    folder = Path(fill(a.out, env=config.env))
+    terms = Terms(config.env, dataset.digest, len(index), config.seed, asdict(config.threat))
+    rows = read_rows(folder / ATTACK_FILE, terms)
+    folder.mkdir(parents=True, exist_ok=True)
+    states = torch.from_numpy(dataset.stacks(index)).to(device)
+    teacher = torch.from_numpy(dataset.logits[index]).to(device)
+    asked: list[Row] = []
+    for cell in _cells(agents, a.methods, a.eps):
+        row = _found(rows, cell)
+        if row is None:
+            temperature = cell.agent.student.training.temperature if cell.agent.student else 1.0
+            row = _measure(cell, source, States(states, teacher / temperature), config, device)
+            rows.append(row)
+            write_rows(folder / ATTACK_FILE, terms, rows)
+        asked.append(row)
+    _to_tensorboard(folder, asked)
+    show(config.env, asked, len(index), config.threat)
+    console.print(f"written: {folder / ATTACK_FILE}")
+    return asked
+
+
+def _check(agent: Agent, dataset: Dataset) -> None:
+    """Refuse an agent that plays or sees something else than what was recorded."""
+    if agent.student is not None:
+        agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --attack.data")
+        if agent.student.training.teacher != dataset.identity.teacher:
+            raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
+    else:
+        dataset.task.refuse_other(
+            dataset.task.but(preset=agent.preset), str(dataset.folder), "name other --attack.data"
+        )
+
+
+def _states(dataset: Dataset, agents: Sequence[Agent], count: int, seed: int) -> np.ndarray:
+    """States that no student among the agents was trained on, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    index = np.arange(len(dataset))
+    for agent in agents:
+        if agent.student is not None:
+            index = np.intersect1d(index, held_out(dataset, agent.student.training))
+    if not len(index):
+        raise UserError(f"{dataset.folder} has no state that none of these students was trained on; name other data")
+    return np.sort(numbered(Stream.HELD_OUT, seed).permutation(index)[:count])
+
+
+def _cells(agents: Sequence[Agent], methods: Sequence[str], sizes: Sequence[float]) -> list[Cell]:
+    cells = []
+    for agent in agents:
+        cells.append(Cell(agent, None, None))
+        for method in methods:
+            cells += [Cell(agent, method, eps) for eps in (sizes if ATTACKS.find(method).sized else [None])]
+    return cells
+
+
+def _found(rows: Sequence[Row], cell: Cell) -> Row | None:
+    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.method, cell.eps)
+    for row in rows:
+        if (row["fingerprint"], row["preset"], row["method"], row["eps"]) == wanted:
+            return {**row, "agent": cell.agent.name}
+    return None
+
+
+def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun, device: torch.device) -> Row:
+    threat, started = config.threat, time.perf_counter()
+    agent = Victim(cell.agent.net, device, threat.draws)
+    slopes = agent if source is None else Victim(source.net, device, threat.draws)
+    draws = torch_generator("attacked states", config.seed, cell.method or "", f"{cell.eps or 0:g}")
+    method = None if cell.method is None else ATTACKS.find(cell.method)
+    found = harm(agent, slopes, states, method, cell.eps or 255.0, threat, draws)
+    row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
+    row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
+    seconds = time.perf_counter() - started
+    where = "clean" if cell.method is None else cell.method + ("" if cell.eps is None else f" at eps {cell.eps:g}")
+    console.print(f"{cell.agent.name}, {where}: flips {found.flips:.1%}, {seconds:.1f} s")
+    return row | {"seconds": round(seconds, 2)}
+
+
+def _to_tensorboard(folder: Path, rows: Sequence[Row]) -> None:
+    """A curve for each agent and method, over eps in gray levels."""
+    for name in dict.fromkeys(row["agent"] for row in rows):
+        with SummaryWriter(str(folder / name)) as writer:
+            for row in rows:
+                if row["agent"] == name and row["method"] is not None:
+                    for figure in ("action_error", "kl", "flips"):
+                        writer.add_scalar(f"attack/{row['method']}/{figure}", row[figure], round(row["eps"] or 0))

@@ -1,0 +1,79 @@
+"""Particle swarm search for the values of a few pixels (arXiv 2006.03243)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distill.attack.method import Scene
+
+INERTIA, OWN, ALL = 0.7, 1.5, 1.5
+"""w, c1 and c2 of v <- w v + c1 r1 (best own - x) + c2 r2 (best of all - x)."""
+SIZE = 84
+
+
+def around(centres: Tensor, patch: int) -> Tensor:
+    """Pixels of patches, int64 (B, n * patch^2), row by row of the frame; those over its edge are moved to it.
+
+    Args:
+        centres: their middles, int64 (B, n).
+        patch: their width, odd.
+    """
+    offset = torch.arange(patch, device=centres.device) - patch // 2
+    rows = (centres // SIZE).unsqueeze(-1).add(offset).clamp(0, SIZE - 1)
+    columns = (centres % SIZE).unsqueeze(-1).add(offset).clamp(0, SIZE - 1)
+    return (rows.unsqueeze(-1) * SIZE + columns.unsqueeze(-2)).flatten(1)
+
+
+def put(x: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
+    """Stacks, uint8 (B, 4, 84, 84), with these values, (B, n), at these pixels, (B, n), of the newest frame."""
+    changed = x.clone()
+    newest = changed[:, -1].flatten(1)
+    changed[:, -1] = newest.scatter(1, pixels, values.round().clamp(0, 255).to(torch.uint8)).view(-1, SIZE, SIZE)
+    return changed
+
+
+def search(scene: Scene, pixels: Tensor) -> Tensor:
+    """The best values that a swarm finds for ``pixels``, (B, n) of the newest frame, in stacks as ``put`` gives them.
+
+    The first particle begins at what is there, the others anywhere. A state is done once the agent takes another
+    action, or the target, with probability ``threat.confidence``.
+    """
+    x, threat, device = scene.x, scene.threat, scene.x.device
+    action, towards = scene.goal()
+    batch, count = pixels.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=scene.generator).to(device)
+
+    def success(where: Tensor, of: Tensor) -> Tensor:
+        """Probability of what the attacker wants, (states, particles)."""
+        particles = where.shape[1]
+        seen = put(
+            x[of].repeat_interleave(particles, 0), pixels[of].repeat_interleave(particles, 0), where.flatten(0, 1)
+        )
+        p = scene.victim.logits(seen).softmax(-1)
+        mine = p.gather(1, action[of].repeat_interleave(particles).unsqueeze(1)).view(-1, particles)
+        return mine if towards else 1 - mine
+
+    everyone = torch.arange(batch, device=device)
+    where = 255 * uniform(batch, threat.particles, count)
+    where[:, 0] = x[:, -1].flatten(1).gather(1, pixels).float()
+    speed = 128 * (uniform(batch, threat.particles, count) - 0.5)
+    own, own_success = where.clone(), success(where, everyone)
+    for _ in range(threat.iterations):
+        best = own_success.max(1)
+        busy = everyone[best.values < threat.confidence]
+        if not len(busy):
+            break
+        leader = own[busy, best.indices[busy]].unsqueeze(1)
+        pulls = uniform(2, len(busy), threat.particles, count)
+        speed[busy] = (
+            INERTIA * speed[busy] + OWN * pulls[0] * (own[busy] - where[busy]) + ALL * pulls[1] * (leader - where[busy])
+        )
+        where[busy] = (where[busy] + speed[busy]).clamp(0, 255)
+        found = success(where[busy], busy)
+        better = found > own_success[busy]
+        own[busy] = torch.where(better.unsqueeze(-1), where[busy], own[busy])
+        own_success[busy] = torch.where(better, found, own_success[busy])
+    return put(x, pixels, own[everyone, own_success.argmax(1)])

@@ -1,0 +1,166 @@
+"""What the ways to perturb pixels may do, and that they do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.attack.measure import States, harm
+from distill.attack.method import ATTACKS, Scene
+from distill.attack.settings import ThreatConfig
+from distill.attack.swarm import around, put
+from distill.attack.victim import Victim
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from teachers.load import load_teacher
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pixels(pong_data: Path) -> Tensor:
+    data = Dataset(pong_data, jacobian=False)
+    return torch.from_numpy(data.stacks(torch.arange(100, 148).numpy()))
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Victim:
+    return Victim(load_teacher("pong").net, CPU)
+
+
+def scene(x: Tensor, victim: Victim, eps: float = 2.0, **threat: object) -> Scene:
+    generator = torch.Generator().manual_seed(3)
+    return Scene(x, victim, eps, ThreatConfig(**threat), generator)  # type: ignore[arg-type]
+
+
+def probability(victim: Victim, x: Tensor, action: Tensor) -> Tensor:
+    return victim.logits(x).softmax(-1).gather(1, action[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("name", ["noise", "fgsm", "pgd"])
+@pytest.mark.parametrize("eps", [1.0, 2.5, 8.0])
+def test_no_pixel_goes_further_than_eps(name: str, eps: float, pixels: Tensor, teacher: Victim) -> None:
+    moved = ATTACKS[name].perturb(scene(pixels, teacher, eps))
+    assert (moved.dtype, moved.shape) == (torch.uint8, pixels.shape)
+    change = (moved.int() - pixels.int()).abs()
+    assert int(change.max()) == int(eps)
+    assert change.float().mean() > 0.3 * eps
+
+
+@pytest.mark.parametrize("name", ["noise", "fgsm", "pgd"])
+def test_under_l2_the_root_mean_square_is_bounded(name: str, pixels: Tensor, teacher: Victim) -> None:
+    moved = ATTACKS[name].perturb(scene(pixels, teacher, 2.0, norm="l2"))
+    rms = (moved.float() - pixels.float()).square().flatten(1).mean(1).sqrt()
+    assert float(rms.max()) < 2.3  # whole gray levels
+    if name != "noise":
+        assert (moved.int() - pixels.int()).abs().max() > 10  # where it matters most
+
+
+def test_fgsm_follows_the_gradient(pixels: Tensor, teacher: Victim) -> None:
+    x = (pixels[:8] / 255).requires_grad_()
+    logits = teacher.net(x)
+    F.cross_entropy(logits, logits.argmax(-1), reduction="sum").backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    want = (pixels[:8].float() + 2 * x.grad.sign()).clamp(0, 255)
+    moved = ATTACKS["fgsm"].perturb(scene(pixels[:8], teacher))
+    assert (moved.float() == want).float().mean() > 0.999  # a slope of nearly 0 has no sure sign
+
+
+def test_pgd_does_more_harm_than_fgsm_and_that_more_than_noise(pixels: Tensor, teacher: Victim) -> None:
+    best = teacher.logits(pixels).argmax(-1)
+    left = {
+        name: float(probability(teacher, ATTACKS[name].perturb(scene(pixels, teacher, 1.0)), best).log().mean())
+        for name in ("noise", "fgsm", "pgd")
+    }
+    assert left["pgd"] < left["fgsm"] - 1 < left["noise"] - 2
+
+
+def test_a_target_becomes_likelier(pixels: Tensor, teacher: Victim) -> None:
+    target = torch.full((len(pixels),), 3)
+    before = probability(teacher, pixels, target).mean()
+    for name in ("fgsm", "pgd", "swarm"):
+        moved = ATTACKS[name].perturb(scene(pixels, teacher, 4.0, target=3, iterations=3))
+        assert probability(teacher, moved, target).mean() > before + 0.02, name
+
+
+@pytest.mark.parametrize("name", ["swarm", "swarm-random"])
+def test_a_swarm_changes_few_pixels_of_the_newest_frame(name: str, pixels: Tensor, teacher: Victim) -> None:
+    part = pixels[:16]
+    best = teacher.logits(part).argmax(-1)
+    moved = ATTACKS[name].perturb(scene(part, teacher, pixels=5, iterations=5))
+    assert torch.equal(moved[:, :-1], part[:, :-1])
+    assert int((moved[:, -1] != part[:, -1]).flatten(1).sum(1).max()) <= 5
+    before, after = probability(teacher, part, best), probability(teacher, moved, best)
+    assert (after <= before).all()  # one particle begins at what is there
+    assert after.mean() < before.mean()
+
+
+def test_patches_of_a_swarm() -> None:
+    centres = torch.tensor([[0, 84 * 40 + 40]])
+    found = around(centres, 3)[0]
+    middle = {84 * row + column for row in (39, 40, 41) for column in (39, 40, 41)}
+    assert set(found[9:].tolist()) == middle
+    assert set(found[:9].tolist()) == {0, 1, 84, 85}  # what lies over the edge is moved to it
+    x = torch.zeros(1, 4, 84, 84, dtype=torch.uint8)
+    changed = put(x, centres, torch.tensor([[7.4, 300.0]]))
+    assert (int(changed[0, 3, 0, 0]), int(changed[0, 3, 40, 40]), int(changed.sum())) == (7, 255, 262)
+
+
+class Noisy(nn.Module):
+    """A network that draws noise of its own on its pixels."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x + 0.02 * torch.randn_like(x))  # type: ignore[no-any-return]
+
+
+def test_slopes_are_means_over_draws(pixels: Tensor) -> None:
+    net, part = load_teacher("pong").net, pixels[:4]
+    action = torch.zeros(4, dtype=torch.int64)
+    torch.manual_seed(0)
+    many, others = (Victim(Noisy(net), CPU, draws=40).slope(part, action, False) for _ in range(2))
+    one, another = (Victim(Noisy(net), CPU, draws=1).slope(part, action, False) for _ in range(2))
+
+    def alike(a: Tensor, b: Tensor) -> float:
+        return float(F.cosine_similarity(a.flatten(1), b.flatten(1)).mean())
+
+    assert alike(many, others) > alike(one, another) + 0.1
+
+
+class Deaf(nn.Module):
+    """A network without derivatives, such as one of another runtime."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ones(len(x), 6)
+
+
+def test_an_agent_without_derivatives_needs_a_source(pixels: Tensor, teacher: Victim) -> None:
+    deaf = Victim(Deaf(), CPU)
+    for name in ("fgsm", "pgd", "swarm"):
+        with pytest.raises(UserError, match=r"has no derivatives, which the attack needs; name with --threat\.source"):
+            ATTACKS[name].perturb(scene(pixels[:2], deaf, iterations=1))
+    states = States(pixels[:4], torch.zeros(4, 6))
+    found = harm(deaf, teacher, states, ATTACKS["fgsm"], 2.0, ThreatConfig(), torch.Generator())
+    assert (found.flips, found.changed) == (0, pytest.approx(2, abs=0.1))
+
+
+def test_harm_against_a_plain_count(pixels: Tensor, teacher: Victim) -> None:
+    labels = teacher.logits(pixels).roll(1, 0)
+    found = harm(teacher, teacher, States(pixels, labels), ATTACKS["fgsm"], 1.0, ThreatConfig(), torch.Generator())
+    moved = ATTACKS["fgsm"].perturb(scene(pixels, teacher, 1.0))
+    logits = teacher.logits(moved)
+    assert found.action_error == pytest.approx(float((logits.argmax(-1) != labels.argmax(-1)).float().mean()))
+    assert found.flips == pytest.approx(float((logits.argmax(-1) != teacher.logits(pixels).argmax(-1)).float().mean()))
+    kl = F.kl_div(logits.log_softmax(-1), labels.log_softmax(-1), log_target=True, reduction="batchmean")
+    assert found.kl == pytest.approx(float(kl), rel=1e-4)
+    assert found.hits is None
+    clean = harm(teacher, teacher, States(pixels, labels), None, 1.0, ThreatConfig(target=2), torch.Generator())
+    assert (clean.flips, clean.changed) == (0, 0)
+    assert clean.hits == pytest.approx(float((teacher.logits(pixels).argmax(-1) == 2).float().mean()))

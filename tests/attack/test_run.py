@@ -1,0 +1,144 @@
+"""``distill attack`` on recorded states, and play under attack, through the real stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from distill.agents.actor import Policy
+from distill.attack.policy import Assault, in_words
+from distill.attack.settings import ThreatConfig
+from distill.cli.command import main
+from distill.config.config import Config
+from distill.config.stages import attack, evaluate, train
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from teachers.load import load_teacher
+
+MakeConfig = Callable[..., Config]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def small(make_config: MakeConfig, pong_data: Path, tmp_path: Path) -> Callable[..., Config]:
+    """``small(attack={...}, threat={...})``: few states of real ones."""
+
+    def make(**changes: Any) -> Config:
+        settings = {"data": str(pong_data), "out": str(tmp_path / "out"), "states": 24, "eps": [1.0, 4.0]}
+        return make_config(**{**changes, "attack": settings | changes.pop("attack", {})})
+
+    return make
+
+
+def test_rows_table_and_curves(
+    small: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = attack(small(attack={"methods": ["noise", "fgsm", "swarm-random"]}, threat={"iterations": 1}))
+    keys = [(row["method"], row["eps"]) for row in rows]
+    assert keys == [(None, None), ("noise", 1), ("noise", 4), ("fgsm", 1), ("fgsm", 4), ("swarm-random", None)]
+    clean, fgsm = rows[0], rows[4]
+    assert (clean["flips"], clean["changed"], clean["action_error"]) == (0, 0, 0)
+    assert fgsm["flips"] > 0.5
+    written = json.loads((tmp_path / "out" / "attack.json").read_text())
+    assert [row["flips"] for row in written["rows"]] == [row["flips"] for row in rows]
+    text = capsys.readouterr().out
+    assert "pong, 24 states, linf" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if "written" not in line)
+    events = EventAccumulator(str(tmp_path / "out" / "teacher")).Reload()
+    assert [(p.step, p.value) for p in events.Scalars("attack/fgsm/flips")] == [
+        (1, pytest.approx(rows[3]["flips"])), (4, pytest.approx(rows[4]["flips"]))
+    ]  # fmt: skip
+
+
+def test_the_same_command_goes_on_and_another_is_refused(
+    small: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack(small(attack={"methods": ["noise"]}))
+    capsys.readouterr()
+    rows = attack(small(attack={"methods": ["noise", "fgsm"]}))
+    assert len(rows) == 5
+    measured = [line for line in capsys.readouterr().out.splitlines() if line.startswith("teacher, ")]
+    assert [line.partition(":")[0] for line in measured] == ["teacher, fgsm at eps 1", "teacher, fgsm at eps 4"]
+    fresh = attack(small(attack={"methods": ["noise", "fgsm"], "out": str(tmp_path / "fresh")}))
+    assert [row["kl"] for row in fresh] == [row["kl"] for row in rows]  # whatever was measured before
+    for changes, what in (
+        ({"attack": {"states": 8}}, "is of states 24, not 8"),
+        ({"threat": {"draws": 3}}, "is of threat "),
+        ({"seed": 2}, "is of seed 1, not 2"),
+    ):
+        with pytest.raises(UserError, match=f"attack.json {what}.*; choose another --attack.out"):
+            attack(small(**changes))
+
+
+def test_a_student_is_attacked_on_games_that_it_does_not_know(
+    small: Callable[..., Config], quick: Callable[..., Config], pong_data: Path, tmp_path: Path
+) -> None:
+    student = train(quick())
+    settings: dict[str, Any] = {"agents": ["teacher", f"small={student}"], "methods": ["fgsm"], "states": 10_000}
+    rows = attack(small(attack=settings))
+    assert [row["agent"] for row in rows] == ["teacher"] * 3 + ["small"] * 3
+    states = json.loads((tmp_path / "out" / "attack.json").read_text())["states"]
+    assert 0 < states < len(Dataset(pong_data)) / 2
+    # The teacher's slopes do less harm to another network than its own.
+    transferred = attack(small(attack={**settings, "out": str(tmp_path / "transfer")}, threat={"source": "teacher"}))
+    assert transferred[0]["kl"] == rows[0]["kl"]
+    assert transferred[2]["kl"] == rows[2]["kl"]
+    assert transferred[5]["kl"] != rows[5]["kl"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack": {"methods": ["fgms"]}}, "unknown attack 'fgms'.*fgsm"),
+        ({"attack": {"eps": [0.5]}}, "--attack.eps must be at least 1, since pixels are whole gray levels"),
+        ({"attack": {"eps": [300.0]}}, "--attack.eps must be above 0 and at most 255"),
+        ({"attack": {"agents": []}}, "--attack.agents must be at least one"),
+        ({"threat": {"patch": 2}}, r"--threat.patch must be one of \[1, 3, 5, 7\]"),
+        ({"threat": {"target": 6}}, "--threat.target=6: pong has actions 0 to 5"),
+        ({"env": "breakout"}, "is of pong, not breakout"),
+    ],
+)
+def test_what_cannot_work_is_refused(small: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        attack(small(**changes))
+
+
+def test_play_under_attack(make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings: dict[str, Any] = {"games": 2, "num_envs": 2, "out": str(tmp_path / "scores")}
+    attacked = evaluate(make_config(evaluate={**settings, "attack": "fgsm", "attack_eps": 1.0}))
+    assert attacked["agents"]["teacher"]["mean"] < -15  # its clean score is 19.6
+    assert (attacked["attack"]["method"], attacked["attack"]["eps"], attacked["attack"]["share"]) == ("fgsm", 1, 1)
+    assert "under attack: fgsm, eps 1 of 255 (linf), every step" in capsys.readouterr().out
+    for other in ({}, {"attack": "noise"}, {"attack": "fgsm"}):
+        with pytest.raises(UserError, match="is of games under another attack, or under none; choose another"):
+            evaluate(make_config(evaluate={**settings, **other}))
+    words = ["evaluate", f"--evaluate.out={tmp_path / 'scores'}", "--evaluate.games=2", "--evaluate.num_envs=2"]
+    assert main([*words, "--evaluate.attack=fgsm", "--evaluate.attack_eps=1", "--device=cpu"]) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_a_share_of_the_steps() -> None:
+    """What is left alone is seen as it is."""
+    net = load_teacher("pong").net
+    obs = torch.randint(0, 256, (400, 4, 84, 84), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    clean = Policy(net, CPU).logits(obs.numpy())
+
+    def hit(share: float) -> float:
+        assault = Assault("noise", 8.0, share, ThreatConfig(), 1)
+        seen = obs.numpy().copy()
+        logits = assault.policy(net, CPU, 0).logits(seen)
+        assert (seen == obs.numpy()).all()
+        return float((logits - clean).abs().amax(1).gt(1e-3).float().mean())
+
+    assert hit(0) == 0
+    assert hit(1) == 1
+    assert 0.2 < hit(0.3) < 0.4
+    assert in_words(Assault("swarm", 2, 0.25, ThreatConfig(source="a"), 1).to_dict()) == (
+        "under attack: swarm, 25% of the steps, slopes of a"
+    )
