@@ -44,21 +44,16 @@ def fit_value(net: AtariCNN, ring: Ring, lanes: int, kind: str, seed: int) -> tu
     features = torch.cat(
         [_features(net, ring, rows[part]) for part in np.array_split(chosen, -(-len(chosen) // BATCH))]
     )
-    return least_squares(features, torch.from_numpy(targets[chosen]))
-
-
-def least_squares(features: torch.Tensor, targets: torch.Tensor) -> tuple[nn.Linear, float]:
-    """A linear head from features, float (B, width), to targets, float (B,), and its R² (NaN for targets all alike)."""
     x = torch.cat([features, torch.ones(len(features), 1)], 1).double()
-    y = targets.double()
+    y = torch.from_numpy(targets[chosen]).double()
     gram = x.T @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     weights = torch.linalg.solve(gram + ridge, x.T @ y)
+    left, spread = (y - x @ weights).square().mean(), y.var(correction=0)
     head = nn.Linear(x.shape[1] - 1, 1)
     with torch.no_grad():
         head.weight.copy_(weights[:-1])
         head.bias.copy_(weights[-1])
-    left, spread = (y - x @ weights).square().mean(), y.var(correction=0)
     return head, float(1 - left / spread) if spread > 0 else float("nan")
 
 

@@ -64,3 +64,23 @@ def test_a_head_that_knows_more_stays() -> None:
     before, fitted, _ = warmup.fit(second.last)  # type: ignore[attr-defined]
     assert before > fitted
     assert torch.equal(net.value.weight, torch.linspace(-1, 1, 32)[None])
+
+
+def test_returns_that_no_feature_tells_leave_their_mean() -> None:
+    """Few games, many features: what fits them explains other games worse than nothing."""
+    model, net = make()
+    first, second = rollouts(model.policy, 12, 4)
+    rng = np.random.default_rng(2)
+    for part in (first, second):
+        part.rewards = (3 + rng.normal(size=part.rewards.shape)).astype(np.float32)
+        part.episode_starts = np.ones_like(part.episode_starts)
+    warmup = CriticWarmup(model.policy, 96, GAMMA)
+    warmup.add(first)
+    warmup.add(second)
+    before, fitted, known = warmup.fit(np.ones(4, bool))
+    assert known == 96
+    assert before < -1
+    assert -0.2 < fitted < 0.1
+    values = net.logits_and_value(torch.from_numpy(first.observations[:, 0]) / 255)[1]
+    assert values is not None
+    assert (values - 3).abs().max() < 0.5
