@@ -65,9 +65,8 @@ def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
         clock = time.perf_counter() - progress.seconds
         while (used := budget_used(progress.states, progress.seconds, *budget)) < 1 and not parts.enough(progress):
             rate, share = parts.rate(used), teacher_share(used, c.teacher_share, c.teacher_share_until)
-            student = Policy(
-                copy.deepcopy(run.net).eval(), device
-            )  # plays with these weights while new ones are learned
+            # It plays with these weights while new ones are learned.
+            student = Policy(copy.deepcopy(run.net).eval(), device)
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
             weights = term_weights(learner.objective, used, *budget)
