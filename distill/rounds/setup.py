@@ -22,6 +22,7 @@ from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.rounds.goal import make_goal
 from distill.rounds.settings import RoundsRun
+from distill.system.progress import console
 from distill.system.settings import fill, part
 from distill.train.auto import SHARE, UNTIL
 
@@ -67,8 +68,12 @@ def make_parts(run: Run, config: RoundsRun) -> Parts:
         UserError: the folder of the states cannot be used, or nothing tells the teacher's score.
     """
     r, parts = config.rounds, plain_parts(config)
-    if r.derivatives:
+    if not r.derivatives:
+        console.print("without derivatives; --rounds.derivatives=true matches them, too")
+    else:
         parts.objective = make_objective(config.objective)
+        share, until = parts.objective.jacobian_share, parts.objective.jacobian_until
+        console.print(f"derivatives on {share:g} of each batch until {until:.0%} of the budget")
         parts.rate = lambda used: _rate(config, parts.objective, used)
         if r.form == "online":
             o, device = config.objective, run.device

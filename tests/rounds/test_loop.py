@@ -124,11 +124,15 @@ def test_online_states_are_a_data_set_that_trains(kept: tuple[Path, Path], quick
     assert load_student(tmp_path / "t").training.data.states == 480
 
 
-def test_who_keeps_changes_nothing(kept: tuple[Path, Path], quick: Quick, tmp_path: Path) -> None:
+def test_who_keeps_changes_nothing(
+    kept: tuple[Path, Path], quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same weights to the bit as without; plain online is `distill imitate`."""
     folder = rounds(quick(tmp_path / "run", rounds={"derivatives": True}, objective=DERIVATIVES))
+    assert "derivatives on 0.25 of each batch until 50% of the budget" in capsys.readouterr().out
     assert same_weights(folder, kept[0])
     plain = rounds(quick(tmp_path / "plain", rounds={"keep": str(tmp_path / "data")}))
+    assert "without derivatives; --rounds.derivatives=true matches them, too" in capsys.readouterr().out
     assert same_weights(plain, imitate(quick(tmp_path / "imitate")))
     assert Dataset(tmp_path / "data").identity.jacobian == "none"
     assert not same_weights(plain, folder)
