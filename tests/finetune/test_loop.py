@@ -275,6 +275,25 @@ def test_the_best_student_is_kept(tiny: Tiny, student: Path, tmp_path: Path) -> 
     assert [point.get("play/score") for point in hook.points] == [None, -21.0, -5.0, -15.0]
 
 
+def test_the_teacher_fades_as_scores_come_near(tiny: Tiny, student: Path, tmp_path: Path) -> None:
+    """Pong's random play scores -20.7; the card says 19.56 of the teacher."""
+    ended = {36: -20.7, 68: 19.56 - 40.26 / 4, 100: 21.0}
+
+    class Better(Watch):
+        """A game ends now and then."""
+
+        def _on_step(self) -> bool:
+            if self.n_calls in ended:
+                self.locals["infos"][0]["episode"] = {"r": ended[self.n_calls]}
+            return super()._on_step()
+
+    hook = States()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.finetune.loop.Watch", Better)
+        finetune(tiny(tmp_path / "run", init=student, schedule="score", score_games=1, teacher_weight=2.0), [hook])
+    assert [point["train/teacher_weight"] for point in hook.points] == pytest.approx([2.0, 2.0, 0.5, 0.0])
+
+
 @pytest.mark.parametrize("spec", [HIDDEN, NetSpec(((4, 8, 8),), (24, 16), "softplus")], ids=["no dense", "two dense"])
 def test_foreign_widths(tiny: Tiny, tmp_path: Path, spec: NetSpec) -> None:
     torch.manual_seed(3)
