@@ -29,7 +29,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate rounds finetune sweep evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -77,6 +77,9 @@ rounds: $(VENV)/.runtime
 
 finetune: $(VENV)/.runtime
 	$(DISTILL) finetune --config $(CONFIG) $(ARGS)
+
+multitask: $(VENV)/.runtime
+	$(DISTILL) multitask $(ARGS)
 
 sweep: $(VENV)/.runtime
 	$(DISTILL) sweep --config $(CONFIG) $(ARGS)

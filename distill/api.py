@@ -17,6 +17,7 @@ from distill.config.stages import (
     finetune,
     imitate,
     lesson,
+    multitask,
     report,
     rounds,
     sweep,
@@ -38,6 +39,7 @@ from distill.losses.sobolev import Losses, Objective, sobolev_loss
 from distill.losses.targets import Targets
 from distill.losses.term import Seen, Term
 from distill.losses.terms import register_term
+from distill.multitask.settings import MultitaskConfig
 from distill.networks.layers.layer import Activation, Affine, register_layer
 from distill.networks.layers.recu import ReCU
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
@@ -89,6 +91,7 @@ __all__ = [
     "Losses",
     "Minimised",
     "Model",
+    "MultitaskConfig",
     "NetSpec",
     "Objective",
     "ObjectiveConfig",
@@ -127,6 +130,7 @@ __all__ = [
     "load_student",
     "load_teacher",
     "measure",
+    "multitask",
     "product",
     "register_attack",
     "register_figure",

@@ -20,6 +20,7 @@ from teachers.card import checked_card, read_card
 from teachers.formats.format import LoadedPolicy, TeacherFormat, format_of
 from teachers.formats.sb3 import FORMAT as SB3
 from teachers.layouts import PRETRAINED, bundled_teachers, locate, short_names
+from teachers.mixture import PREFIX, load_mixture, parts_of
 from teachers.papers import Papers, game_in_name, read_papers
 from teachers.protocol import Teacher, TeacherInfo
 
@@ -51,7 +52,7 @@ def load_teacher(
     Args:
         name: a bundled name (``pong``, ``pong-ppo``), a path to an SB3 zip, an rl-zoo run folder, a student's run
             folder or zip, a file of any format that is known (docs/teachers.md), ``hf://org/repo``, or the dotted path
-            of a callable that makes one, ``my_package.agents:load``.
+            of a callable that makes one, ``my_package.agents:load``; ``mixture:A,B`` is the mixture of several.
         game: the game to play; by default the one that its card, its names or its settings tell.
         preset: what it sees, whatever its papers say; by default the one on the card, else ``recorded``.
         tau: temperature for Q-value agents, logits = Q / tau (Rusu et al. 2016).
@@ -62,6 +63,8 @@ def load_teacher(
         UserError: the teacher cannot be found, read, or does not fit the game.
     """
     asked = None if game is None else canonical_game(game)
+    if name.startswith(PREFIX):
+        return load_mixture(name, lambda one: load_teacher(one, game=game, preset=preset, tau=tau, recorded=recorded))
     if is_path(name):
         return teacher_at(name, game=asked, preset=preset, recorded=recorded)
     source = find_teacher(name)
@@ -100,6 +103,8 @@ def find_teacher(name: str) -> Source:
     Raises:
         UserError: nothing has that name, or the file is not the one its card describes.
     """
+    if name.startswith(PREFIX):
+        return find_teacher(parts_of(name)[0])
     if name.startswith("hf://"):
         from teachers.hub import card_beside, fetch
 
@@ -124,6 +129,8 @@ def agent_game(name: str) -> tuple[str, str] | None:
     Raises:
         UserError: it cannot be found, or the evidence disagrees.
     """
+    if name.startswith(PREFIX):
+        return agent_game(parts_of(name)[0])
     if name.startswith("hf://"):  # its card is read when it is loaded; no download only to know the game
         for part in reversed(re.split("[/@]", name.removeprefix("hf://"))):
             if game := game_in_name(part.removesuffix(".zip")):

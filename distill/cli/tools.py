@@ -222,8 +222,15 @@ def _labels(verdict: Verdict) -> list[tuple[str, str]]:
 
 def _export(path: str, form: str, out: str) -> None:
     from distill.cli.export import export
+    from distill.multitask.onnx import students_of, write_joint_onnx
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 
-    export(load_student(student_folder(path)), form, at_home(out))
+    together = students_of(at_home(path))
+    if together:
+        if form != "onnx":
+            raise UserError(f"{path} has a student of each of several games; export one of them, or all as onnx")
+        write_joint_onnx(together, at_home(out))
+    else:
+        export(load_student(student_folder(path)), form, at_home(out))
     print(f"written: {out}")

@@ -13,6 +13,7 @@ from distill.collect.settings import CollectRun
 from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
+from distill.multitask.settings import MultitaskRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
 from distill.sweep.settings import SweepRun
@@ -20,5 +21,16 @@ from distill.train.settings import TrainRun
 
 
 @dataclass(frozen=True)
-class Config(ReportRun, SweepRun, EvaluateRun, AttackRun, FinetuneRun, RoundsRun, ImitateRun, TrainRun, CollectRun):
+class Config(
+    ReportRun,
+    SweepRun,
+    MultitaskRun,
+    EvaluateRun,
+    AttackRun,
+    FinetuneRun,
+    RoundsRun,
+    ImitateRun,
+    TrainRun,
+    CollectRun,
+):
     """Everything. A stage takes only its part: ``Config`` is a ``TrainRun``, a ``CollectRun``, ..."""

@@ -15,6 +15,7 @@ from distill.envs.settings import CommonConfig
 from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
+from distill.multitask.settings import MultitaskRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
 from distill.sweep.settings import SweepRun
@@ -35,6 +36,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "imitate": ImitateRun,
     "rounds": RoundsRun,
     "finetune": FinetuneRun,
+    "multitask": MultitaskRun,
     "sweep": SweepRun,
     "evaluate": EvaluateRun,
     "report": ReportRun,
@@ -157,6 +159,27 @@ def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     from distill.finetune import loop
 
     return loop.finetune(part(validated(config, "finetune"), FinetuneRun), hooks)
+
+
+def multitask(config: Config, hooks: Sequence[Hook] = ()) -> Path:
+    """Fit one student to datasets of several games, and write its run folder, with a student folder for each game.
+
+    Args:
+        config: settings.
+        hooks: watch the training, besides the toolkit's own.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: bad settings or data.
+        DivergedError: the loss became NaN or infinite; it is a UserError too.
+    """
+    from distill.multitask import loop
+
+    checked = part(validated(config), MultitaskRun)  # no one game to speak of
+    checked.check_stage()
+    return loop.multitask(checked, hooks)
 
 
 def sweep(

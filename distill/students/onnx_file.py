@@ -59,7 +59,7 @@ def write_onnx(net: nn.Module, path: Path, task: Task) -> None:
         path: file to write.
         task: what it plays and sees.
     """
-    with evaluating(net), _quiet():
+    with evaluating(net), quietly():
         program = torch.onnx.export(
             net,
             (torch.zeros(2, *OBS_SHAPE),),
@@ -92,7 +92,7 @@ def write_int8(net: nn.Module, path: Path, task: Task, states: npt.NDArray[np.ui
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quietly():
         whole, small = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         write_onnx(net, whole, task)
         quantize_static(
@@ -141,7 +141,7 @@ def _batches(states: npt.NDArray[np.uint8]) -> Iterator[Mapping[str, Any]]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without advice to developers: torchvision is not installed, and a model could be prepared (ours is)."""
     loggers = [logging.getLogger(name) for name in (None, "torch.onnx")]
     levels = [logger.level for logger in loggers]

@@ -1,0 +1,1 @@
+"""One student of several games, or of several teachers."""

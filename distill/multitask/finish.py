@@ -1,0 +1,63 @@
+"""What a training of several games leaves: a student folder for each, and one table of their games."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from distill.envs.settings import CommonConfig
+from distill.evaluate.run import evaluate
+from distill.evaluate.settings import EvaluateRun
+from distill.multitask.settings import MultitaskRun
+from distill.students.folder import load_student, save_student
+from distill.system.files import remove_leftovers
+from distill.system.progress import console, print_table
+from distill.system.settings import part
+from distill.train.lesson import Lesson
+from distill.train.saver import BestSaver
+
+
+def finish(lessons: Sequence[Lesson], nets: nn.ModuleDict, folder: Path, saver: BestSaver) -> None:
+    """Write the best weights as a student of each game. Of several teachers of a game its papers name the first."""
+    progress = saver.progress
+    nets.load_state_dict(saver.best)
+    saver.check_best()
+    written: set[str] = set()
+    rows = []
+    for lesson in lessons:
+        scores, task = lesson.score(), lesson.task
+        rows.append((task.game, str(lesson.data.dataset.folder), f"{scores.kl:.4f}", f"{scores.action_error:.1%}"))
+        if task.game not in written:
+            papers = lesson.papers(scores, progress.step, progress.best_step, progress.seconds)
+            save_student(folder / task.game / "student", nets[task.game], task, papers)
+            written.add(task.game)
+    remove_leftovers(folder, below=True)
+    title = f"trained; best step {progress.best_step}, {progress.seconds:.0f} s; run {folder}"
+    print_table(title, ("game", "dataset", "val KL", "action error"), rows)
+
+
+def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
+    """Let every student play beside its teacher, and print one table of all games; scores.json is in each folder."""
+    if not config.multitask.games:
+        return
+    rows = []
+    for game in games:
+        name = load_student(folder / game).training.teacher_name
+        played = dataclasses.replace(
+            config.evaluate,
+            agents=["teacher", f"student={folder / game}"],
+            games=config.multitask.games,
+            out=str(folder / game / "scores"),
+        )
+        common = dataclasses.replace(part(config, CommonConfig), env=game, teacher="", preset=None, teacher_preset=None)
+        agents = evaluate(EvaluateRun(**vars(common), evaluate=played)).agents
+        student, teacher = agents["student"], agents["teacher"]
+        share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"
+        interval = f"{student.ci95[0]:.2f} .. {student.ci95[1]:.2f}"
+        rows.append((game, str(name), f"{teacher.mean:.2f}", f"{student.mean:.2f}", interval, share))
+    header = ("game", "teacher", "its score", "student", "95 % interval", "of teacher")
+    print_table(f"one student, {config.multitask.games} whole games of each", header, rows)
+    console.print(f"scores.json of each game: {folder}/*/scores")

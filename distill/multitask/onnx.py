@@ -1,0 +1,96 @@
+"""All games of one student in one ONNX file, which is told the game."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from distill.envs.presets import OBS_SHAPE
+from distill.errors import UserError
+from distill.networks.nets import AtariCNN
+from distill.students.folder import Student, is_student, load_student
+from distill.students.onnx_file import PAPERS, quietly, require_onnx
+from distill.system.files import replacing, write_bytes
+
+NEVER = -1e9
+"""Logit of an action that a game does not have."""
+
+
+class Joint(nn.Module):
+    """Float pixels in [0, 1], (B, 4, 84, 84), and the number of each state's game, int64 (B,), to logits (B, most).
+
+    Args:
+        nets: of the games in the order of their numbers, with one trunk.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, nets: list[AtariCNN]) -> None:
+        super().__init__()
+        self.features = nets[0].features
+        most, width = max(net.num_actions for net in nets), nets[0].policy.in_features
+        weight, bias = torch.zeros(len(nets), most, width), torch.full((len(nets), most), NEVER)
+        for number, net in enumerate(nets):
+            weight[number, : net.num_actions] = net.policy.weight.detach()
+            bias[number, : net.num_actions] = net.policy.bias.detach()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, pixels: Tensor, game: Tensor) -> Tensor:
+        """Logits; those of actions that a game does not have are -1e9."""
+        features = self.features(pixels)
+        logits: Tensor = (self.weight[game] @ features.unsqueeze(-1)).squeeze(-1) + self.bias[game]
+        return logits
+
+
+def students_of(run: Path) -> list[Student]:
+    """The students of a run of ``distill multitask``, in the order of their names; none of any other folder."""
+    folders = sorted(path for path in run.iterdir() if is_student(path)) if run.is_dir() else []
+    return [] if is_student(run) else [load_student(folder) for folder in folders]
+
+
+def write_joint_onnx(students: list[Student], out: Path) -> None:
+    """Write one file; its metadata name the games in the order of their numbers.
+
+    Raises:
+        UserError: the file is there already, the networks have no common trunk, or onnx is not installed.
+    """
+    require_onnx("ONNX export")
+    nets = [student.net for student in students]
+    first = nets[0]
+    assert isinstance(first, AtariCNN)
+    trunk = first.features.state_dict()
+    whole: list[AtariCNN] = []
+    for student in students:
+        net = student.net
+        same = isinstance(net, AtariCNN) and net.spec == first.spec
+        if not same or any(not trunk[name].equal(tensor) for name, tensor in net.features.state_dict().items()):  # type: ignore[union-attr]
+            raise UserError(f"{student.folder} and {students[0].folder} have no common trunk; export each by itself")
+        whole.append(net)  # type: ignore[arg-type]
+    if out.exists():
+        raise UserError(f"{out} exists; choose another --out")
+    import onnx
+
+    batch = torch.export.Dim("batch")
+    with quietly(), replacing(out) as temporary:
+        program = torch.onnx.export(
+            Joint(whole).eval(),
+            (torch.zeros(2, *OBS_SHAPE), torch.zeros(2, dtype=torch.int64)),
+            input_names=["pixels", "game"],
+            output_names=["logits"],
+            dynamic_shapes=({0: batch}, {0: batch}),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(temporary), external_data=False)
+        model = onnx.load(temporary)
+        task = students[0].task
+        papers = {"games": [student.task.game for student in students], "preset": task.preset,
+                  "preset_hash": task.preset_hash}  # fmt: skip
+        onnx.helper.set_model_props(model, {PAPERS: json.dumps(papers)})
+        write_bytes(temporary, model.SerializeToString())

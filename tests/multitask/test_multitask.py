@@ -1,0 +1,209 @@
+"""One student of several games through the real stage: what it shares, that it learns, goes on and plays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from distill.cli.command import main
+from distill.config.config import Config
+from distill.config.stages import collect, multitask
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.multitask.nets import make_students
+from distill.networks.settings import StudentConfig
+from distill.students.folder import load_student
+
+MakeConfig = Callable[..., Config]
+GAMES = {"breakout": 4, "pong": 6}
+SMALL: dict[str, dict[str, Any]] = {
+    "student": {"convs": [(4, 8, 4)], "hidden": [8]},
+    "train": {
+        "steps": 24, "batch_size": 16, "warmup": 3, "learning_rate": 0.01, "val_every": 6, "val_states": 30,
+        "checkpoint_every": 4, "log_every": 2,
+    },
+    "objective": {"jacobian_weight": 0.01, "jacobian_schedule": "constant"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def breakout_data(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("breakout") / "data"
+    small = {"out": str(out), "states": 400, "num_envs": 4, "shard_states": 100}
+    collect(make_config(env="breakout", collect=small))
+    return out
+
+
+@pytest.fixture
+def both(make_config: MakeConfig, pong_data: Path, breakout_data: Path, tmp_path: Path) -> Callable[..., Config]:
+    """``both(out="run", multitask={...}, train={...})``."""
+
+    def make(out: str = "run", **changes: Any) -> Config:
+        sections = {name: {**section, **changes.pop(name, {})} for name, section in SMALL.items()}
+        several = {"data": [str(pong_data), str(breakout_data)], "out": str(tmp_path / out)}
+        return make_config(**sections, multitask={**several, **changes.pop("multitask", {})}, **changes)
+
+    return make
+
+
+class Foreign(torch.nn.Module):
+    """A network of somebody's, without a trunk that one could tell."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4 * 84 * 84, num_actions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def weights(folder: Path, game: str) -> dict[str, Tensor]:
+    return load_file(folder / game / "student" / "model.safetensors")
+
+
+def test_one_trunk_and_a_head_for_each(both: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = multitask(both())
+    pong, breakout = weights(folder, "pong"), weights(folder, "breakout")
+    assert {name for name in pong if name.startswith("features.")} == {
+        name for name in pong if pong[name].shape == breakout[name].shape
+    }
+    assert all(pong[name].equal(breakout[name]) for name in pong if name.startswith("features."))
+    fresh = make_students(StudentConfig(**SMALL["student"]), {"pong": 6, "breakout": 4})
+    sharing = sum(parameter.numel() for parameter in fresh.parameters())
+    alone = sum(sum(p.numel() for p in fresh[game].parameters()) for game in GAMES)
+    assert sharing < alone
+    for game, actions in GAMES.items():
+        student = load_student(folder / game)
+        assert (student.task.game, student.task.num_actions, student.training.teacher_name) == (game, actions, game)
+        assert student.training.metrics["val_jacobian_cosine"] is not None
+        assert student.training.jacobian_scale != 1
+        obs = np.random.default_rng(0).integers(0, 256, (2, 4, 84, 84), dtype=np.uint8)
+        loaded = PPO.load(folder / game / "student" / "student.zip", device="cpu")
+        with torch.no_grad():
+            features = loaded.policy.extract_features(torch.from_numpy(obs))
+            theirs = loaded.policy.action_net(loaded.policy.mlp_extractor(features)[0])
+            torch.testing.assert_close(theirs, student.net(torch.from_numpy(obs) / 255))
+    events = EventAccumulator(str(folder)).Reload()
+    steps = [point.step for point in events.Scalars("val/kl_pong")]
+    assert steps == [6, 12, 18, 24]
+    for game in GAMES:
+        kl = [point.value for point in events.Scalars(f"val/kl_{game}")]
+        assert min(kl[1:]) < kl[0], "each is learned"
+    mean = [point.value for point in events.Scalars("val/kl")]
+    product = [
+        p.value * b.value for p, b in zip(events.Scalars("val/kl_pong"), events.Scalars("val/kl_breakout"), strict=True)
+    ]
+    assert mean == pytest.approx(np.sqrt(product), rel=1e-4)
+    assert "one trunk" in capsys.readouterr().out
+    multitask(both())
+    assert "already trained; nothing to do" in capsys.readouterr().out
+
+
+def test_a_killed_one_goes_on_to_the_bit(
+    both: Callable[..., Config], start: Callable[..., Any], pong_data: Path, breakout_data: Path, tmp_path: Path
+) -> None:
+    whole = multitask(both("whole", train={"steps": 600, "val_every": 100}))
+    words = ["multitask", f"--multitask.data=[{pong_data},{breakout_data}]", f"--multitask.out={tmp_path / 'cut'}"]
+    words += ["--student.convs=[[4,8,4]]", "--student.hidden=[8]", "--objective.jacobian_weight=0.01", "--device=cpu"]
+    words += ["--objective.jacobian_schedule=constant", "--train.steps=600", "--train.batch_size=16"]
+    words += ["--train.warmup=3", "--train.learning_rate=0.01", "--train.val_every=100", "--train.val_states=30"]
+    words += ["--train.checkpoint_every=4", "--train.log_every=2"]
+    process = start(*words)
+    for _ in range(2000):
+        if (tmp_path / "cut" / "checkpoints" / "last.pt").exists():
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail(process.stderr.read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "pong").exists()
+    assert start(*words).wait() == 0
+    for game in GAMES:
+        one, other = weights(whole, game), weights(tmp_path / "cut", game)
+        assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_weights_lambdas_and_two_teachers_of_one_game(
+    both: Callable[..., Config], make_config: MakeConfig, other_pong_zip: Path, pong_data: Path, tmp_path: Path
+) -> None:
+    small = {"out": str(tmp_path / "other"), "states": 200, "num_envs": 2, "shard_states": 100}
+    collect(make_config(env="pong", teacher=str(other_pong_zip), collect=small))
+    several = {
+        "data": [str(pong_data), str(tmp_path / "other")], "weights": [3.0, 1.0], "jacobian_weights": [0.02, 0.0]
+    }  # fmt: skip
+    folder = multitask(both(multitask=several))
+    student = load_student(folder / "pong")
+    assert student.training.teacher == Dataset(pong_data).identity.teacher
+    assert student.training.jacobian_weight == 0.02
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["checkpoints", "pong"]
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"val/kl_pong1", "val/kl_pong2"} <= set(events.Tags()["scalars"])
+
+
+def test_all_play_at_the_end(both: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> None:
+    """The games of untrained students are short."""
+    played = {"games": 1, "num_envs": 1}
+    config = both(train={"steps": 4}, multitask={"games": 1}, evaluate=played)
+    folder = multitask(config)
+    text = capsys.readouterr().out
+    assert "one student, 1 whole games of each" in text
+    for game in GAMES:
+        record = json.loads((folder / game / "scores" / "scores.json").read_text())
+        assert record["game"] == game
+        assert set(record["agents"]) == {"teacher", "student"}
+
+
+def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = multitask(both(train={"steps": 4}))
+    out = tmp_path / "both.onnx"
+    assert main(["export", str(folder), "--format", "onnx", "--out", str(out)]) == 0
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).random((3, 4, 84, 84), dtype=np.float32)
+    (logits,) = session.run(None, {"pixels": x, "game": np.array([0, 1, 0])})
+    assert logits.shape == (3, 6)
+    for number, (game, actions) in enumerate(GAMES.items()):
+        with torch.no_grad():
+            want = load_student(folder / game).net(torch.from_numpy(x)).numpy()
+        mine = np.array([0, 1, 0]) == number
+        np.testing.assert_allclose(logits[mine, :actions], want[mine], atol=1e-5)
+        assert (logits[mine, actions:] < -1e8).all()
+    papers = json.loads(session.get_modelmeta().custom_metadata_map["distilled"])
+    assert papers["games"] == list(GAMES)
+    assert main(["export", str(folder), "--format", "sb3", "--out", str(tmp_path / "both.zip")]) == 1
+    assert main(["export", str(folder), "--format", "onnx", "--out", str(out)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"multitask": {"data": []}}, r"--multitask\.data must be at least one dataset"),
+        ({"multitask": {"weights": [1.0]}}, r"--multitask\.weights must be one for each of the 2 multitask\.data"),
+        ({"multitask": {"weights": [1.0, 0.0]}}, r"--multitask\.weights must be positive"),
+        ({"train": {"patience": 3}}, r"distill multitask does not read --train\.patience; leave it out"),
+        ({"student": {"name": f"{__name__}:Foreign", "convs": None, "hidden": None}}, "is built by a program"),
+    ],
+)
+def test_what_cannot_work_is_refused(both: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        multitask(both(**changes))
+
+
+def test_another_training_is_refused_in_its_folder(both: Callable[..., Config]) -> None:
+    multitask(both())
+    with pytest.raises(UserError, match=r"is a different run: .*multitask\.weights.*; choose another --multitask\.out"):
+        multitask(both(multitask={"weights": [1.0, 2.0]}))

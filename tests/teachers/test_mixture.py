@@ -1,0 +1,72 @@
+"""Several teachers as one: its probabilities, its derivatives, and that a student learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.config.config import Config
+from distill.config.stages import collect, evaluate, train
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from teachers.load import agent_game, load_teacher
+
+
+@pytest.fixture
+def name(other_pong_zip: Path) -> str:
+    return f"mixture:pong,{other_pong_zip}"
+
+
+def test_its_policy_is_the_mean_of_theirs(name: str, other_pong_zip: Path, pong_data: Path) -> None:
+    data = Dataset(pong_data)
+    x = torch.from_numpy(data.stacks(torch.arange(0, 600, 100).numpy())).float() / 255
+    both, one, other = load_teacher(name), load_teacher("pong"), load_teacher(str(other_pong_zip), game="pong")
+    mean = (one(x).softmax(-1) + other(x).softmax(-1)) / 2
+    torch.testing.assert_close(both(x).softmax(-1), mean)
+    torch.testing.assert_close(both(x).exp(), mean)
+    value = both.logits_and_value(x)[1]
+    assert value is not None
+    torch.testing.assert_close(value, (one.logits_and_value(x)[1] + other.logits_and_value(x)[1]) / 2)  # type: ignore[operator]
+    assert both.info.fingerprint not in (one.info.fingerprint, other.info.fingerprint)
+    assert (both.info.game, both.info.name) == ("pong", name)
+    assert agent_game(name) == agent_game("pong")
+
+
+def test_a_student_learns_from_it(
+    name: str, make_config: Callable[..., Config], quick: Callable[..., Config], tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    collect(make_config(teacher=name, collect={"out": str(out), "states": 400, "num_envs": 4, "shard_states": 100}))
+    data, both = Dataset(out), load_teacher(name)
+    assert data.identity.teacher == both.info.fingerprint
+    x = (torch.from_numpy(data.stacks(torch.arange(3).numpy())).float() / 255).requires_grad_()
+    assert data.v is not None
+    (slopes,) = torch.autograd.grad((both(x) * torch.from_numpy(data.v[:3, 0])).sum(), x)
+    stored = data.jacobian(torch.arange(3).numpy())
+    kept = torch.from_numpy(stored.codes[:, 0]).float() * torch.from_numpy(stored.scale[:, 0]).unsqueeze(-1)
+    torch.testing.assert_close(kept, slopes, atol=float(slopes.abs().max()) / 100, rtol=0)
+    student = train(quick(train={"data": str(out)}, objective={"jacobian_weight": 0.01}))
+    scores = evaluate(make_config(evaluate={
+        "agents": [f"student={student}"], "games": 1, "num_envs": 1, "out": str(tmp_path / "scores"),
+        "data": str(out), "val_states": 20,
+    }))  # fmt: skip
+    assert scores["agents"]["student"]["teacher"] == both.info.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("mixture:pong", "must name at least two teachers, as mixture:pong-ppo,runs/other"),
+        (
+            "mixture:pong,breakout",
+            r"teacher breakout in mixture:pong,breakout is of breakout, not pong; a mixture is of",
+        ),
+        ("mixture:pong,nobody", "nobody"),
+    ],
+)
+def test_what_is_no_mixture_is_refused(named: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_teacher(named)
