@@ -73,7 +73,7 @@ def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.Captur
     text = capsys.readouterr().out
     for key in known(stage_parser(command)):
         assert f"--{key} " in text, key
-    reads_lambda = command in ("train", "imitate", "rounds", "sweep")
+    reads_lambda = command in ("train", "imitate", "rounds", "multitask", "sweep")
     assert ("Lambda: weight of the Sobolev term" in " ".join(text.split())) == reads_lambda
     first, _, rest = text.partition("options:")
     assert "settings that matter first:" in first
@@ -84,9 +84,13 @@ def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.Captur
     ("command", "flag", "readers"),
     [
         ("train", "--collect.states=5", "distill collect"),
-        ("collect", "--objective.k=2", "distill imitate and distill rounds and distill sweep and distill train"),
+        (
+            "collect",
+            "--objective.k=2",
+            "distill imitate and distill multitask and distill rounds and distill sweep and distill train",
+        ),
         ("evaluate", "--sweep.games=3", "distill sweep"),
-        ("report", "--evaluate.data=x", "distill evaluate and distill sweep"),
+        ("report", "--evaluate.data=x", "distill evaluate and distill multitask and distill sweep"),
     ],
 )
 def test_flag_that_the_stage_does_not_read(command: str, flag: str, readers: str) -> None:
