@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
@@ -45,6 +45,11 @@ def ranges(settings: Any, above: str = "") -> dict[str, Range]:
     return found
 
 
+def kinds(hint: Any) -> set[Any]:
+    """All types in a hint, those of a list's items included."""
+    return {hint}.union(*(kinds(inner) for inner in get_args(hint)))
+
+
 RANGES = ranges(Config())
 TEACHER_RANGES = TeacherConfig.RANGES
 LEAVES = leaves(Config())
@@ -52,7 +57,7 @@ NEEDED = [name for name, hint in LEAVES if type(None) not in getattr(hint, "__ar
 NUMBERS = [
     name
     for name, hint in LEAVES
-    if {int, float} & {hint, *getattr(hint, "__args__", ())} and "student" not in name and get_origin(hint) is not dict
+    if {int, float} & kinds(hint) and "student" not in name and get_origin(hint) is not dict
 ]
 
 
