@@ -20,6 +20,7 @@ from distill.config.stages import (
     multitask,
     report,
     rounds,
+    shrink,
     sweep,
     train,
 )
@@ -50,6 +51,7 @@ from distill.records.loggers import Logger, register_logger
 from distill.records.student import Training
 from distill.report.settings import ReportConfig
 from distill.rounds.settings import RoundsConfig
+from distill.shrink.settings import ShrinkConfig
 from distill.students.folder import Student, load_student, save_student
 from distill.sweep.grid import product, run_grid
 from distill.sweep.settings import SweepConfig
@@ -105,6 +107,7 @@ __all__ = [
     "Saver",
     "Scene",
     "Seen",
+    "ShrinkConfig",
     "Status",
     "Student",
     "StudentConfig",
@@ -144,6 +147,7 @@ __all__ = [
     "rounds",
     "run_grid",
     "save_student",
+    "shrink",
     "sobolev_loss",
     "sweep",
     "to_unit",

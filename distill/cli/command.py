@@ -34,6 +34,7 @@ STAGES = {
     "finetune": "go on with a student (finetune RUN), or begin one, by PPO on its reward, with a teacher or without",
     "multitask": "fit one student to several games: one trunk, a head for each",
     "sweep": "fit a student for every combination of some settings, write rows.csv",
+    "shrink": "how small? train a ladder of small students; score against weights, bytes, microseconds",
     "evaluate": "play whole games with teachers and students, write scores.json",
     "report": "one HTML page with curves, scores and saliency",
     "attack": "perturb the pixels that agents see: which decisions change",
@@ -53,6 +54,7 @@ AFTER_INTERRUPT = {
     "finetune": "the same command continues",
     "multitask": "the same command continues",
     "sweep": "the same command continues",
+    "shrink": "the same command continues",
     "evaluate": "the same command goes on after the last agent that finished",
     "attack": "the same command continues",
 }

@@ -16,6 +16,7 @@ from distill.imitate.settings import ImitateRun
 from distill.multitask.settings import MultitaskRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
+from distill.shrink.settings import ShrinkRun
 from distill.sweep.settings import SweepRun
 from distill.train.settings import TrainRun
 
@@ -23,6 +24,7 @@ from distill.train.settings import TrainRun
 @dataclass(frozen=True)
 class Config(
     ReportRun,
+    ShrinkRun,
     SweepRun,
     MultitaskRun,
     EvaluateRun,

@@ -18,6 +18,7 @@ from distill.imitate.settings import ImitateRun
 from distill.multitask.settings import MultitaskRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
+from distill.shrink.settings import ShrinkRun
 from distill.sweep.settings import SweepRun
 from distill.system.settings import part
 from distill.train.settings import TrainRun
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from distill.collect.pipeline import Summary
+    from distill.shrink.ladder import Rung
     from distill.sweep.grid import Cell, Row
     from distill.train.hooks import Hook
     from distill.train.lesson import Lesson
@@ -38,6 +40,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "finetune": FinetuneRun,
     "multitask": MultitaskRun,
     "sweep": SweepRun,
+    "shrink": ShrinkRun,
     "evaluate": EvaluateRun,
     "report": ReportRun,
     "attack": AttackRun,
@@ -206,6 +209,22 @@ def sweep(
     from distill.sweep import run
 
     return run.sweep(part(validated(config, "sweep"), SweepRun), cells, after)
+
+
+def shrink(config: Config) -> list[Rung]:
+    """Train students of ever smaller networks, play them in float32 and int8, and draw score against size and speed.
+
+    Returns:
+        The teacher, and a rung for every network and precision, as in ``table.csv`` (docs/players.md).
+
+    Raises:
+        UserError: a setting or dataset that cannot work, in any student, before the first is trained; or the folder
+            holds another ladder.
+        DivergedError: when all others are done, if trainings came to a NaN or infinite loss; these have no row.
+    """
+    from distill.shrink import run
+
+    return run.shrink(part(validated(config, "shrink"), ShrinkRun))
 
 
 def evaluate(config: Config) -> dict[str, Any]:

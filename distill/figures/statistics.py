@@ -41,3 +41,11 @@ def summarise(returns: npt.ArrayLike, *, resamples: int = 10_000) -> Summary:
         )
         interval = (float(result.confidence_interval.low), float(result.confidence_interval.high))
     return Summary(mean, float(np.median(values)), float(stats.trim_mean(values, 0.25)), interval)
+
+
+def t_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
+    """Mean of two or more numbers, one a seed, and the ends of its 95 % interval by Student's t."""
+    x = np.asarray(values, np.float64)
+    mean = float(x.mean())
+    half = float(stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+    return mean, mean - half, mean + half

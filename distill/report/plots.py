@@ -79,7 +79,7 @@ def returns(record: Scores, theme: Theme) -> bytes:
     """
     agents = record.agents
     colour = colours(agents, theme)
-    with _figure(theme, 5.2, 0.9 + 0.56 * len(agents)) as (figure, png):
+    with drawing(theme, 5.2, 0.9 + 0.56 * len(agents)) as (figure, png):
         axes = figure.add_subplot()
         rng = generator("jitter")
         for row, (name, agent) in enumerate(agents.items()):
@@ -134,7 +134,7 @@ def learning_curve(
     columns = 1 if len(curves) == 1 or max(map(len, curves)) > 20 else 2
     names = {name: wrapped(name, 44 if columns == 1 else 20) for name in curves}
     legend = 0.17 * sum(text.count("\n") + 1 for text in names.values()) / columns
-    with _figure(theme, 3.5, 2.55 + legend) as (figure, png):
+    with drawing(theme, 3.5, 2.55 + legend) as (figure, png):
         axes = figure.add_subplot()
         for index, (name, curve) in enumerate(curves.items()):
             marker = MARKERS[index % len(MARKERS)]
@@ -175,7 +175,7 @@ def saliency_grid(result: Saliency, theme: Theme) -> bytes:
     width = cell * len(columns)
     titles = [wrapped(name, max(10, round(13 * cell))) for name, _ in columns]
     heading = 0.12 + 0.15 * max(title.count("\n") + 1 for title in titles)
-    with _figure(theme, width, (cell + 0.19) * rows + heading, dpi=min(DPI, 1400 / width)) as (figure, png):
+    with drawing(theme, width, (cell + 0.19) * rows + heading, dpi=min(DPI, 1400 / width)) as (figure, png):
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0, hspace=0))
         grid = figure.subplots(rows, len(columns), squeeze=False)
         for column, (name, maps) in enumerate(columns):
@@ -235,7 +235,7 @@ class _Png:
 
 
 @contextlib.contextmanager
-def _figure(theme: Theme, width: float, height: float, dpi: float = DPI) -> Iterator[tuple[Figure, _Png]]:
+def drawing(theme: Theme, width: float, height: float, dpi: float = DPI) -> Iterator[tuple[Figure, _Png]]:
     """A figure in the theme's colours, (width, height) in inches, rendered when the block ends."""
     style: dict[Any, Any] = {
         "font.size": 9, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,

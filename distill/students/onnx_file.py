@@ -113,10 +113,13 @@ def write_int8(net: nn.Module, path: Path, task: Task, states: npt.NDArray[np.ui
 
 
 def _write(model: Any, path: Path, task: Task) -> None:
-    """Save a model with its papers."""
-    papers = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
+    """Save a model with its papers, and without what tells of the program that made it: a third of a small file."""
     import onnx
 
+    papers = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
+    for part in (model.graph, *model.graph.node):
+        del part.metadata_props[:]
+    del model.graph.value_info[:]
     onnx.helper.set_model_props(model, {PAPERS: json.dumps(papers)})
     write_bytes(path, model.SerializeToString())
 

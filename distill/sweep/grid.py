@@ -84,6 +84,13 @@ def unfinished(cells: Sequence[Cell], path: Path) -> list[Cell]:
     return [cell for cell, key in zip(cells, _keys(cells, names, path), strict=True) if key not in done]
 
 
+def finished(cells: Sequence[Cell], path: Path) -> list[Row]:
+    """The rows of those of these cells that have one, in their order; it raises what ``run_grid`` would."""
+    names = list(cells[0]) if cells else []
+    done = {_key(row, names): row for row in _rows_of(names, path)}
+    return [done[key] for key in _keys(cells, names, path) if key in done]
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of finished cells, as text; none where there is no file.
 

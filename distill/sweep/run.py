@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.figures.figure import OWN
 from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
+from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
 from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
@@ -24,7 +23,6 @@ from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
-from distill.system.runtime import processes
 from distill.system.settings import fill, part
 from distill.train.auto import make_plan
 from distill.train.loop import train
@@ -39,7 +37,7 @@ After = Callable[[TrainRun, Path], Mapping[str, Any]]
 
 def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
     """See ``distill.config.stages.sweep``, which checks ``config`` first."""
-    _refuse_several_processes()
+    refuse_several_processes("a sweep")
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
     folder = fill(config.sweep.out, env=config.env)
     configs = {cell_name(cell): cell_config(config, cell, folder / cell_name(cell)) for cell in cells}
@@ -71,7 +69,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             raise ValueError(f"after() returns columns that a row has already: {', '.join(sorted(taken))}")
         return {**row, **more}
 
-    with _alone(folder):
+    with alone(folder, "sweep.lock", "--sweep.out"):
         describe_run(folder, settings)
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
     diverged = unfinished(cells, folder / "rows.csv")
@@ -81,11 +79,6 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
         names = ", ".join(cell_name(cell) for cell in diverged)
         raise DivergedError(f"{len(diverged)} of {len(cells)} cells diverged and have no row: {names}")
     return rows
-
-
-def _refuse_several_processes() -> None:
-    if processes() > 1:
-        raise UserError("a sweep runs in one process; start it without torchrun")
 
 
 def _settings(config: SweepRun, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -164,20 +157,6 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
     played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
     student = evaluate(played_on).agents["student"]
     return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two processes would write over each other's rows and checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "sweep.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"another process is at work in {folder}; wait for it or choose another --sweep.out"
-            ) from error
-        yield
 
 
 def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:

@@ -23,6 +23,7 @@ from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.settings import StudentConfig
 from distill.records.seal import sealed
 from distill.report.settings import ReportConfig
+from distill.shrink.settings import ShrinkConfig
 from distill.students.folder import save_student
 from distill.sweep.settings import SweepConfig
 from distill.task import Task
@@ -174,12 +175,19 @@ def test_resolving_twice_changes_nothing(zips: Path, capsys: pytest.CaptureFixtu
     assert validated(Config()) == validated(validated(Config())) == Config(env="pong", teacher="pong")
 
 
+def test_data_tells_where_a_ladder_learns_from_it(pong_copy: Path) -> None:
+    data = TrainConfig(data=str(pong_copy))
+    by = {name: Config(train=data, shrink=ShrinkConfig(by=name)) for name in ("train", "imitate")}  # type: ignore[arg-type]
+    assert which_game(by["train"], "shrink") == Verdict("pong", f"from --train.data {pong_copy}")
+    assert which_game(by["imitate"], "shrink") == Verdict("pong", "by default")
+
+
 def test_every_stage_says_its_game_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Even where it can do nothing else."""
     monkeypatch.chdir(tmp_path)
-    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report", "attack"):
+    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "shrink", "evaluate", "report", "attack"):
         words = [
             stage,
             "--env",
@@ -197,6 +205,7 @@ def test_every_stage_says_its_game_first(
         "rounds",
         "finetune",
         "sweep",
+        "shrink",
         "evaluate",
         "report",
         "attack",

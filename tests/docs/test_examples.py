@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, re.MULTILINE))
 STAGE_OF = dict(
-    re.findall(r"^(\w+): \$\(VENV\)/\.runtime\n\t\$\(DISTILL\) (\w+) --config \$\(CONFIG\)", MAKEFILE, re.M)
+    re.findall(r"^(\w+): \$\(VENV\)/\.runtime[^\n]*\n\t\$\(DISTILL\) (\w+) --config \$\(CONFIG\)", MAKEFILE, re.M)
 )
 OTHERS = {"git", "cd", "python3", "pip", ".venv/bin/pip", ".venv/bin/python", "export"}
 """Programs that are not ours: only that they are known is checked."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
-from distill.figures.statistics import Summary, summarise
+from distill.figures.statistics import Summary, summarise, t_interval
 
 Returns = npt.NDArray[np.float64]
 
@@ -59,3 +60,9 @@ def test_same_returns_same_interval(returns: Returns) -> None:
 @pytest.mark.parametrize("values", [[7.0], [21.0, 21.0, 21.0]])
 def test_constant_returns_have_no_interval(values: list[float]) -> None:
     assert summarise(values) == Summary(values[0], values[0], values[0], (values[0], values[0]))
+
+
+def test_students_interval_is_scipys() -> None:
+    values = [8.0, 10.0, 13.5]
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx((10.5, low, high))

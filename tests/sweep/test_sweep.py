@@ -25,7 +25,7 @@ from distill.figures.figure import OWN, sums_of
 from distill.students.folder import load_student
 from distill.sweep import run as module
 from distill.sweep.cells import cell_name, typed_cells
-from distill.sweep.grid import Cell, read_rows, unfinished, write_rows
+from distill.sweep.grid import Cell, finished, read_rows, unfinished, write_rows
 from distill.sweep.run import DATA_COLUMNS
 from distill.sweep.test_set import TEST_GAMES
 from distill.train import lesson, loop
@@ -465,6 +465,8 @@ def test_values_get_their_settings_types() -> None:
 def test_unfinished_cells_are_those_without_a_row(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("seed,error\n2,0.5\n")
     assert unfinished([{"seed": 1}, {"seed": 2}], tmp_path / "rows.csv") == [{"seed": 1}]
+    assert [row["seed"] for row in finished([{"seed": 1}, {"seed": 2}], tmp_path / "rows.csv")] == ["2"]
+    assert finished([{"seed": 1}], tmp_path / "none.csv") == []
     assert unfinished([{"seed": 1}], tmp_path / "none.csv") == [{"seed": 1}]
 
 

@@ -1,0 +1,1 @@
+"""``distill shrink``: how small a student may be."""

@@ -1,0 +1,137 @@
+"""``distill shrink``: a ladder of ever smaller students, one cell at a time, and the picture of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from distill.dataset.reader import Dataset
+from distill.errors import DivergedError, UserError
+from distill.evaluate.run import evaluate
+from distill.imitate.setup import check_online, check_plain
+from distill.imitate.setup import check_settings as check_imitate
+from distill.records.runs import describe_run, is_same_run, plain
+from distill.records.scores import AgentScores
+from distill.rounds.settings import RoundsRun
+from distill.rounds.setup import check_rounds
+from distill.shrink.ladder import Rung, as_rows, ladder
+from distill.shrink.picture import picture
+from distill.shrink.settings import INT8, ShrinkRun, refuse_misfits
+from distill.shrink.show import log_rungs, markdown, show, title
+from distill.shrink.speed import TEACHER, speeds
+from distill.shrink.students import cells, evaluation, run_cell, run_settings
+from distill.students.onnx_file import require_onnx
+from distill.sweep.alone import alone, refuse_several_processes
+from distill.sweep.cells import naming
+from distill.sweep.grid import Cell, Row, finished, run_grid, unfinished, write_rows
+from distill.system.files import write_bytes
+from distill.system.progress import console
+from distill.system.settings import check_settings, fill
+from distill.train.run import FREE as TRAIN_FREE
+from distill.train.settings import TrainRun
+from distill.train.setup import check_dataset
+from teachers.load import load_teacher
+from teachers.protocol import Teacher
+
+RANDOM = "random"
+MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "evaluate.protocol")
+GROWS = ("shrink.networks", "shrink.seeds", "shrink.precisions")
+FREE = {"student.name", "shrink.out", *GROWS, *RoundsRun.FREE, *TRAIN_FREE}
+LEARNING = {"imitate": ("imitate",), "rounds": ("imitate", "rounds"), "train": ("train",)}
+"""Sections that say how students learn."""
+ROWS = "rows.csv"
+
+
+def shrink(config: ShrinkRun) -> list[Rung]:
+    """See ``distill.config.stages.shrink``, which checks ``config`` first."""
+    refuse_several_processes("a ladder")
+    refuse_misfits(config)
+    s = config.shrink
+    if INT8 in s.precisions:
+        require_onnx("--shrink.precisions with int8", run=True)
+    config, teacher = _taught_by(config)
+    every = [cell for seed in s.seeds for cell in cells(config, seed)]
+    folder = fill(s.out, env=config.env)
+    _check(config, teacher, every, folder)
+    matters = (*MATTERS, "shrink", *LEARNING[s.by])
+    is_same_run(folder, plain(config), ShrinkRun, "--shrink.out", FREE, matters)
+    rungs: list[Rung] = []
+    with alone(folder, "shrink.lock", "--shrink.out"):
+        describe_run(folder, plain(config))
+        reference = _reference(config, folder)
+        run = functools.partial(run_cell, config, folder)
+        for seed in s.seeds:  # the whole ladder, and then its next seed
+            begun = [cell for cell in every if cell["seed"] == seed]
+            run_grid(begun, run, folder / ROWS, say=console.print)
+            rungs = _publish(config, folder, teacher, reference, finished(every, folder / ROWS))
+    if not rungs:
+        raise DivergedError("every training diverged; try a lower learning rate")
+    show(config, rungs, reference[RANDOM].mean)
+    for name in ("table.csv", "table.md", "shrink.png"):
+        console.print(f"written: {folder / name}")
+    _refuse_missing(unfinished(every, folder / ROWS))
+    return rungs
+
+
+def _taught_by(config: ShrinkRun) -> tuple[ShrinkRun, Teacher]:
+    """Who teaches: whom the settings name, or who labelled the dataset; and the settings that say so."""
+    if config.shrink.by != "train":
+        teacher = load_teacher(
+            config.teacher, game=config.env, tau=config.tau, preset=config.teacher_preset, recorded=config.preset
+        )
+        return config, teacher
+    dataset = Dataset(fill(config.train.data, env=config.env), verify=config.train.verify, mapped=True)
+    name = dataset.teacher_name if config.teacher in ("", config.env) else config.teacher
+    told = dataset.identity.teacher_preset
+    teacher = load_teacher(name, game=config.env, tau=config.tau, preset=told)
+    if teacher.info.fingerprint != dataset.identity.teacher:
+        raise UserError(f"{dataset.folder} is of another teacher than {name}; say with --teacher where its teacher is")
+    return dataclasses.replace(config, teacher=name, teacher_preset=told), teacher
+
+
+def _check(config: ShrinkRun, teacher: Teacher, every: list[Cell], folder: Path) -> None:
+    """Refuse now what a cell would be refused for in hours."""
+    settings = [(cell, run_settings(config, cell, folder)) for cell in every]
+    for cell, mine in settings:
+        with naming(cell):
+            check_settings(mine)
+            if isinstance(mine, TrainRun):
+                check_dataset(mine, Dataset(fill(mine.train.data, env=mine.env), verify=False, mapped=True))
+            else:
+                check_imitate(mine, teacher)
+                if isinstance(mine, RoundsRun):
+                    check_rounds(mine)
+                else:
+                    check_online(mine)
+                    check_plain(mine)
+
+
+def _reference(config: ShrinkRun, folder: Path) -> dict[str, AgentScores]:
+    """The teacher and random play, in the games of all."""
+    asked = evaluation(config, [TEACHER, RANDOM], folder / "reference")
+    asked = dataclasses.replace(asked, preset=config.preset, teacher_preset=config.teacher_preset)
+    return dict(evaluate(asked).agents)
+
+
+def _publish(
+    config: ShrinkRun, folder: Path, teacher: Teacher, reference: dict[str, AgentScores], rows: list[Row]
+) -> list[Rung]:
+    """Table, picture and TensorBoard of what there is so far."""
+    if not rows:
+        return []
+    onnx = any(row["precision"] == INT8 for row in rows)
+    rungs = ladder(rows, reference, teacher, speeds(folder, teacher, rows, onnx=onnx))
+    random = reference[RANDOM].mean
+    drawn = picture(rungs, random, title(config))
+    write_rows(folder / "table.csv", as_rows(rungs))
+    write_bytes(folder / "table.md", markdown(config, rungs, random).encode())
+    write_bytes(folder / "shrink.png", drawn)
+    log_rungs(folder, rungs, drawn)
+    return rungs
+
+
+def _refuse_missing(missing: list[Cell]) -> None:
+    if missing:
+        names = "; ".join(", ".join(f"{name} {value}" for name, value in cell.items()) for cell in missing)
+        raise DivergedError(f"{len(missing)} cells diverged and have no row: {names}")

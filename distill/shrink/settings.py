@@ -1,0 +1,94 @@
+"""Settings of ``distill shrink``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from distill.envs.settings import LARGEST_SEED
+from distill.errors import UserError
+from distill.evaluate.settings import EvaluateRun, fills
+from distill.networks.registry import find_network
+from distill.rounds.settings import RoundsRun
+from distill.system.ranges import POSITIVE, Range
+from distill.system.settings import Section, require
+from distill.train.settings import TrainRun
+
+FLOAT32, INT8 = "float32", "int8"
+PRECISIONS = (FLOAT32, INT8)
+
+
+@dataclass(frozen=True)
+class ShrinkConfig(Section):
+    """How small? Students of ever smaller networks: what they score, weigh and take."""
+
+    networks: list[str] = field(default_factory=lambda: ["rusu-25", "rusu-7", "rusu-4", "rusu-1"])
+    """Networks of the students, by name (student.name is not read); each is trained from every seed."""
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    """Seeds of the trainings; `seed` is that of the games they are scored on."""
+    by: Literal["imitate", "rounds", "train"] = "imitate"
+    """How they learn: by imitate or rounds, from their own games, or by train, from the dataset of train.data."""
+    precisions: list[str] = field(default_factory=lambda: [*PRECISIONS])
+    """What each student plays in: float32, and int8 weights and activations (needs the onnx extra)."""
+    games: int = 64
+    """Whole games of every student, of the teacher and of random play, under evaluate.protocol."""
+    calibration_states: int = 512
+    """States of its own games that a student's int8 activations are calibrated on; it is compared on as many others."""
+    out: str = "runs/{env}__shrink"
+    """Folder for rows.csv, table and picture, and a run folder per student; the same command, or more, continues."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {"games": POSITIVE, "calibration_states": POSITIVE}
+    PLACES: ClassVar[tuple[str, ...]] = ("out",)
+
+    def check(self) -> None:
+        """Refuse an empty ladder, and rungs that are not known or come twice."""
+        for name in ("networks", "seeds", "precisions"):
+            values = getattr(self, name)
+            good = 0 < len(values) == len(set(values))
+            require(good, f"--shrink.{name}", values, "one or more, none of them twice")
+        for network in self.networks:
+            find_network(network)
+        seeds = all(0 <= seed <= LARGEST_SEED for seed in self.seeds)
+        require(seeds, "--shrink.seeds", self.seeds, "between 0 and 2^30 - 1")
+        known = set(self.precisions) <= set(PRECISIONS)
+        require(known, "--shrink.precisions", self.precisions, f"of {[*PRECISIONS]}")
+
+
+@dataclass(frozen=True)
+class ShrinkRun(EvaluateRun, RoundsRun, TrainRun):
+    """What ``distill shrink`` reads."""
+
+    shrink: ShrinkConfig = field(default_factory=ShrinkConfig)
+    """Settings of `distill shrink`."""
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        "env",
+        "teacher",
+        "shrink.networks",
+        "shrink.seeds",
+        "shrink.by",
+        "shrink.precisions",
+        "shrink.games",
+        "shrink.out",
+        "imitate.states",
+        "device",
+    )
+
+
+def refuse_misfits(config: ShrinkRun) -> None:
+    """Refuse games that do not fill the lanes, and layers and weights that would make all rungs one.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    fit = fills(config.shrink.games, config.evaluate.num_envs)
+    require(fit, "--shrink.games", config.shrink.games, "a multiple of evaluate.num_envs")
+    for name in ("convs", "hidden", "init"):
+        if getattr(config.student, name) is not None:
+            raise UserError(f"--student.{name} would be that of every network of --shrink.networks; leave it out")
+    if config.imitate.init is not None:
+        raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
+    for name, value in (("imitate.teacher_zip", config.imitate.teacher_zip), ("rounds.keep", config.rounds.keep)):
+        if value is not None:
+            raise UserError(f"--{name} is of one student; leave it out")

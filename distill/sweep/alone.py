@@ -1,0 +1,38 @@
+"""One process at a time works on a folder of rows: two would write over each other's rows and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.errors import UserError
+from distill.system.runtime import processes
+
+
+def refuse_several_processes(what: str) -> None:
+    """Refuse to run under torchrun; ``what`` begins the sentence, such as ``a sweep``."""
+    if processes() > 1:
+        raise UserError(f"{what} runs in one process; start it without torchrun")
+
+
+@contextlib.contextmanager
+def alone(folder: Path, lock: str, flag: str) -> Iterator[None]:
+    """Hold a folder, which is made if need be.
+
+    Args:
+        folder: of the rows.
+        lock: name of the file in it that is locked.
+        flag: the setting that names the folder.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / lock).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another process is at work in {folder}; wait for it or choose another {flag}") from error
+        yield
