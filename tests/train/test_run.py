@@ -79,7 +79,7 @@ def test_tensorboard_has_exactly_the_documented_tags(sobolev: tuple[Config, Path
         "train/fps",
         *(f"val/{name}" for name in FIDELITY),
     }
-    assert tags["images"] == ["val/saliency"]
+    assert tags["images"] == ["val/saliency", "val/influence"]
     assert scalars | set(tags["images"]) == documented()
 
 

@@ -61,7 +61,7 @@ def test_its_papers_have_figures_of_the_held_out_states_that_carry(quick: Quick,
     want = measure(student.net, data, held)
     assert student.training.metrics["val_jacobian_cosine"] == pytest.approx(want.jacobian_cosine, rel=1e-4)
     events = EventAccumulator(str(run)).Reload()
-    assert events.Tags()["images"] == ["val/saliency"]
+    assert events.Tags()["images"] == ["val/saliency", "val/influence"]
 
 
 @pytest.mark.parametrize(
