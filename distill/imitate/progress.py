@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.records.runs import describe_run, is_same_run, plain, run_folder
+from distill.records.runs import describe_run, is_same_run, plain, read_settings, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on, newest_checkpoint
@@ -56,10 +57,23 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
     c = config.imitate
     folder = run_folder(c.out, lambda when: _folder(config, when), newest=c.resume)
     asked, kind = plain(config), type(config)
+    _refuse_other_command(folder, asked)
     if is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS) and can_go_on(folder):
         return folder, True
     describe_run(folder, asked)
     return folder, False
+
+
+def _refuse_other_command(folder: Path, asked: Mapping[str, Any]) -> None:
+    """`distill rounds` adds settings of its own to those of `distill imitate`; neither may pass over the other's."""
+    if not (folder / "config.yaml").is_file():
+        return
+    saved = read_settings(folder, "--imitate.out", ImitateRun)
+    if "imitate" in saved and ("rounds" in saved) != ("rounds" in asked):
+        command = "rounds" if "rounds" in saved else "imitate"
+        raise UserError(
+            f"{folder} is a run of `distill {command}`; go on with that command, or choose another --imitate.out"
+        )
 
 
 def _folder(config: ImitateRun, when: str) -> Path:

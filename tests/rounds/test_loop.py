@@ -281,6 +281,17 @@ def test_another_runs_states_are_not_its_own(kept: tuple[Path, Path], quick: Qui
         rounds(quick(tmp_path / "other", rounds={"keep": str(kept[1])}))
 
 
+def test_rounds_and_imitate_do_not_go_on_with_each_others_runs(finished: Path, quick: Quick, tmp_path: Path) -> None:
+    """What the other one asked for, such as derivatives, would be passed over in silence."""
+    unfinished = tmp_path / "run"
+    shutil.copytree(finished, unfinished, ignore=shutil.ignore_patterns("student"))
+    with pytest.raises(UserError, match=r"run is a run of `distill rounds`; go on with that command, or choose"):
+        imitate(quick(unfinished, objective=DERIVATIVES))
+    plain = imitate(quick(tmp_path / "plain"))
+    with pytest.raises(UserError, match=r"plain is a run of `distill imitate`; go on with that command, or choose"):
+        rounds(quick(plain))
+
+
 def test_time_is_a_budget_too(quick: Quick, tmp_path: Path) -> None:
     weights: list[float] = []
 
