@@ -18,7 +18,7 @@ from distill.finetune.ppo import TaughtPPO, TaughtRollouts
 from distill.finetune.progress import MIN_GAMES, BestSaver, Progress, open_run, restore
 from distill.finetune.results import BEST, last_fidelity, report, write_student
 from distill.finetune.settings import FinetuneRun
-from distill.finetune.setup import Start, score_of, second_preset, set_up
+from distill.finetune.setup import Start, reference_of, second_preset, set_up
 from distill.finetune.watch import Labels, ScoreBar, Watch
 from distill.networks.nets import count_parameters
 from distill.records.loggers import Loggers
@@ -41,7 +41,8 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
     """See ``distill.config.stages.finetune``, which checks ``config`` first."""
     c, device = config.finetune, pick_device(config.device)
     start, teacher = set_up(config)
-    score, second = score_of(config, teacher), second_preset(teacher, get_preset(start.task.preset))
+    second = second_preset(teacher, get_preset(start.task.preset))
+    known = reference_of(config, start, teacher)
     folder, resuming = open_run(config, start.student.in_folders)
     if is_student(folder):
         console.print(f"{folder}: already trained; nothing to do")
@@ -70,7 +71,7 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
         loggers = Loggers(c.loggers, folder, progress.states)
         bar = ScoreBar(f"finetune {config.env}", "states", c.states, progress.states)
         watching = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
-        watch = Watch(config, progress, watching, saver.check, labels, score)
+        watch = Watch(config, progress, watching, saver.check, labels, known)
         for context in (saver, contextlib.closing(loggers), bar):
             enter(context)
         learn(config, model, watch, progress, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from distill.envs.games import REFERENCE_SCORES
 from distill.finetune.settings import FinetuneConfig
 
 
@@ -21,12 +20,3 @@ def teacher_weight(config: FinetuneConfig, used: float, share: float | None) -> 
     else:
         left = 1.0
     return config.teacher_weight * min(max(left, 0.0), 1.0)
-
-
-def share_of(game: str, score: float, teacher: float) -> float:
-    """The student's share of the teacher's score above random play; above 0 where no random score is known.
-
-    A teacher that is no better than random play has nothing to say: the share is 1.
-    """
-    random = REFERENCE_SCORES[game][0] if game in REFERENCE_SCORES else 0.0
-    return (score - random) / (teacher - random) if teacher > random else 1.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from distill.agents.reference import Reference, reference
 from distill.envs.games import game_info
 from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
@@ -23,7 +24,7 @@ from distill.task import Task
 from distill.train.network import settings_of
 from distill.train.setup import build_student, student_spec
 from teachers.layouts import student_folder
-from teachers.load import find_teacher, load_teacher
+from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
 
@@ -167,23 +168,16 @@ def second_preset(teacher: Teacher | None, preset: Preset) -> Preset | None:
     return None if sees.sees_as(preset) else sees
 
 
-def score_of(config: FinetuneRun, teacher: Teacher | None) -> float | None:
-    """The teacher's score, for schedule=score; None for other schedules.
+def reference_of(config: FinetuneRun, start: Start, teacher: Teacher | None) -> Reference | None:
+    """What scores are compared with, for schedule=score; None where nothing follows from them.
 
     Raises:
-        UserError: neither settings nor card tell.
+        UserError: neither settings nor card tell the teacher's score, or it is no better than random play.
     """
     c = config.finetune
-    if c.schedule != "score" or teacher is None:
+    if c.schedule != "score" or teacher is None or c.teacher_weight == 0:
         return None
-    if c.teacher_score is not None:
-        return c.teacher_score
-    name = teacher.info.name
-    card = find_teacher(name).card
-    scores = [score["mean"] for score in card.get("scores") or [] if isinstance(score, dict) and "mean" in score]
-    if not scores:
-        raise UserError(
-            f"teacher {name} has no score on a card, and --finetune.schedule=score needs one; "
-            "give it with --finetune.teacher_score (`distill evaluate` measures it)"
-        )
-    return float(scores[0])
+    return reference(
+        teacher.info, get_preset(start.task.preset), config.seed, c.teacher_score,
+        setting="--finetune.teacher_score", asking="--finetune.schedule=score",
+    )  # fmt: skip

@@ -12,10 +12,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import explained_variance
 
 from distill.agents.actor import Policy
+from distill.agents.reference import Reference
 from distill.errors import UserError
 from distill.finetune.ppo import Float32, TaughtPPO
 from distill.finetune.progress import Progress
-from distill.finetune.schedule import share_of, teacher_weight
+from distill.finetune.schedule import teacher_weight
 from distill.finetune.settings import FinetuneRun
 from distill.losses.divergence import action_error, kl
 from distill.system.progress import Bar
@@ -71,18 +72,18 @@ class Watch(BaseCallback):
         hooks: are told of every update and every point.
         check: raises KeyboardInterrupt where one was asked for; nothing is learned of a rollout that is cut off.
         labels: the teacher's; None where nobody teaches.
-        score: the teacher's, for schedule=score.
+        reference: what scores are compared with, for schedule=score.
     """
 
     model: TaughtPPO
 
     def __init__(
         self, config: FinetuneRun, progress: Progress, hooks: Hook, check: Callable[[], None],
-        labels: Labels | None = None, score: float | None = None,
+        labels: Labels | None = None, reference: Reference | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._config, self._c, self._progress, self._hooks = config, config.finetune, progress, hooks
-        self._check, self._labels, self._score = check, labels, score
+        self._c, self._progress, self._hooks = config.finetune, progress, hooks
+        self._check, self._labels, self._reference = check, labels, reference
         self._clock = time.perf_counter() - progress.seconds
         self._now = self._status()
         self._sees: UInt8 | None = None
@@ -131,8 +132,8 @@ class Watch(BaseCallback):
         if self._labels is None:
             return
         score, share = self._progress.score, None
-        if self._score is not None and score is not None:
-            share = share_of(self._config.env, score, self._score)
+        if self._reference is not None and score is not None:
+            share = self._reference.share(score)
         model.teacher_weight = teacher_weight(c, model.num_timesteps / c.states, share)
         needed = model.teacher_weight > 0 and self._progress.warmed
         obs = buffer.taught_obs()

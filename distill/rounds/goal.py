@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 
-from distill.agents.actor import Uniform
-from distill.agents.episodes import Match, play
-from distill.envs.games import REFERENCE_SCORES, game_info
-from distill.envs.protocols import get_protocol
-from distill.errors import UserError
+from distill.agents.reference import reference
 from distill.figures.statistics import summarise
 from distill.imitate.begin import Run
 from distill.imitate.progress import LAST_GAMES, Progress
 from distill.rounds.settings import RoundsConfig
 from distill.system.progress import console
-from teachers.load import find_teacher
-
-PROTOCOL = "zoo"
-"""How the student plays its own games, and so whose scores they are compared with."""
-RANDOM_GAMES = 32
 
 
 class Goal:
@@ -51,48 +39,20 @@ class Goal:
 
 
 def make_goal(rounds: RoundsConfig, run: Run) -> Goal | None:
-    """The goal that the settings name, if they do; what random play scores is measured where nobody has published it.
+    """The goal that the settings name, if they do.
 
     Raises:
         UserError: the teacher's score is not known, or no better than random play.
     """
     if rounds.until_share is None:
         return None
-    teacher = rounds.teacher_score if rounds.teacher_score is not None else _on_card(run)
-    random = _random(run)
-    if teacher <= random:
-        raise UserError(
-            f"the teacher's score, {teacher:g}, is not above random play's, {random:g}, so no share of it can be asked "
-            "for; leave --rounds.until_share out, or correct --rounds.teacher_score"
-        )
-    score = random + rounds.until_share * (teacher - random)
+    known = reference(
+        run.teacher.info, run.preset, run.config.seed, rounds.teacher_score,
+        setting="--rounds.teacher_score", asking="--rounds.until_share",
+    )  # fmt: skip
+    score = known.score(rounds.until_share)
     console.print(
-        f"goal: {score:.1f}, {rounds.until_share:.0%} of the way from random play ({random:g}) to the teacher "
-        f"({teacher:g})"
+        f"goal: {score:.1f}, {rounds.until_share:.0%} of the way from random play ({known.random:g}) to the teacher "
+        f"({known.teacher:g})"
     )
     return Goal(score)
-
-
-def _on_card(run: Run) -> float:
-    name = run.config.teacher
-    scores: Any = find_teacher(name).card.get("scores")
-    for entry in scores if isinstance(scores, list) else []:
-        if isinstance(entry, dict) and (entry.get("protocol"), entry.get("preset")) == (PROTOCOL, _sees(run)):
-            return float(entry["mean"])
-    raise UserError(
-        f"no card says what teacher {name} scores by protocol {PROTOCOL} on preset {_sees(run)}; give its mean score "
-        "as --rounds.teacher_score (`distill evaluate` measures it)"
-    )
-
-
-def _sees(run: Run) -> str:
-    return run.teacher.info.preset
-
-
-def _random(run: Run) -> float:
-    game = run.config.env
-    if game in REFERENCE_SCORES:
-        return REFERENCE_SCORES[game][0]
-    match = Match(Uniform(len(game_info(game).actions)), game, run.preset, get_protocol(PROTOCOL), torch.device("cpu"))
-    games = play(match, games=RANDOM_GAMES, num_envs=RANDOM_GAMES // 2, seed=run.config.seed)
-    return float(np.mean([one.score for one in games]))

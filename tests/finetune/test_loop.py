@@ -402,7 +402,10 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
         ),
         (["--finetune.batch_size=7"], "--finetune.batch_size must be a divisor of num_envs . n_steps = 2048 above 1"),
         (["nowhere"], "nowhere"),
-        (["{student}", "--teacher={student}", "--finetune.schedule=score"], "give it with --finetune.teacher_score"),
+        (
+            ["{student}", "--teacher={student}", "--finetune.schedule=score"],
+            "give its mean score as --finetune.teacher_score",
+        ),
         (["{student}", "--preset=sb3-fast"], "preset"),
     ],
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.finetune.schedule import share_of, teacher_weight
+from distill.finetune.schedule import teacher_weight
 from distill.finetune.settings import FinetuneConfig
 
 
@@ -23,10 +23,3 @@ from distill.finetune.settings import FinetuneConfig
 def test_weight(schedule: str, until: float, used: float, share: float | None, weight: float) -> None:
     config = FinetuneConfig(teacher_weight=4.0, schedule=schedule, schedule_until=until)  # type: ignore[arg-type]
     assert teacher_weight(config, used, share) == pytest.approx(weight)
-
-
-def test_share_is_above_random_play() -> None:
-    assert share_of("pong", -20.7, 19.3) == pytest.approx(0)
-    assert share_of("pong", -0.7, 19.3) == pytest.approx(0.5)
-    assert share_of("breakout", 1.7, 1.0) == 1.0  # a teacher below random play
-    assert share_of("a game without a random score", 3.0, 6.0) == 0.5

@@ -50,17 +50,6 @@ def test_a_teacher_without_a_card(quick: Quick, tmp_path: Path, other_pong_zip: 
         make_goal(RoundsConfig(until_share=0.5), run)
 
 
-def test_random_play_is_measured_where_nobody_published_it(
-    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = Run(quick(tmp_path, env="breakout"))
-    published = REFERENCE_SCORES["breakout"][0]
-    monkeypatch.delitem(REFERENCE_SCORES, "breakout")
-    goal = make_goal(RoundsConfig(until_share=1e-9, teacher_score=1e3), run)
-    assert goal is not None
-    assert goal.score == pytest.approx(published, abs=1)
-
-
 @pytest.mark.parametrize("form", ["online", "rounds"])
 def test_a_run_ends_once_it_is_good_enough(
     form: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
