@@ -25,7 +25,7 @@ from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
 from distill.students.folder import is_student
 from distill.system.device import pick_device
-from distill.system.files import remove_leftovers
+from distill.system.files import remove_leftovers, replace_folder, settle_folder
 from distill.system.progress import console
 from distill.system.streams import generator
 from distill.train.hooks import Hook, Hooks
@@ -58,6 +58,7 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
         again = how_to_go_on(c.out, folder, "--finetune.out", newest=c.resume)
         kept = Kept(model.policy, model.policy.optimizer, progress, config.to_dict(), again)
         if resuming:
+            settle_folder(folder / BEST)
             restore(folder, device, kept)
             progress = kept.progress
             env.seed(int(generator("finetune", config.seed, progress.states).integers(MAX_SEED // 2)))
@@ -65,7 +66,9 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
         labels = None if teacher is None else Labels(teacher, device)
         saver = BestSaver(
             folder, kept, c.checkpoint_every,
-            lambda: write_student(config, folder / BEST, start, teacher, progress, watch.compared),
+            lambda: replace_folder(
+                folder / BEST, lambda new: write_student(config, new, start, teacher, progress, watch.compared)
+            ),
             min(MIN_GAMES, c.score_games),
         )  # fmt: skip
         loggers = Loggers(c.loggers, folder, progress.states)

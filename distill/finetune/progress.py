@@ -96,6 +96,10 @@ def restore(folder: Path, device: torch.device, kept: Kept) -> None:
         if getattr(progress, name) != getattr(kept.progress, name):
             raise UserError(f"{folder} {what} than the one that is there now; choose another --finetune.out")
     kept.restore(content)
+    if not progress.warmed and not kept.progress.warmed:
+        kept.progress.seconds = progress.seconds  # else the states of both would be less for the policy to learn from
+        console.print(f"{folder}: its warm-up was cut off, and begins again")
+        return
     kept.progress = progress
     console.print(
         f"{folder}: continuing at {progress.states:,} states, step {progress.step:,}; emulators are not saved, "

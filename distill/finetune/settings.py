@@ -58,7 +58,7 @@ class FinetuneConfig(PPOConfig):
         "critic_warmup": ZERO_OR_MORE,
         "teacher_weight": ZERO_OR_MORE,
         "schedule_until": SHARE,
-        "teacher_score": Range("a number"),
+        "teacher_score": Range("finite"),
         "score_games": POSITIVE,
         "val_states": POSITIVE,
         "log_every": POSITIVE,
@@ -70,11 +70,24 @@ class FinetuneConfig(PPOConfig):
         """Also refuse a run that is over before the policy moves."""
         super().check()
         check_loggers(self.loggers)
-        if self.init is not None and self.critic_warmup >= self.states:
+        self._check_schedule()
+        rollout = self.num_envs * self.n_steps
+        warmup = -(-self.critic_warmup // rollout) * rollout
+        if self.init is not None and warmup >= self.states:
+            whole = "" if warmup == self.critic_warmup else f", in whole rollouts {warmup}"
             raise UserError(
                 f"--finetune.critic_warmup must be below finetune.states, {self.states}, or the policy never moves; "
-                f"got {self.critic_warmup}"
+                f"got {self.critic_warmup}{whole}"
             )
+
+    def _check_schedule(self) -> None:
+        """Refuse settings of the teacher's weight that would be passed over."""
+        if self.teacher_score is not None and self.schedule != "score":
+            raise UserError("--finetune.teacher_score is of --finetune.schedule=score; add that, or leave it out")
+        if self.schedule_until != 1 and self.schedule != "linear":
+            raise UserError("--finetune.schedule_until is of --finetune.schedule=linear; leave one of them out")
+        if self.clipped_kl and self.teacher_weight == 0:
+            raise UserError("--finetune.clipped_kl weighs what the teacher says, but --finetune.teacher_weight is 0")
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,8 @@ def _changes(name: str, old: Any, new: Any, free: Container[str]) -> list[str]:
         # A section of an older version may have fields that are none any more; a setting that is a mapping may not.
         keys = [*new, *(key for key in old if key not in new and "." in name)]
         return [change for key in keys for change in _changes(f"{name}.{key}", old.get(key), new.get(key), free)]
+    if old is None and isinstance(new, dict):
+        return [f"it is of another command, without settings of {name}"]
     return [f"{name} was {old}, now {new}"] if old != new and name not in free else []
 
 

@@ -10,8 +10,9 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,36 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(path)  # a write that fails does not say where
         raise
+
+
+def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a new folder, then give it the name ``path``: at any moment one of both is there and whole.
+
+    After a crash between the two renames the new one is there under another name; ``settle_folder`` mends that.
+    """
+    new, old = _beside(path)
+    settle_folder(path)
+    write(new)
+    fsync_dir(new)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(new, path)
+    fsync_dir(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def settle_folder(path: Path) -> None:
+    """Finish what a killed ``replace_folder`` left."""
+    new, old = _beside(path)
+    if old.exists() and not path.exists():
+        os.replace(new, path)
+        fsync_dir(path.parent)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
 
 
 def unreadable(path: Path) -> Path | None:

@@ -218,6 +218,31 @@ def test_it_goes_on_after_an_interrupt(
     assert rates[-1] == 0.0  # SB3 counts the rollout before the update
 
 
+def test_a_warm_up_that_was_cut_off_takes_nothing_from_the_policy(
+    tiny: Tiny, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else one that is cut off late, or often, leaves no states to learn from."""
+    config, whole = tiny(tmp_path / "run", init=student, critic_warmup=192), tiny(tmp_path / "whole", init=student)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, [States(160)])
+    assert (load(tmp_path / "run")["progress"]["states"], load(tmp_path / "run")["progress"]["warmed"]) == (160, False)
+    hook = States()
+    finetune(config, [hook])
+    assert "its warm-up was cut off, and begins again" in capsys.readouterr().out
+    progress = load(tmp_path / "run")["progress"]
+    assert (hook.told[0], progress["states"], progress["step"]) == (32, 256, 2 * 2 * 2)
+    finetune(whole)
+    assert progress["begun"] == load(tmp_path / "whole")["progress"]["begun"]
+
+
+def test_another_commands_run_is_named(tiny: Tiny, finished: Path, student: Path, tmp_path: Path) -> None:
+    settings = (finished / "config.yaml").read_text()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(settings.partition("finetune:")[0])
+    with pytest.raises(UserError, match="is a different run: it is of another command, without settings of finetune;"):
+        finetune(tiny(tmp_path / "run", init=student))
+
+
 def test_a_rollout_that_is_cut_off_teaches_nothing(
     tiny: Tiny, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +425,13 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
             ["--finetune.critic_warmup=5", "--finetune.init=pong", "--finetune.states=5"],
             "the policy never moves; got 5",
         ),
+        (["{student}", "--finetune.states=20480"], "the policy never moves; got 20000, in whole rollouts 20480"),
+        (["--finetune.teacher_score=3"], "--finetune.teacher_score is of --finetune.schedule=score; add that"),
+        (
+            ["--finetune.schedule=constant", "--finetune.schedule_until=0.5"],
+            "schedule_until is of --finetune.schedule=linear",
+        ),
+        (["--finetune.teacher_weight=0", "--finetune.clipped_kl=true"], "but --finetune.teacher_weight is 0"),
         (["--finetune.batch_size=7"], "--finetune.batch_size must be a divisor of num_envs . n_steps = 2048 above 1"),
         (["nowhere"], "nowhere"),
         (

@@ -4,13 +4,24 @@ import errno
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distill.errors import UserError
-from distill.system.files import is_vacant, read_json, remove_leftovers, replacing, sha256, write_bytes, write_json
+from distill.system.files import (
+    is_vacant,
+    read_json,
+    remove_leftovers,
+    replace_folder,
+    replacing,
+    settle_folder,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 
 def test_replacing_puts_the_new_file_in_place(tmp_path: Path) -> None:
@@ -172,3 +183,45 @@ def test_names_of_temporary_files_are_known_as_such(tmp_path: Path) -> None:
     with replacing(tmp_path / "file") as temporary:
         temporary.touch()
         assert is_vacant(tmp_path)
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed anywhere, a whole one is there, the old or the new, once what was left is settled."""
+    place = tmp_path / "best"
+
+    def write(text: str) -> Callable[[Path], None]:
+        def inside(folder: Path) -> None:
+            folder.mkdir()
+            for name in ("weights", "papers"):
+                write_bytes(folder / name, text.encode())
+
+        return inside
+
+    def texts() -> set[str]:
+        return {(place / name).read_text() for name in ("weights", "papers")}
+
+    replace_folder(place, write("first"))
+    replace = os.replace
+    done: list[tuple[Path, ...]] = []
+
+    def killing(at: int) -> Callable[..., None]:
+        def rename(*names: Path) -> None:
+            done.append(names)
+            if len(done) == at:
+                raise KeyboardInterrupt
+            replace(*names)
+
+        return rename
+
+    for at in range(1, 6):
+        done.clear()
+        monkeypatch.setattr(os, "replace", killing(at))
+        if at == 5:
+            replace_folder(place, write("5"))
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                replace_folder(place, write(str(at)))
+        monkeypatch.setattr(os, "replace", replace)
+        settle_folder(place)
+        assert texts() == ({"first"} if at <= 3 else {str(at)})
+        assert [path.name for path in tmp_path.iterdir()] == ["best"]
