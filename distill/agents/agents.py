@@ -51,7 +51,7 @@ class Agent:
         return "student" if self.student is not None or self.exported else "teacher"
 
 
-def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
+def find_agents(config: CommonConfig, names: Sequence[str], beside: Sequence[Agent] = ()) -> list[Agent]:
     """Load every agent of ``evaluate.agents`` and check that they can be compared.
 
     ``random`` plays at random. ``teacher`` is ``config.teacher`` where one is given, else whoever taught the students
@@ -61,6 +61,7 @@ def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     Args:
         config: game, teacher, presets and temperature.
         names: ``evaluate.agents``.
+        beside: others, whose students ``teacher`` may have taught, too.
 
     Raises:
         UserError: an agent is unknown or of another game or preset, two have one name, or a name cannot be a file.
@@ -68,7 +69,7 @@ def find_agents(config: CommonConfig, names: Sequence[str]) -> list[Agent]:
     check_commas(names)
     items = [split_item(item) for item in names]
     loaded = [None if what == TEACHER else _load(config, name, what) for name, what in items]
-    students = [agent for agent in loaded if agent is not None and agent.student is not None]
+    students = [agent for agent in (*loaded, *beside) if agent is not None and agent.student is not None]
     agents: list[Agent] = []
     for (name, _), agent in zip(items, loaded, strict=True):
         agents += _teachers(config, name, students) if agent is None else [agent]

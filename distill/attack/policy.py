@@ -34,6 +34,8 @@ class Assault:
     """Of what is drawn."""
     source: nn.Module | None = None
     """Whose slopes are used; by default the agent's own."""
+    source_weights: str | None = None
+    """SHA-256 of its weights: another agent of its name makes another attack."""
 
     def policy(self, net: nn.Module, device: torch.device, lane: int) -> Policy:
         """``net`` under attack, in a group of games whose first lane this is."""
@@ -41,7 +43,8 @@ class Assault:
 
     def to_dict(self) -> dict[str, Any]:
         """What decides how it goes, for scores.json."""
-        return {"method": self.method, "eps": self.eps, "share": self.share, **asdict(self.threat)}
+        told = {"method": self.method, "eps": self.eps, "share": self.share, **asdict(self.threat)}
+        return told if self.source_weights is None else {**told, "source_weights": self.source_weights}
 
 
 def in_words(told: Mapping[str, Any]) -> str:

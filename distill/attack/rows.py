@@ -23,7 +23,7 @@ ROW = {
 }
 RECORD = Kind(
     "record of attacks",
-    {"game": text, "data": text, "states": count, "seed": count, "threat": {}, "rows": [ROW]},
+    {"game": text, "data": text, "index?": text, "states": count, "seed": count, "threat": {}, "rows": [ROW]},
     version=1,
     sealed_since=1,
 )
@@ -36,6 +36,8 @@ class Terms:
     game: str
     data: str
     """Digest of the dataset."""
+    index: str
+    """Digest of which of its states."""
     states: int
     seed: int
     threat: Mapping[str, Any]
@@ -51,8 +53,13 @@ def read_rows(path: Path, terms: Terms) -> list[Row]:
         return []
     record = RECORD.read(path)
     for name, value in asdict(terms).items():
-        if record[name] != value:
+        if name != "index" and record[name] != value:
             raise UserError(f"{path} is of {name} {record[name]}, not {value}; choose another --attack.out")
+    if record.get("index") != terms.index:
+        raise UserError(
+            f"{path} is of other states: which ones depends on what the students among the agents were trained on; "
+            "choose another --attack.out"
+        )
     rows: list[Row] = record["rows"]
     return rows
 

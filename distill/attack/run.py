@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from distill.agents.agents import Agent, find_agents
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS
+from distill.attack.ready import find_source, try_out
 from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_rows
 from distill.attack.settings import AttackRun
 from distill.attack.victim import Victim
@@ -45,13 +47,13 @@ def attack(config: AttackRun) -> list[Row]:
     dataset = Dataset(fill(a.data, env=config.env))
     for agent in agents:
         _check(agent, dataset)
-    target = config.threat.target
-    if target is not None and target >= dataset.logits.shape[1]:
-        raise UserError(f"--threat.target={target}: {config.env} has actions 0 to {dataset.logits.shape[1] - 1}")
-    source = None if config.threat.source is None else find_agents(config, [config.threat.source])[0]
+    source = find_source(config, config.threat, agents)
+    try_out(a.methods, agents, source, config.threat, config.env)
     index = _states(dataset, agents, a.states, config.seed)
     folder = Path(fill(a.out, env=config.env))
-    terms = Terms(config.env, dataset.digest, len(index), config.seed, asdict(config.threat))
+    threat = asdict(config.threat) | ({} if source is None else {"source_weights": source.fingerprint})
+    states_digest = hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()
+    terms = Terms(config.env, dataset.digest, states_digest, len(index), config.seed, threat)
     rows = read_rows(folder / ATTACK_FILE, terms)
     folder.mkdir(parents=True, exist_ok=True)
     states = torch.from_numpy(dataset.stacks(index)).to(device)

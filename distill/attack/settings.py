@@ -38,7 +38,7 @@ class ThreatConfig(Section):
     iterations: int = 20
     """swarm: at most so many moves of all particles."""
     confidence: float = 0.5
-    """swarm: a state is left alone once the agent takes another action, or the target, with this probability."""
+    """swarm: a state is done once another action, or the target, is the best, and is taken with this probability."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {
         "steps": POSITIVE,

@@ -26,18 +26,23 @@ def around(centres: Tensor, patch: int) -> Tensor:
 
 
 def put(x: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
-    """Stacks, uint8 (B, 4, 84, 84), with these values, (B, n), at these pixels, (B, n), of the newest frame."""
+    """Stacks, uint8 (B, 4, 84, 84), with these values, (B, n), at these pixels, (B, n), of the newest frame.
+
+    A pixel of several patches takes the largest of its values: which is written last is not decided on a GPU.
+    """
     changed = x.clone()
-    newest = changed[:, -1].flatten(1)
-    changed[:, -1] = newest.scatter(1, pixels, values.round().clamp(0, 255).to(torch.uint8)).view(-1, SIZE, SIZE)
+    newest = changed[:, -1].flatten(1).float()
+    newest = newest.scatter_reduce(1, pixels, values.round().clamp(0, 255), "amax", include_self=False)
+    changed[:, -1] = newest.to(torch.uint8).view(-1, SIZE, SIZE)
     return changed
 
 
 def search(scene: Scene, pixels: Tensor) -> Tensor:
     """The best values that a swarm finds for ``pixels``, (B, n) of the newest frame, in stacks as ``put`` gives them.
 
-    The first particle begins at what is there, the others anywhere. A state is done once the agent takes another
-    action, or the target, with probability ``threat.confidence``.
+    The first particle begins at what is there, the others anywhere. A state is done once another action, or the
+    target, is the agent's best, and it takes another, or the target, with probability ``threat.confidence``: where
+    several actions do the same, it may well take another with that probability at clean pixels.
     """
     x, threat, device = scene.x, scene.threat, scene.x.device
     action, towards = scene.goal()
@@ -47,14 +52,17 @@ def search(scene: Scene, pixels: Tensor) -> Tensor:
         return torch.rand(shape, generator=scene.generator).to(device)
 
     def success(where: Tensor, of: Tensor) -> Tensor:
-        """Probability of what the attacker wants, (states, particles)."""
+        """Probability of what the attacker wants, (states, particles), and 1 more where it is done."""
         particles = where.shape[1]
         seen = put(
             x[of].repeat_interleave(particles, 0), pixels[of].repeat_interleave(particles, 0), where.flatten(0, 1)
         )
         p = scene.victim.logits(seen).softmax(-1)
-        mine = p.gather(1, action[of].repeat_interleave(particles).unsqueeze(1)).view(-1, particles)
-        return mine if towards else 1 - mine
+        of_action = action[of].repeat_interleave(particles)
+        mine = p.gather(1, of_action.unsqueeze(1)).squeeze(1)
+        wanted = mine if towards else 1 - mine
+        done = ((p.argmax(-1) == of_action) == towards) & (wanted >= threat.confidence)
+        return (wanted + done).view(-1, particles)
 
     everyone = torch.arange(batch, device=device)
     where = 255 * uniform(batch, threat.particles, count)
@@ -63,7 +71,7 @@ def search(scene: Scene, pixels: Tensor) -> Tensor:
     own, own_success = where.clone(), success(where, everyone)
     for _ in range(threat.iterations):
         best = own_success.max(1)
-        busy = everyone[best.values < threat.confidence]
+        busy = everyone[best.values < 1]
         if not len(busy):
             break
         leader = own[busy, best.indices[busy]].unsqueeze(1)

@@ -70,8 +70,8 @@ def _needing_derivatives() -> Iterator[None]:
     """Say what to do about an agent that has none, such as an ONNX file."""
     try:
         yield
-    except RuntimeError as error:
-        if "does not require grad" not in str(error):
+    except (RuntimeError, UserError) as error:
+        if not any(words in str(error) for words in ("does not require grad", "has no derivatives")):
             raise
         raise UserError(
             "this agent has no derivatives, which the attack needs; name with --threat.source an agent that has some"

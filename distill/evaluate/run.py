@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
 from distill.attack.policy import Assault
+from distill.attack.ready import find_source, try_out
 from distill.batches.loader import Loader
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
@@ -53,9 +55,10 @@ def evaluate(config: EvaluateRun) -> Scores:
     agents = find_agents(config, config.evaluate.agents)
     folder = fill(e.out, env=config.env)
     path, own = folder / "scores.json", _own_figures(config)
+    assault = _assault(config, agents, device)
+    attack = {} if assault is None else assault.to_dict()
     if path.exists():
-        return _existing(path, config, agents)
-    assault = _assault(config)
+        return _existing(path, config, agents, attack)
     # What can be refused is refused before hours of play.
     if e.capture_video:
         from distill.agents.video import require_video
@@ -65,19 +68,17 @@ def evaluate(config: EvaluateRun) -> Scores:
     # A flipped bit would change the figures.
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
-    kept = Kept(
-        folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed, _attack(config))
-    )
+    kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed, attack))
     scores: dict[str, AgentScores] = {}
     for agent in agents:
         played = kept.find(agent.fingerprint, agent.preset)
         if played is None:
-            played = _play(config, agent, protocol, device, assault)
+            played = _play(config, agent, _match(config, agent, protocol, device, assault))
             kept.add(agent.fingerprint, played, agent.preset)
         else:
             console.print(f"{agent.name}: its {e.games} games have been played")
         if e.capture_video:
-            _record(config, agent, protocol, device, folder / f"{agent.name}.mp4")
+            _record(_match(config, agent, protocol, device, assault), config.seed, folder / f"{agent.name}.mp4")
         scores[agent.name] = _scores(config, agent, faithful[agent.name], played)
         if _presets(agents) != agent.preset:
             scores[agent.name] = dataclasses.replace(scores[agent.name], preset=agent.preset)
@@ -94,7 +95,7 @@ def evaluate(config: EvaluateRun) -> Scores:
         versions=versions(),
         agents=related(config.env, scores, _teacher_names(agents)),
         figures=own,
-        attack=_attack(config),
+        attack=attack,
     )
     write_scores(path, record)
     kept.remove()
@@ -104,7 +105,7 @@ def evaluate(config: EvaluateRun) -> Scores:
     return record
 
 
-def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> Scores:
+def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapping[str, Any]) -> Scores:
     """Accept a complete scores.json of the same evaluation; refuse any other."""
     record = read_scores(path)
     then = {name: agent.fingerprint for name, agent in record.agents.items()}
@@ -116,7 +117,7 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent]) -> Scores:
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
         )
-    if record.attack != _attack(config):
+    if record.attack != attack:
         raise UserError(f"{path} is of games under another attack, or under none; choose another --evaluate.out")
     if record.data != _data_digest(config):
         raise UserError(
@@ -171,23 +172,25 @@ def _teacher_names(agents: list[Agent]) -> dict[str, str]:
     return {agent.name: str(agent.student.training.teacher_name) for agent in agents if agent.student}
 
 
-def _attack(config: EvaluateRun) -> dict[str, Any]:
-    """What the agents play under, as scores.json has it; empty for nothing."""
-    e = config.evaluate
-    return {} if e.attack is None else Assault(e.attack, e.attack_eps, e.attacked_steps, config.threat, 0).to_dict()
-
-
-def _assault(config: EvaluateRun) -> Assault | None:
-    e = config.evaluate
+def _assault(config: EvaluateRun, agents: Sequence[Agent], device: torch.device) -> Assault | None:
+    """What the agents play under; None for nothing."""
+    e, threat = config.evaluate, config.threat
     if e.attack is None:
         return None
-    source = None if config.threat.source is None else find_agents(config, [config.threat.source])[0].net
-    return Assault(e.attack, e.attack_eps, e.attacked_steps, config.threat, config.seed, source)
+    source = find_source(config, threat, agents)
+    try_out([e.attack], agents, source, threat, config.env)
+    known = (None, None) if source is None else (source.net.to(device), source.fingerprint)
+    return Assault(e.attack, e.attack_eps, e.attacked_steps, threat, config.seed, *known)
 
 
-def _play(
+def _match(
     config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, assault: Assault | None
-) -> Played:
+) -> Match:
+    match = Match(agent.net, config.env, get_preset(agent.preset), protocol, device)
+    return match if assault is None else dataclasses.replace(match, policy=assault.policy)
+
+
+def _play(config: EvaluateRun, agent: Agent, match: Match) -> Played:
     e = config.evaluate
     with Bar(f"play {agent.name}", "games", e.games) as bar:
         ended: list[float] = []
@@ -196,16 +199,14 @@ def _play(
             ended.append(game.score)
             bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
-        match = Match(agent.net, config.env, get_preset(agent.preset), protocol, device)
-        match = match if assault is None else dataclasses.replace(match, policy=assault.policy)
         games = play(match, games=e.games, num_envs=e.num_envs, seed=config.seed, on_game=on_game)
     return Played([game.score for game in games], [game.length for game in games])
 
 
-def _record(config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, path: Path) -> None:
+def _record(match: Match, seed: int, path: Path) -> None:
     from distill.agents.video import record_game
 
-    record_game(Match(agent.net, config.env, get_preset(agent.preset), protocol, device), config.seed, path)
+    record_game(match, seed, path)
 
 
 def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played: Played) -> AgentScores:

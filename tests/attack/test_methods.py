@@ -110,6 +110,29 @@ def test_patches_of_a_swarm() -> None:
     assert (int(changed[0, 3, 0, 0]), int(changed[0, 3, 40, 40]), int(changed.sum())) == (7, 255, 262)
 
 
+def test_patches_that_overlap_have_one_value_where_they_do() -> None:
+    x = torch.full((1, 4, 84, 84), 9, dtype=torch.uint8)
+    for values in ([[3.0, 250.0, 8.0]], [[250.0, 3.0, 8.0]]):
+        changed = put(x, torch.tensor([[5, 5, 6]]), torch.tensor(values))
+        assert changed[0, 3, 0, 5:8].tolist() == [250, 8, 9]
+
+
+class Undecided(nn.Module):
+    """Three actions; the first is best at black, by less than a half, and the second where one pixel is bright."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = x[:, -1, 10, 10]
+        return torch.stack([1 + 0 * bright, 0.5 + 2 * bright, 0.4 + 0 * bright], 1)
+
+
+def test_a_swarm_goes_on_until_another_action_is_best() -> None:
+    """Where several actions do the same, the best one seldom has a half."""
+    x, victim = torch.zeros(3, 4, 84, 84, dtype=torch.uint8), Victim(Undecided(), CPU)
+    assert (victim.logits(x).softmax(-1)[:, 0] < 0.5).all()
+    moved = ATTACKS["swarm"].perturb(scene(x, victim, pixels=1))
+    assert (victim.logits(moved).argmax(-1) == 1).all()
+
+
 class Noisy(nn.Module):
     """A network that draws noise of its own on its pixels."""
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from distill.agents.actor import Policy
+from distill.attack.method import Attack, Scene
 from distill.attack.policy import Assault, in_words
 from distill.attack.settings import ThreatConfig
 from distill.cli.command import main
@@ -19,6 +21,7 @@ from distill.config.config import Config
 from distill.config.stages import attack, evaluate, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.students.onnx_file import write_onnx
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]
@@ -92,6 +95,33 @@ def test_a_student_is_attacked_on_games_that_it_does_not_know(
     assert transferred[5]["kl"] != rows[5]["kl"]
 
 
+def test_rows_of_other_states_are_not_taken_up(
+    small: Callable[..., Config], quick: Callable[..., Config], tmp_path: Path
+) -> None:
+    """As many states, but others, since a student was trained on the first ones."""
+    attack(small(attack={"methods": ["noise"]}))
+    student = train(quick())
+    with pytest.raises(UserError, match=r"is of other states: .*; choose another --attack.out"):
+        attack(small(attack={"methods": ["noise"], "agents": ["teacher", f"small={student}"]}))
+
+
+def test_another_source_of_the_same_name_is_another_attack(
+    make_config: MakeConfig, quick: Callable[..., Config], small: Callable[..., Config], tmp_path: Path
+) -> None:
+    one, two = (train(quick(seed=seed, out=str(tmp_path / f"run{seed}"))) for seed in (1, 2))
+    link = tmp_path / "source"
+    play = {"games": 2, "num_envs": 2, "out": str(tmp_path / "scores"), "attack": "noise"}
+    link.symlink_to(one)
+    evaluate(make_config(evaluate=play, threat={"source": str(link)}))
+    attack(small(attack={"methods": ["noise"]}, threat={"source": str(link)}))
+    link.unlink()
+    link.symlink_to(two)
+    with pytest.raises(UserError, match="is of games under another attack"):
+        evaluate(make_config(evaluate=play, threat={"source": str(link)}))
+    with pytest.raises(UserError, match=r"attack\.json is of threat "):
+        attack(small(attack={"methods": ["noise"]}, threat={"source": str(link)}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -121,6 +151,60 @@ def test_play_under_attack(make_config: MakeConfig, tmp_path: Path, capsys: pyte
     words = ["evaluate", f"--evaluate.out={tmp_path / 'scores'}", "--evaluate.games=2", "--evaluate.num_envs=2"]
     assert main([*words, "--evaluate.attack=fgsm", "--evaluate.attack_eps=1", "--device=cpu"]) == 0
     assert "already complete" in capsys.readouterr().out
+
+
+WIDTHS: list[int] = []
+
+
+def watch(scene: Scene) -> Tensor:
+    """Write down how many states are attacked together."""
+    WIDTHS.append(len(scene.x))
+    return scene.x
+
+
+def flat(scene: Scene) -> Tensor:
+    """What no attack may give."""
+    return scene.x.flatten(1)
+
+
+WATCH, FLAT = Attack("watch", "changes nothing", watch), Attack("flat", "gives no stacks", flat)
+
+
+def test_a_video_shows_a_game_under_attack(make_config: MakeConfig, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    WIDTHS.clear()
+    settings = {"games": 1, "num_envs": 1, "out": str(tmp_path), "capture_video": True}
+    scores = evaluate(make_config(evaluate={**settings, "attack": f"{__name__}:WATCH"}))
+    (length,) = scores["agents"]["teacher"]["lengths"]
+    assert len(WIDTHS) > 1.9 * length  # the same game twice: the one that counts, and the video's
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agents": ["teacher", "random"], "attack": "fgsm"}, r"random under fgsm: .* name with --threat\.source"),
+        ({"attack": "fgsm", "target": 6}, "--threat.target=6: pong has actions 0 to 5"),
+        ({"attack": f"{__name__}:FLAT"}, r"gives torch.uint8 \(1, 28224\), not torch.uint8 \(1, 4, 84, 84\)"),
+    ],
+)
+def test_play_that_cannot_work_is_refused_before_any_game(
+    changes: dict[str, Any], message: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    target = changes.pop("target", None)
+    settings = {"games": 2, "num_envs": 2, "out": str(tmp_path / "scores"), **changes}
+    with pytest.raises(UserError, match=message):
+        evaluate(make_config(evaluate=settings, threat={"target": target}))
+    assert not (tmp_path / "scores").exists()
+
+
+def test_an_onnx_file_is_told_of_a_source(make_config: MakeConfig, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "agent.onnx"
+    teacher = load_teacher("pong")
+    write_onnx(teacher.net, path, teacher.info.task)
+    settings = {"games": 2, "num_envs": 2, "out": str(tmp_path / "scores"), "agents": [str(path)], "attack": "fgsm"}
+    with pytest.raises(UserError, match=r"agent under fgsm: .* name with --threat\.source"):
+        evaluate(make_config(evaluate=settings))
 
 
 def test_a_share_of_the_steps() -> None:
