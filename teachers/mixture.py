@@ -70,5 +70,8 @@ def parts_of(name: str) -> list[str]:
     """
     names = [one.strip() for one in name.removeprefix(PREFIX).split(",") if one.strip()]
     if len(names) < 2:
-        raise UserError(f"teacher {name} must name at least two teachers, as {PREFIX}pong-ppo,runs/other")
+        raise UserError(
+            f"teacher {name} must name at least two teachers, as {PREFIX}pong-ppo,runs/other, and stand in quotes in a "
+            f"list: ['{PREFIX}pong-ppo,runs/other']"
+        )
     return names

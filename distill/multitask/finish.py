@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from distill.envs.settings import CommonConfig
+from distill.errors import UserError
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
 from distill.multitask.settings import MultitaskRun
@@ -53,7 +54,11 @@ def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
             out=str(folder / game / "scores"),
         )
         common = dataclasses.replace(part(config, CommonConfig), env=game, teacher="", preset=None, teacher_preset=None)
-        agents = evaluate(EvaluateRun(**vars(common), evaluate=played)).agents
+        try:
+            agents = evaluate(EvaluateRun(**vars(common), evaluate=played, threat=config.threat)).agents
+        except UserError as error:
+            away = f"move {played.out} away, or let the student play by distill evaluate"
+            raise UserError(str(error).replace("choose another --evaluate.out", away)) from error
         student, teacher = agents["student"], agents["teacher"]
         share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"
         interval = f"{student.ci95[0]:.2f} .. {student.ci95[1]:.2f}"

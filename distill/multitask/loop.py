@@ -20,12 +20,13 @@ from distill.errors import UserError
 from distill.multitask.finish import finish, play
 from distill.multitask.nets import make_students
 from distill.multitask.settings import MultitaskRun
-from distill.multitask.stream import InTurn
+from distill.multitask.stream import InTurn, steps_of_each
 from distill.networks.nets import count_parameters
 from distill.records.data import DataUsed
 from distill.records.loggers import Loggers
 from distill.records.runs import describe_run, is_same_run, plain
 from distill.students.folder import is_student
+from distill.sweep.alone import refuse_several_processes
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.settings import fill, part
@@ -65,8 +66,12 @@ class TasksProgress(Progress):
 
 def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     """See ``distill.config.stages.multitask``, which checks ``config`` first."""
+    refuse_several_processes("distill multitask")
     t, device = config.train, pick_device(config.device)
-    runs = [_of_dataset(config, number) for number in range(len(config.multitask.data))]
+    weights = config.multitask.weights or [1.0] * len(config.multitask.data)
+    counts = steps_of_each(weights, t.steps)
+    runs = [_of_dataset(config, number, count) for number, count in enumerate(counts)]
+    _apart(runs)
     data = [open_data(run, device) for run in runs]
     seed_weights(config.seed)
     nets = make_students(config.student, {one.dataset.task.game: one.dataset.task.num_actions for one in data})
@@ -89,8 +94,8 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
         Lesson(run, nets[one.dataset.task.game], one, scale)
         for run, one, scale in zip(runs, data, progress.scales, strict=True)
     ]
-    together = InTurn(lessons, config.multitask.weights or [1.0] * len(lessons))
-    model = Model(nets, optimizer, lessons[0].learning_rate, t.steps, t.batch_size, t.max_grad_norm, progress)
+    together = InTurn(lessons, weights)
+    model = Model(nets, optimizer, together.learning_rate, t.steps, t.batch_size, t.max_grad_norm, progress)
     describe(config, data, nets)
     with (
         Loggers(t.loggers, folder, progress.step) as loggers,
@@ -107,17 +112,41 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     return folder
 
 
-def _of_dataset(config: MultitaskRun, number: int) -> TrainRun:
-    """Settings of a training on one of the datasets."""
+def _of_dataset(config: MultitaskRun, number: int, steps: int) -> TrainRun:
+    """Settings of a training on one of the datasets, which gets so many of the steps.
+
+    Raises:
+        UserError: that is none.
+    """
     m, place = config.multitask, fill(config.multitask.data[number], env="")
     dataset = Dataset(place, jacobian=False)
+    if not steps:
+        raise UserError(
+            f"{place} would get none of the --train.steps={config.train.steps}; raise these, or its part of "
+            "--multitask.weights"
+        )
     game = dataset.task.game
     o = config.objective
     if m.jacobian_weights is not None:
         o = dataclasses.replace(o, jacobian_weight=m.jacobian_weights[number])
     common = dataclasses.replace(part(config, CommonConfig), env=game, teacher=dataset.teacher_name or game)
-    train = dataclasses.replace(config.train, data=str(place))
+    train = dataclasses.replace(config.train, data=str(place), steps=steps)
     return TrainRun(**vars(common), student=config.student, objective=o, train=train)
+
+
+def _apart(runs: Sequence[TrainRun]) -> None:
+    """Refuse two datasets of one teacher: a student's papers tell of one, and its figures on the other would be of
+    states that it was trained on.
+    """
+    seen: dict[str, str] = {}
+    for run in runs:
+        teacher = Dataset(Path(run.train.data), jacobian=False).identity.teacher
+        if teacher in seen:
+            raise UserError(
+                f"{seen[teacher]} and {run.train.data} are of one teacher; collect its states into one dataset, and "
+                "give that more of the steps with --multitask.weights"
+            )
+        seen[teacher] = run.train.data
 
 
 def _one_preset(data: Sequence[Data]) -> None:

@@ -76,6 +76,11 @@ class MultitaskRun(EvaluateRun, TrainRun):
 
     def check_stage(self) -> None:
         """Refuse what a training of several datasets cannot do, where that is what is asked for."""
+        if self.teacher not in ("", self.env):
+            raise UserError("distill multitask does not read --teacher: every dataset names its own; leave it out")
+        for name, value in (("data", self.evaluate.data), ("figures", self.evaluate.figures)):
+            if value:
+                raise UserError(f"--evaluate.{name} is of one game; leave it out, and let distill evaluate measure it")
         require(len(self.multitask.data) > 0, "--multitask.data", self.multitask.data, "at least one dataset")
         usual = TrainConfig()
         for name in OF_ONE_RUN:

@@ -40,6 +40,13 @@ def turns(weights: Sequence[float]) -> list[int]:
     return order
 
 
+def steps_of_each(weights: Sequence[float], total: int) -> list[int]:
+    """How many of the first ``total`` steps each gets."""
+    order = turns(weights)
+    whole, rest = divmod(total, len(order))
+    return [whole * order.count(number) + order[:rest].count(number) for number in range(len(weights))]
+
+
 class InTurn:
     """A stream and an objective (``fit.Minimised``) made of those of several lessons.
 
@@ -78,6 +85,10 @@ class InTurn:
         """Weights of the terms of whose turn it is."""
         number = self.of(step)
         return self.lessons[number].weights(self.taken(step, number), self.taken(total, number))
+
+    def learning_rate(self, step: int, total: int) -> float:
+        """That of whose turn it is, at this step of all: one that depends on lambda is each dataset's own."""
+        return self.lessons[self.of(step)].learning_rate(step, total)
 
     def gradient(self, batch: OfLesson, weights: Mapping[str, float]) -> Losses:
         """Losses of a batch; adds their gradient to ``.grad`` of trunk and head."""

@@ -35,7 +35,8 @@ from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
 RANDOM = "random"
-MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "evaluate.protocol")
+MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "objective", "evaluate.protocol",
+           "evaluate.num_envs")  # fmt: skip
 GROWS = ("shrink.networks", "shrink.seeds", "shrink.precisions")
 FREE = {"student.name", "shrink.out", *GROWS, *RoundsRun.FREE, *TRAIN_FREE}
 LEARNING = {"imitate": ("imitate",), "rounds": ("imitate", "rounds"), "train": ("train",)}

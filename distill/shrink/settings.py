@@ -89,6 +89,8 @@ def refuse_misfits(config: ShrinkRun) -> None:
             raise UserError(f"--student.{name} would be that of every network of --shrink.networks; leave it out")
     if config.imitate.init is not None:
         raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
+    if config.evaluate.attack is not None:
+        raise UserError("--evaluate.attack: a ladder plays undisturbed; leave it out, and attack by distill evaluate")
     for name, value in (("imitate.teacher_zip", config.imitate.teacher_zip), ("rounds.keep", config.rounds.keep)):
         if value is not None:
             raise UserError(f"--{name} is of one student; leave it out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from distill.errors import UserError
 from distill.multitask.nets import make_students
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
+from distill.train.hooks import Hook, Status
 
 MakeConfig = Callable[..., Config]
 GAMES = {"breakout": 4, "pong": 6}
@@ -165,6 +167,40 @@ def test_all_play_at_the_end(both: Callable[..., Config], capsys: pytest.Capture
         record = json.loads((folder / game / "scores" / "scores.json").read_text())
         assert record["game"] == game
         assert set(record["agents"]) == {"teacher", "student"}
+    with pytest.raises(UserError, match=r"scores.json is of another .*; move .*/pong/scores away, or let"):
+        multitask(both(train={"steps": 4}, multitask={"games": 2}, evaluate=played))
+    more = both(train={"steps": 4}, multitask={"games": 1, "out": str(folder)}, evaluate={**played, "attack": "noise"})
+    with pytest.raises(UserError, match=r"is of games under another attack.*; move "):
+        multitask(more)
+
+
+def test_a_plan_is_made_of_a_datasets_own_steps(both: Callable[..., Config], pong_data: Path) -> None:
+    """Derivatives last less long where a dataset is passed over less often, whatever the others get."""
+    steps = 20 * 600 // 16  # at most 20 passes over both, 10 over one of the two
+    auto = {"objective": {**SMALL["objective"], "jacobian_until": "auto", "jacobian_schedule": "cosine"}}
+    few = both(train={"steps": steps, "val_every": steps}, multitask={"weights": [1.0, 20.0]}, **auto)
+    folder = multitask(few)
+    until = {game: load_student(folder / game).training.objective["jacobian_until"] for game in GAMES}
+    assert until == {"pong": 0.3, "breakout": 0.5}
+
+
+def test_the_learning_rate_is_that_of_whose_turn_it_is(both: Callable[..., Config]) -> None:
+    """auto stands for another one where there is no lambda."""
+    rates = []
+
+    class Watch(Hook):
+        def stepped(self, now: Status) -> None:
+            rates.append(now.learning_rate)
+
+    mixed = both(
+        train={"learning_rate": "auto", "early_learning_rate": None, "warmup": 0, "steps": 4},
+        multitask={"jacobian_weights": [0.0, 0.01]},
+        objective={"jacobian_until": 0.5},
+    )
+    folder = multitask(mixed, [Watch()])
+    papers = {game: load_student(folder / game).training.learning_rate for game in GAMES}
+    assert papers == {"pong": 1e-3, "breakout": 3e-3}
+    assert rates[2:] == pytest.approx([5e-4, 3e-3 * (1 + np.cos(0.75 * np.pi)) / 2])  # the cosine over all steps
 
 
 def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: Path) -> None:
@@ -194,6 +230,10 @@ def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: P
         ({"multitask": {"data": []}}, r"--multitask\.data must be at least one dataset"),
         ({"multitask": {"weights": [1.0]}}, r"--multitask\.weights must be one for each of the 2 multitask\.data"),
         ({"multitask": {"weights": [1.0, 0.0]}}, r"--multitask\.weights must be positive"),
+        ({"train": {"steps": 1}}, r"breakout.* would get none of the --train\.steps=1; raise these"),
+        ({"multitask": {"weights": [1.0, 1e-5]}}, r"breakout.* would get none of the --train\.steps=24; raise these"),
+        ({"teacher": "pong-ppo"}, r"distill multitask does not read --teacher: every dataset names its own"),
+        ({"evaluate": {"figures": ["fi1_median"]}}, r"--evaluate\.figures is of one game; leave it out"),
         ({"train": {"patience": 3}}, r"distill multitask does not read --train\.patience; leave it out"),
         ({"student": {"name": f"{__name__}:Foreign", "convs": None, "hidden": None}}, "is built by a program"),
     ],
@@ -201,6 +241,12 @@ def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: P
 def test_what_cannot_work_is_refused(both: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         multitask(both(**changes))
+
+
+def test_two_datasets_of_one_teacher_are_refused(both: Callable[..., Config], pong_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(pong_data, tmp_path / "copy")
+    with pytest.raises(UserError, match="copy are of one teacher; collect its states into one dataset"):
+        multitask(both(multitask={"data": [str(pong_data), str(tmp_path / "copy")]}))
 
 
 def test_another_training_is_refused_in_its_folder(both: Callable[..., Config]) -> None:

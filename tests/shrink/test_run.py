@@ -165,6 +165,7 @@ def test_a_ladder_may_grow_by_networks_and_seeds(ladder: Path, tiny: Tiny, done:
         ),
         ({"shrink": {"games": 4}}, "shrink.games was 2, now 4"),
         ({"seed": 2}, "seed was 1, now 2"),
+        ({"evaluate": {"num_envs": 1}}, "evaluate.num_envs was 2, now 1"),
         ({"shrink": {"by": "train"}, "train": {"data": "{}"}}, "shrink.by was imitate, now train"),
     ],
 )
@@ -182,6 +183,7 @@ def test_another_ladder_is_refused(
     ("changes", "message"),
     [
         ({"student": {"hidden": [8]}}, "--student.hidden would be that of every network of --shrink.networks"),
+        ({"evaluate": {"attack": "noise"}}, "--evaluate.attack: a ladder plays undisturbed; leave it out"),
         ({"imitate": {"init": "pong"}}, "--imitate.init would begin every network"),
         ({"imitate": {"teacher_zip": "x.zip"}}, "--imitate.teacher_zip is of one student"),
         ({"shrink": {"games": 3}}, "--shrink.games must be a multiple of evaluate.num_envs, got 3"),

@@ -59,7 +59,10 @@ def test_a_student_learns_from_it(
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("mixture:pong", "must name at least two teachers, as mixture:pong-ppo,runs/other"),
+        (
+            "mixture:pong",
+            "must name at least two teachers, as mixture:pong-ppo,runs/other, and stand in quotes in a list",
+        ),
         (
             "mixture:pong,breakout",
             r"teacher breakout in mixture:pong,breakout is of breakout, not pong; a mixture is of",
