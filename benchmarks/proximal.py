@@ -11,20 +11,24 @@ falling ones here).
 
 Seconds, of the clock and of processors, are those of making the games, loading the teacher and learning; of ours,
 checkpoints, curve and the last comparison with the teacher besides. Then each student plays the same whole games,
-protocol ``zoo``. A row for each is added to <out>/rows.csv; those that are there are not run again. Nothing of the
-checkout is copied.
+protocol ``zoo``. A row for each is added to <out>/rows.csv; those that are there, of the same teacher, network, lanes,
+steps, games and seed, are not run again. One that was cut off begins anew, so that its time is that of the whole.
+Nothing of the checkout is copied.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,7 @@ from distill.figures.statistics import summarise
 from distill.networks.nets import AtariCNN, net_spec
 from distill.students.folder import load_student
 from distill.system.device import pick_device
+from distill.system.files import write_bytes
 from distill.system.provenance import versions
 from teachers.load import find_teacher, load_teacher
 
@@ -66,8 +71,9 @@ print(time.perf_counter() - began, time.process_time() - cpu)
 sys.exit(status)
 """
 """What ``distill`` does, with a clock that starts after the imports, as the peer's does."""
-COLUMNS = ("env", "settings", "seed", "who", "states", "seconds", "cpu", "score", "low", "high", "games", "load",
-           "versions")  # fmt: skip
+CELL = ("env", "teacher", "student", "settings", "lanes", "asked", "games", "seed", "who")
+"""What makes a row another one; ``asked``: environment steps, of which whole rollouts are played."""
+COLUMNS = (*CELL, "states", "seconds", "cpu", "score", "low", "high", "load", "versions")
 
 
 @dataclass
@@ -104,6 +110,7 @@ def theirs(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN,
 def ours(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, Cost]:
     """The same of ``distill finetune``, in a process of its own."""
     run = folder / f"ours-{args.env}-{args.settings}-{seed}-{args.states}"
+    shutil.rmtree(run, ignore_errors=True)  # what was cut off, or trained and not played, would go on in less time
     settings = dict(SETTINGS[args.settings])
     settings |= {"teacher_weight": settings.pop("weight"), "schedule": "constant", "clipped_kl": "true"}
     settings |= {"states": args.states, "num_envs": args.lanes, "out": run, "checkpoint_every": 250_000}
@@ -128,9 +135,40 @@ def row(args: argparse.Namespace, seed: int, who: str, folder: Path) -> dict[str
     scores = [game.score for game in play(match, games=args.games, num_envs=min(16, args.games), seed=1)]
     played = summarise(scores)
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
-    told = (args.env, args.settings, seed, who, cost.states, round(cost.seconds, 1), round(cost.cpu, 1),
-            round(played.mean, 2), *(round(end, 2) for end in played.ci95), args.games, load, used)  # fmt: skip
+    told = (*cell(args, seed, who), cost.states, round(cost.seconds, 1), round(cost.cpu, 1),
+            round(played.mean, 2), *(round(end, 2) for end in played.ci95), load, used)  # fmt: skip
     return dict(zip(COLUMNS, told, strict=True))
+
+
+def cell(args: argparse.Namespace, seed: int, who: str) -> tuple[str, ...]:
+    """What stands under ``CELL``, as text."""
+    teacher = args.teacher or args.env
+    told = (args.env, teacher, args.student, args.settings, args.lanes, args.states, args.games, seed, who)
+    return tuple(map(str, told))
+
+
+def find(rows: Sequence[Mapping[str, Any]], args: argparse.Namespace, seed: int, who: str) -> list[Mapping[str, Any]]:
+    """The row of a cell, if it is there."""
+    return [done for done in rows if tuple(str(done[name]) for name in CELL) == cell(args, seed, who)]
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Rows so far; a table of other columns is an error, since it does not say what its rows are of."""
+    if not path.exists():
+        return []
+    table = csv.DictReader(path.open(newline=""))
+    if tuple(table.fieldnames or ()) != COLUMNS:
+        sys.exit(f"{path} has other columns; choose another --out")
+    return list(table)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All rows; the file is whole at any moment."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def main() -> None:
@@ -156,20 +194,16 @@ def main() -> None:
         parser.error("stable-baselines3's wrappers show preset sb3, and this teacher sees another")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "rows.csv"
-    rows: list[dict[str, Any]] = list(csv.DictReader(path.open())) if path.exists() else []
-    for seed in map(int, args.seeds.split(",")):
+    rows, seeds = read_rows(path), [int(seed) for seed in args.seeds.split(",")]
+    for seed in seeds:
         for who in ("theirs", "ours"):
-            cell = (args.env, args.settings, str(seed), who)
-            if not any(tuple(str(done[name]) for name in COLUMNS[:4]) == cell for done in rows):
+            if not find(rows, args, seed, who):
                 began = time.perf_counter()
                 rows.append(row(args, seed, who, args.out))
-                with path.open("w", newline="") as file:
-                    table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                    table.writeheader()
-                    table.writerows(rows)
+                write_rows(path, rows)
                 print(f"{rows[-1]}\n  all together {time.perf_counter() - began:.0f} s", flush=True)
     for who in ("theirs", "ours"):
-        mine = [done for done in rows if (done["env"], done["settings"], done["who"]) == (args.env, args.settings, who)]
+        mine = [done for seed in seeds for done in find(rows, args, seed, who)]
         names = ("seconds", "cpu", "score")
         seconds, cpu, score = (statistics.fmean(float(done[name]) for done in mine) for name in names)
         print(f"{who}: {len(mine)} seeds, mean score {score:.1f}, {seconds:.0f} s, {cpu:.0f} s of processors")

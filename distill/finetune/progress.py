@@ -11,7 +11,7 @@ import torch
 
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
-from distill.records.runs import describe_run, is_same_run, plain, run_folder
+from distill.records.runs import describe_run, is_same_run, only_described, plain, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on, newest_checkpoint
@@ -78,7 +78,8 @@ def open_run(config: FinetuneRun, student: str) -> tuple[Path, bool]:
         return fill(c.out, env=config.env, student=student, seed=config.seed, time=when)
 
     folder, asked = run_folder(c.out, name, newest=c.resume), plain(config)
-    if is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS) and can_go_on(folder):
+    same = not only_described(folder) and is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS)
+    if same and can_go_on(folder):
         return folder, True
     describe_run(folder, asked)
     return folder, False

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.agents.actor import Policy
+from distill.errors import UserError
 from distill.figures.fidelity import Fidelity
 from distill.imitate.begin import Parts, Run, plain_parts
 from distill.imitate.curve import Curve, CurveBar, Rates, Tally
@@ -78,6 +79,7 @@ def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
                 parts.keeper.add(played)
             tally.add(played, learned, Rates(rate, share, weights))
         tally.end()
+        refuse_unlearned(run, parts, "lower --imitate.learning_starts")
         if parts.keeper is not None:
             parts.keeper.settle()
         fidelity = last_fidelity(run, Policy(run.net.eval(), device), player, ring)
@@ -131,10 +133,23 @@ def watching(run: Run, parts: Parts, hooks: Sequence[Hook], pace: Pace) -> Itera
         yield tally, saver
 
 
+def refuse_unlearned(run: Run, parts: Parts, sooner: str) -> None:
+    """No student is made of a run that ended before its first step.
+
+    Raises:
+        UserError: saying what to change; ``sooner`` is what lets it learn sooner.
+    """
+    if run.progress.step == 0 and not parts.enough(run.progress):
+        raise UserError(
+            f"{run.folder}: the budget ended after {run.progress.states:,} states, before anything was learned; raise "
+            f"--imitate.minutes or --imitate.states, or {sooner}, with another --imitate.out"
+        )
+
+
 def finish(run: Run, parts: Parts, fidelity: Fidelity, ring: Ring | None, seconds: dict[str, float]) -> None:
     """Write what a run leaves, and print what came out."""
-    write_student(run, parts.objective, fidelity)
     teacher_zip = write_teacher_zip(run, ring)
+    write_student(run, parts.objective, fidelity)  # a run that has it is over, so all else is there before
     remove_leftovers(run.folder, below=True)
     report(run, fidelity, seconds, teacher_zip, None if parts.keeper is None else parts.keeper.writer.folder)
 

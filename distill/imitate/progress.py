@@ -11,7 +11,7 @@ import torch
 
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.records.runs import describe_run, is_same_run, plain, read_settings, run_folder
+from distill.records.runs import describe_run, is_same_run, only_described, plain, read_settings, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on, newest_checkpoint
@@ -58,7 +58,8 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
     folder = run_folder(c.out, lambda when: _folder(config, when), newest=c.resume)
     asked, kind = plain(config), type(config)
     _refuse_other_command(folder, asked)
-    if is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS) and can_go_on(folder):
+    same = not only_described(folder) and is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS)
+    if same and can_go_on(folder):
         return folder, True
     describe_run(folder, asked)
     return folder, False
@@ -66,7 +67,7 @@ def open_run(config: ImitateRun) -> tuple[Path, bool]:
 
 def _refuse_other_command(folder: Path, asked: Mapping[str, Any]) -> None:
     """`distill rounds` adds settings of its own to those of `distill imitate`; neither may pass over the other's."""
-    if not (folder / "config.yaml").is_file():
+    if not (folder / "config.yaml").is_file() or only_described(folder):
         return
     saved = read_settings(folder, "--imitate.out", ImitateRun)
     if "imitate" in saved and ("rounds" in saved) != ("rounds" in asked):

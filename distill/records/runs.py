@@ -18,6 +18,9 @@ from distill.system.parser import read_saved
 from distill.system.provenance import command_line, versions
 from distill.system.settings import Section
 
+DESCRIPTION = ("config.yaml", "command.txt", "versions.json")
+"""What is written down of a run before it begins."""
+
 
 def refuse_other_data(folder: Path, used: DataUsed, flag: str) -> None:
     """A run must not go on, or count as finished, on other data than it began with.
@@ -91,6 +94,12 @@ def how_to_go_on(template: str, folder: Path, flag: str, *, newest: bool) -> str
     if "{time}" in template and not newest:
         return f"the same command with {flag}={folder} continues"
     return "the same command continues"
+
+
+def only_described(folder: Path) -> bool:
+    """Whether ``describe_run`` alone wrote there: a run that was refused before it began, and may be corrected."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return names == set(DESCRIPTION)
 
 
 def describe_run(folder: Path, settings: dict[str, Any]) -> None:

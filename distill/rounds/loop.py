@@ -13,7 +13,7 @@ from distill.errors import DivergedError
 from distill.imitate.begin import Parts, Run
 from distill.imitate.curve import Rates, Tally
 from distill.imitate.learner import diverged
-from distill.imitate.loop import Pace, advance, finish, online, start_playing, watching
+from distill.imitate.loop import Pace, advance, finish, online, refuse_unlearned, start_playing, watching
 from distill.imitate.player import Player
 from distill.imitate.results import last_fidelity
 from distill.imitate.schedule import budget_used, teacher_share
@@ -78,6 +78,7 @@ class Rounds:
                     learned += self._learn(tally)
                     saver.save()
             tally.end()
+            refuse_unlearned(run, parts, "lower --rounds.states")
             fidelity = last_fidelity(run, Policy(run.net.eval(), run.device), player, None)
         finish(run, parts, fidelity, None, player.seconds | {"batches": 0.0, "updates": learned})
         return run.folder

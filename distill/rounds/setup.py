@@ -7,6 +7,7 @@ import dataclasses
 from distill.collect.label import Labeller
 from distill.collect.pipeline import identify
 from distill.collect.settings import CollectConfig, CollectRun
+from distill.dataset.shards import committed_shards
 from distill.dataset.writer import DatasetWriter
 from distill.envs.presets import get_preset
 from distill.envs.settings import CommonConfig
@@ -40,12 +41,23 @@ def check_rounds(config: RoundsRun) -> None:
         check_plain(config)
         if r.early_learning_rate is not None:
             raise UserError("--rounds.early_learning_rate is of --rounds.derivatives=true; add that")
+    _refuse_other_form(config)
     if r.form == "rounds" and config.imitate.value != "none":
         raise UserError(
             f"--imitate.value={config.imitate.value} is fitted to the ring of --rounds.form=online; use none"
         )
     if r.teacher_score is not None and r.until_share is None:
         raise UserError("--rounds.teacher_score is for --rounds.until_share; give that, too")
+
+
+def _refuse_other_form(config: RoundsRun) -> None:
+    """What only one form reads, and was asked for with the other."""
+    r, usual = config.rounds, RoundsRun()
+    for name in ("count", "states", "steps"):
+        if r.form == "online" and getattr(r, name) != getattr(usual.rounds, name):
+            raise UserError(f"--rounds.{name} is of --rounds.form=rounds; add that, or leave it out")
+    if r.form == "rounds" and config.imitate.updates_per_turn != usual.imitate.updates_per_turn:
+        raise UserError("--imitate.updates_per_turn is of --rounds.form=online; use --rounds.steps")
 
 
 def check_eyes(run: Run, config: RoundsRun) -> None:
@@ -121,6 +133,12 @@ def make_keeper(run: Run, config: RoundsRun, objective: Objective) -> Keeper:
     r, o = config.rounds, config.objective
     stored = objective.derivatives and (r.form == "online" or o.jacobian_targets == "stored")
     folder = run.folder / "data" if r.keep is None else fill(r.keep, env=config.env)
+    others = sorted({*committed_shards(folder)} - {STREAM}) if r.form == "rounds" else []
+    if others:
+        raise UserError(
+            f"{folder} holds states of {', '.join(others)}, and --rounds.form=rounds learns from all that are there; "
+            "choose another --rounds.keep"
+        )
     kind = CollectConfig(
         jacobian="projected" if stored else "none", jacobian_share=objective.jacobian_share, k=o.k or 1, law=o.law
     )

@@ -349,6 +349,17 @@ def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: 
     assert load_teacher(str(path)).info.algorithm == "imitation"
 
 
+def test_a_zip_that_could_not_be_written_can_still_be(quick: Quick, tmp_path: Path) -> None:
+    """The student comes last: with it, the run would have nothing left to do."""
+    path = tmp_path / "own.zip"
+    fields = {"states": 64, "teacher_zip": str(path), "value": "returns"}
+    with pytest.raises(UserError, match="no life ended in the ring"):
+        imitate(quick(tmp_path / "run", **NATURE, imitate=fields))
+    imitate(quick(tmp_path / "run", **NATURE, imitate=fields | {"value": "none"}))
+    assert path.exists()
+    assert load_student(tmp_path / "run").training.steps > 0
+
+
 def test_it_starts_from_a_student_or_a_zip(quick: Quick, tmp_path: Path, finished: Path) -> None:
     tiny = {"states": 40, "learning_rate": 1e-12, "final_learning_rate": 1e-12}
     folder = imitate(quick(tmp_path / "student", imitate={**tiny, "init": str(finished)}))

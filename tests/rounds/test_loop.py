@@ -237,9 +237,9 @@ def test_killed_at_any_moment(form: str, start: Callable[..., Any], tmp_path: Pa
         "rounds", "--device=cpu", "--student.convs=[[4,8,4]]", "--student.hidden=[16]", f"--imitate.out={run}",
         "--imitate.num_envs=2", "--imitate.learning_starts=16", "--imitate.states=1200", "--imitate.batch_size=16",
         "--imitate.checkpoint_every=64", "--imitate.val_states=16", f"--rounds.form={form}", f"--rounds.keep={data}",
-        "--rounds.shard_states=64", "--rounds.count=6", "--rounds.states=200", "--rounds.steps=20",
-        "--rounds.derivatives=true", "--objective.jacobian_share=0.25",
+        "--rounds.shard_states=64", "--rounds.derivatives=true", "--objective.jacobian_share=0.25",
     ]  # fmt: skip
+    words += ["--rounds.count=6", "--rounds.states=200", "--rounds.steps=20"] if form == "rounds" else []
     there: dict[Path, str] = {}
     shards = data / "shards"
     for _ in range(2):
@@ -292,6 +292,38 @@ def test_rounds_and_imitate_do_not_go_on_with_each_others_runs(finished: Path, q
         rounds(quick(plain))
 
 
+def test_states_of_others_are_not_learned_from(quick: Quick, tmp_path: Path, pong_copy: Path) -> None:
+    """A teacher's recorded states among them would be a part of every lesson."""
+    before = sorted(path for path in pong_copy.rglob("*"))
+    with pytest.raises(UserError, match=r"holds states of teacher, and --rounds\.form=rounds learns from all that"):
+        rounds(in_rounds(quick, tmp_path / "run", rounds={"keep": str(pong_copy)}))
+    assert sorted(path for path in pong_copy.rglob("*")) == before
+
+
+def test_what_was_refused_late_can_be_corrected(quick: Quick, tmp_path: Path) -> None:
+    """The folder of the run is there, but nothing in it that other settings could spoil."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(UserError, match=r"other exists and is not a dataset; choose another --rounds\.keep"):
+        rounds(quick(tmp_path / "run", rounds={"keep": str(tmp_path / "other")}))
+    rounds(quick(tmp_path / "run", rounds={"keep": str(tmp_path / "data")}, imitate={"states": 64}))
+    assert len(Dataset(tmp_path / "data")) >= 64
+
+
+@pytest.mark.parametrize(
+    ("form", "imitation", "hint"),
+    [("online", {"learning_starts": 290}, r"imitate\.learning_starts"), ("rounds", {}, r"rounds\.states")],
+)
+def test_nothing_is_made_of_a_run_that_never_learned(
+    form: str, imitation: dict[str, Any], hint: str, quick: Quick, tmp_path: Path
+) -> None:
+    settings = {"rounds": {**ROUNDS, "states": 100_000} if form == "rounds" else {}}
+    limits = {"states": None, "minutes": 0.001, **imitation}
+    with pytest.raises(UserError, match=rf"ended after \d+ states, before anything was learned; .* or lower --{hint}"):
+        rounds(quick(tmp_path / "run", imitate=limits, **settings))
+    assert not (tmp_path / "run" / "student").exists()
+
+
 def test_time_is_a_budget_too(quick: Quick, tmp_path: Path) -> None:
     weights: list[float] = []
 
@@ -327,6 +359,11 @@ def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path) -> None:
         ({"rounds": {"derivatives": True}, "objective": {"jacobian_weight": 0.0}}, r"objective\.jacobian_weight is 0"),
         ({"rounds": {"early_learning_rate": 0.1}}, r"early_learning_rate is of --rounds\.derivatives=true; add that"),
         ({"rounds": {"teacher_score": 3.0}}, r"--rounds\.teacher_score is for --rounds\.until_share; give that, too"),
+        ({"rounds": {"count": 3}}, r"--rounds\.count is of --rounds\.form=rounds; add that, or leave it out"),
+        (
+            {"rounds": {"form": "rounds"}, "imitate": {"updates_per_turn": 4}},
+            r"--imitate\.updates_per_turn is of --rounds\.form=online; use --rounds\.steps",
+        ),
         ({"imitate": {"states": 32}}, r"--imitate\.learning_starts must be below imitate\.states, 32, or nothing"),
         (
             {"rounds": {"derivatives": True}, "env": "breakout", "preset": "sb3", "teacher_preset": "async-rl"},
