@@ -44,6 +44,12 @@ class OnnxPolicy(nn.Module):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        inputs = [one.name for one in self._session.get_inputs()]
+        if len(inputs) > 1:
+            raise UserError(
+                f"{path} has inputs {', '.join(inputs)}, and an agent has one, pixels; of a student of several games "
+                "name the run of one game, or export that by itself"
+            )
         (self._input,), (self._output,) = self._session.get_inputs(), self._session.get_outputs()
         weights, rest = _arrays(model)
         self.weights = nn.ParameterList(nn.Parameter(array, requires_grad=False) for array in weights)
@@ -105,15 +111,20 @@ def told(path: Path) -> Mapping[str, Any]:
 
 
 def _arrays(model: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights, and all other arrays of numbers: scales, zero points, shapes."""
+    """Weights, and all other arrays of numbers: scales, zero points, shapes.
+
+    Some exporters write weights as constants; without them two agents would have one fingerprint.
+    """
     from onnx import numpy_helper
 
     apart = {name for node in model.graph.node if node.op_type in CODES for name in node.input[1:]}
     weights: list[Tensor] = []
     rest: list[Tensor] = []
-    for one in model.graph.initializer:
+    constants = [(node.output[0], one.t) for node in model.graph.node if node.op_type == "Constant"
+                 for one in node.attribute if one.name == "value"]  # fmt: skip
+    for name, one in [*((one.name, one) for one in model.graph.initializer), *constants]:
         array = torch.from_numpy(numpy_helper.to_array(one).copy())
-        is_weight = one.name not in apart and array.dtype != torch.int64  # shapes
+        is_weight = name not in apart and array.dtype != torch.int64  # shapes
         (weights if is_weight else rest).append(array)
     return weights, rest
 

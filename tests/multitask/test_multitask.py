@@ -28,6 +28,7 @@ from distill.multitask.nets import make_students
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.train.hooks import Hook, Status
+from teachers.formats.onnx_file import load_onnx
 
 MakeConfig = Callable[..., Config]
 GAMES = {"breakout": 4, "pong": 6}
@@ -220,6 +221,10 @@ def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: P
         assert (logits[mine, actions:] < -1e8).all()
     papers = json.loads(session.get_modelmeta().custom_metadata_map["distilled"])
     assert papers["games"] == list(GAMES)
+    with pytest.raises(
+        UserError, match=r"has inputs pixels, game, and an agent has one, pixels; .* name the run of one"
+    ):
+        load_onnx(out)
     assert main(["export", str(folder), "--format", "sb3", "--out", str(tmp_path / "both.zip")]) == 1
     assert main(["export", str(folder), "--format", "onnx", "--out", str(out)]) == 1
 

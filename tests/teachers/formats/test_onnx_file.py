@@ -128,6 +128,23 @@ def test_a_damaged_file_is_refused(files: dict[str, Path], content: bytes | None
         load_teacher(str(path), game="breakout")
 
 
+def test_weights_that_are_constants_are_weights(files: dict[str, Path], tmp_path: Path) -> None:
+    """As some exporters write them; another agent's are another fingerprint."""
+    found = []
+    for number, factor in enumerate((1.0, 2.0)):
+        model = onnx.load(files["float32"])
+        for one in list(model.graph.initializer):
+            array = onnx.numpy_helper.to_array(one)
+            array = array if array.dtype == np.int64 else array * np.float32(factor)
+            tensor = onnx.numpy_helper.from_array(array, one.name)
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [one.name], value=tensor))
+            model.graph.initializer.remove(one)
+        path = tmp_path / f"{number}.onnx"
+        onnx.save(model, path)
+        found.append(load_teacher(str(path)).info.fingerprint)
+    assert found[0] != found[1]
+
+
 def test_other_outputs_are_refused(saved: Student, tmp_path: Path) -> None:
     path = tmp_path / "agent.onnx"
     write_onnx(nn.Sequential(nn.Flatten(0)), path, saved.task)
