@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.engine.general import General
 from distill.engine.step import make_passes
 from distill.errors import UserError
 from distill.figures.influence import patch_maps
+from distill.networks.nets import to_unit
 
 BATCH = 256
 """States of one forward pass where there are many."""
@@ -49,14 +51,25 @@ class Victim:
         Returns:
             Float (B, 4, 84, 84), in nats a unit of [0, 1].
         """
-        sign = 1.0 if towards else -1.0
+        of_draw = self._by_autograd if isinstance(self.passes, General) else self._by_engine
         total = torch.zeros(x.shape, device=x.device)
         for _ in range(self.draws):
-            tape = self.passes.forward(_as_seen(x))
-            seed = F.one_hot(action, tape.logits.shape[1]) - tape.logits.softmax(-1)
             with _needing_derivatives():
-                total += self.passes.rows(tape, sign * seed.unsqueeze(1))[:, 0]
-        return total / self.draws
+                total += of_draw(_as_seen(x), action)
+        return total / (self.draws if towards else -self.draws)
+
+    def _by_engine(self, x: Tensor, action: Tensor) -> Tensor:
+        """Gradient of log p of the action."""
+        tape = self.passes.forward(x)
+        seed = F.one_hot(action, tape.logits.shape[1]) - tape.logits.softmax(-1)
+        return self.passes.rows(tape, seed.unsqueeze(1))[:, 0]
+
+    def _by_autograd(self, x: Tensor, action: Tensor) -> Tensor:
+        """The same in one pass: a network that draws noise has the same there and back."""
+        leaf = (to_unit(x) if x.dtype == torch.uint8 else x).detach().requires_grad_()
+        with torch.enable_grad():
+            log_p = self.net(leaf).log_softmax(-1).gather(1, action.unsqueeze(1))
+            return torch.autograd.grad(log_p.sum(), leaf)[0].float()
 
     @torch.no_grad()
     def influence(self, x: Tensor, width: int) -> Tensor:

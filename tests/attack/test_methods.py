@@ -157,6 +157,23 @@ def test_slopes_are_means_over_draws(pixels: Tensor) -> None:
     assert alike(many, others) > alike(one, another) + 0.1
 
 
+class Fickle(nn.Module):
+    """Likes or dislikes what it sees, by chance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        liked = x[:, -1, 0, 0] * 2 * (2 * torch.randint(0, 2, (len(x),)) - 1)
+        return torch.stack([liked, 0 * liked], 1)
+
+
+def test_a_slope_is_of_one_draw_at_a_time() -> None:
+    """The mean of products is not the product of means: what is liked and what is likely hang together."""
+    torch.manual_seed(0)
+    x = torch.full((20, 4, 84, 84), 255, dtype=torch.uint8)
+    slope = Victim(Fickle(), CPU, draws=100).slope(x, torch.zeros(20, dtype=torch.int64), False)
+    want = 2 * torch.sigmoid(torch.tensor(2.0)) - 1
+    assert float(slope[:, -1, 0, 0].mean()) == pytest.approx(float(want), abs=0.1)
+
+
 class Deaf(nn.Module):
     """A network without derivatives, such as one of another runtime."""
 

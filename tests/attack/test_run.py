@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from distill.agents.actor import Policy
+from distill.agents.agents import find_agents
 from distill.attack.method import Attack, Scene
 from distill.attack.policy import Assault, in_words
+from distill.attack.ready import find_source
 from distill.attack.settings import ThreatConfig
 from distill.cli.command import main
 from distill.config.config import Config
-from distill.config.stages import attack, evaluate, train
+from distill.config.stages import attack, collect, evaluate, train
 from distill.dataset.reader import Dataset
+from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.students.onnx_file import write_onnx
+from distill.system.settings import part
 from teachers.load import load_teacher
 
 MakeConfig = Callable[..., Config]
@@ -151,6 +156,23 @@ def test_play_under_attack(make_config: MakeConfig, tmp_path: Path, capsys: pyte
     words = ["evaluate", f"--evaluate.out={tmp_path / 'scores'}", "--evaluate.games=2", "--evaluate.num_envs=2"]
     assert main([*words, "--evaluate.attack=fgsm", "--evaluate.attack_eps=1", "--device=cpu"]) == 0
     assert "already complete" in capsys.readouterr().out
+
+
+def test_the_source_teacher_is_who_taught_the_students(
+    make_config: MakeConfig, quick: Callable[..., Config], other_pong_zip: Path, tmp_path: Path
+) -> None:
+    data = {"out": str(tmp_path / "data"), "states": 200, "num_envs": 2, "shard_states": 100}
+    collect(make_config(env="pong", teacher=str(other_pong_zip), collect=data))
+    student = train(quick(train={"data": str(tmp_path / "data")}))
+    config, threat = make_config(env="pong", teacher=""), ThreatConfig(source="teacher")
+    common = dataclasses.replace(part(config, CommonConfig), teacher="")
+    agents = find_agents(common, [f"small={student}"])
+    source = find_source(common, threat, agents)
+    assert source is not None
+    assert source.fingerprint == Dataset(tmp_path / "data").identity.teacher
+    other = dataclasses.replace(agents[0], preset="dqn")
+    with pytest.raises(UserError, match=r"--threat\.source=teacher sees preset sb3 and small sees dqn; name a source"):
+        find_source(common, threat, [agents[0], other])
 
 
 WIDTHS: list[int] = []
