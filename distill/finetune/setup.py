@@ -19,6 +19,7 @@ from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
 from distill.students.folder import is_student, load_student
+from distill.system.progress import console
 from distill.system.streams import seed_weights
 from distill.task import Task
 from distill.train.network import settings_of
@@ -149,9 +150,12 @@ def _teacher_before(config: FinetuneRun, start: Start) -> Teacher | None:
     if papers is None or not papers.teacher:
         return None
     sees, tau = config.teacher_preset or papers.teacher_preset, papers.teacher_tau or config.tau
+    name = papers.teacher_name or config.env
     with contextlib.suppress(UserError):
-        teacher = load_teacher(papers.teacher_name or config.env, game=config.env, preset=sees, tau=tau)
-        return teacher if teacher.info.fingerprint == papers.teacher else None
+        teacher = load_teacher(name, game=config.env, preset=sees, tau=tau)
+        if teacher.info.fingerprint == papers.teacher:
+            return teacher
+    console.print(f"teacher: {name}, who taught the student so far, is not there any more, or another agent now")
     return None
 
 

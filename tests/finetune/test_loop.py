@@ -402,12 +402,28 @@ def test_a_teacher_with_other_eyes(tiny: Tiny, student: Path, tmp_path: Path) ->
     assert 0 < abs(first - second) < 0.5 * second  # the same states through slightly other eyes
 
 
-def test_who_taught_it_so_far_teaches_on(tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path) -> None:
+def test_who_taught_it_so_far_teaches_on(
+    tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=96))
     second = finetune(tiny(tmp_path / "second", init=first, states=96))
     told = load_student(second).training
     assert told.teacher == load_teacher(str(other_pong_zip), game="pong").info.fingerprint
     assert told.teacher_name == str(other_pong_zip)
+    assert "not there any more" not in capsys.readouterr().out
+
+
+def test_a_teacher_that_is_gone_is_missed(
+    tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone-pong.zip"
+    gone.write_bytes(other_pong_zip.read_bytes())
+    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(gone), states=96))
+    gone.unlink()
+    finetune(tiny(tmp_path / "second", init=first, states=96))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "who taught the student so far, is not there any more, or another agent now" in out
+    assert "learns from reward and pong " in out
 
 
 def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
