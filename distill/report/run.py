@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from distill.batches.source import Index
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
 from distill.figures.saliency import Saliency, choose_states, influence_maps, saliency
 from distill.figures.shares import related
@@ -124,7 +127,18 @@ def _teacher(config: ReportRun, game: str, dataset: Dataset, student: Student) -
         return None, [f"The teacher’s column is left out: {error}."]
     if teacher.info.fingerprint != dataset.identity.teacher:
         return None, [f"The teacher’s column is left out: {name} is no longer the agent that labelled the dataset."]
+    if not _has_derivatives(teacher.net):
+        return None, [f"The teacher’s column is left out: {name} has no derivatives."]
     return teacher, []
+
+
+def _has_derivatives(net: nn.Module) -> bool:
+    """False for an ONNX file, whose labels one may learn from all the same."""
+    try:
+        answer: Tensor = net(torch.zeros(1, *OBS_SHAPE, requires_grad=True))
+    except UserError:
+        return False
+    return answer.requires_grad
 
 
 def draw(

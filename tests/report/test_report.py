@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from distill.config.config import Config
-from distill.config.stages import report, train
+from distill.config.stages import collect, report, train
 from distill.dataset.reader import Dataset
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
@@ -25,6 +25,7 @@ from distill.report import papers
 from distill.report.papers import find_run
 from distill.report.run import look
 from distill.students.folder import load_student
+from distill.students.onnx_file import write_onnx
 from teachers.load import load_teacher
 from tests.fixtures.records import edit_record
 
@@ -305,6 +306,25 @@ def test_a_teacher_that_did_not_label_the_data_is_not_shown(
     page = render(write_scores(plain=runs / "plain"))
     assert "The teacher’s column is left out" in page.text
     assert "no longer the agent that labelled the dataset" in page.text
+
+
+def test_students_of_an_onnx_file(
+    make_config: Callable[..., Config], render: Callable[[Path], Page], write_scores: Callable[..., Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """It labels, but has no derivatives to be drawn."""
+    pytest.importorskip("onnxruntime")
+    pong = load_teacher("pong")
+    path, data, out = tmp_path / "agent.onnx", tmp_path / "data", tmp_path / "student"
+    write_onnx(pong.net, path, pong.info.task)
+    small = {"out": str(data), "states": 200, "num_envs": 4, "shard_states": 100, "jacobian": "none"}
+    collect(make_config(env="pong", teacher=str(path), collect=small))
+    steps = {"data": str(data), "out": str(out), "steps": 4, "val_every": 2, "batch_size": 16, "val_fraction": 0.5}
+    student = {"convs": [(4, 8, 4)], "hidden": [16]}
+    train(make_config(env="pong", student=student, objective={"jacobian_weight": 0.0}, train=steps))
+    page = render(write_scores(student=out))
+    assert "The teacher’s column is left out" in page.text
+    assert "agent.onnx has no derivatives" in page.text
 
 
 def test_doubtful_students_are_named(
