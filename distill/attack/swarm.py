@@ -25,6 +25,29 @@ def around(centres: Tensor, patch: int) -> Tensor:
     return (rows.unsqueeze(-1) * SIZE + columns.unsqueeze(-2)).flatten(1)
 
 
+def apart(scores: Tensor, count: int, patch: int) -> Tensor:
+    """Middles, int64 (B, count), of the patches of the highest scores that share no pixel, as long as there are such.
+
+    Neighbours score alike: the highest alone would lie on one another, and be fewer pixels than asked for.
+
+    Args:
+        scores: of every pixel as a middle, (B, 84 * 84).
+        count: patches.
+        patch: their width, odd.
+    """
+    if patch == 1:
+        return scores.topk(count, dim=1).indices
+    left, places = scores.clone(), torch.arange(SIZE * SIZE, device=scores.device)
+    rows, columns = places // SIZE, places % SIZE
+    found = []
+    for _ in range(count):
+        best = left.argmax(1, keepdim=True)
+        near = ((rows - best // SIZE).abs() < patch) & ((columns - best % SIZE).abs() < patch)
+        left = left.masked_fill(near, float("-inf"))
+        found.append(best)
+    return torch.cat(found, 1)
+
+
 def put(x: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
     """Stacks, uint8 (B, 4, 84, 84), with these values, (B, n), at these pixels, (B, n), of the newest frame.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.settings import ThreatConfig
-from distill.attack.swarm import around, put
+from distill.attack.swarm import apart, around, put
 from distill.attack.victim import Victim
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
@@ -108,6 +108,18 @@ def test_patches_of_a_swarm() -> None:
     x = torch.zeros(1, 4, 84, 84, dtype=torch.uint8)
     changed = put(x, centres, torch.tensor([[7.4, 300.0]]))
     assert (int(changed[0, 3, 0, 0]), int(changed[0, 3, 40, 40]), int(changed.sum())) == (7, 255, 262)
+
+
+def test_patches_are_chosen_apart(pixels: Tensor, teacher: Victim) -> None:
+    """As many pixels as asked for, though the highest scores are neighbours'."""
+    rows, columns = torch.meshgrid(torch.arange(84), torch.arange(84), indexing="ij")
+    hill = -((rows - 40) ** 2 + (columns - 50) ** 2).flatten()[None].float()
+    middles = apart(hill, 5, 3)
+    assert middles[0, 0] == 84 * 40 + 50
+    assert len(set(around(middles, 3)[0].tolist())) == 5 * 9
+    assert torch.equal(apart(hill, 5, 1), hill.topk(5).indices)
+    moved = ATTACKS["swarm"].perturb(scene(pixels[:4], teacher, pixels=4, patch=3, iterations=2, confidence=1.0))
+    assert ((moved != pixels[:4]).flatten(1).sum(1) > 2 * 9).all()
 
 
 def test_patches_that_overlap_have_one_value_where_they_do() -> None:
