@@ -46,9 +46,13 @@ def patch_influence(jacobian: Tensor, logits: Tensor, size: int = 1, action: Ten
     action = logits.argmax(-1) if action is None else action
     gram = torch.einsum("bichw,bjchw->bcijhw", rows, rows)
     if size > 1:
-        flat = gram.flatten(0, 3).unsqueeze(1)
-        gram = F.avg_pool2d(flat, size, 1, size // 2).squeeze(1).view_as(gram) * size**2
+        gram = box_sum(gram.flatten(0, 3).unsqueeze(1), size).squeeze(1).view_as(gram)
     return _of_gram(gram.movedim((2, 3), (-2, -1)), logits, action)
+
+
+def box_sum(maps: Tensor, size: int) -> Tensor:
+    """Sums over the patches of a width around every pixel, (B, 1, H, W); a patch ends at the edge."""
+    return F.avg_pool2d(maps, size, 1, size // 2) * size**2
 
 
 def influence(jacobian: Tensor, logits: Tensor, action: Tensor | None = None) -> Tensor:

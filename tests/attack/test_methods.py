@@ -87,7 +87,7 @@ def test_a_target_becomes_likelier(pixels: Tensor, teacher: Victim) -> None:
         assert probability(teacher, moved, target).mean() > before + 0.02, name
 
 
-@pytest.mark.parametrize("name", ["swarm", "swarm-random"])
+@pytest.mark.parametrize("name", ["swarm", "swarm-random", "swarm-slope"])
 def test_a_swarm_changes_few_pixels_of_the_newest_frame(name: str, pixels: Tensor, teacher: Victim) -> None:
     part = pixels[:16]
     best = teacher.logits(part).argmax(-1)
@@ -108,6 +108,15 @@ def test_patches_of_a_swarm() -> None:
     x = torch.zeros(1, 4, 84, 84, dtype=torch.uint8)
     changed = put(x, centres, torch.tensor([[7.4, 300.0]]))
     assert (int(changed[0, 3, 0, 0]), int(changed[0, 3, 40, 40]), int(changed.sum())) == (7, 255, 262)
+
+
+def test_steep_pixels_turn_more_states_than_random_ones(pixels: Tensor, teacher: Victim) -> None:
+    best = teacher.logits(pixels).argmax(-1)
+    turned = {
+        name: int((teacher.logits(ATTACKS[name].perturb(scene(pixels, teacher))).argmax(-1) != best).sum())
+        for name in ("swarm-slope", "swarm-random")
+    }
+    assert turned["swarm-slope"] > 1.2 * turned["swarm-random"]
 
 
 def test_patches_are_chosen_apart(pixels: Tensor, teacher: Victim) -> None:
