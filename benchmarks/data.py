@@ -17,6 +17,7 @@ from distill.collect.settings import CollectConfig
 from distill.config.config import Config
 from distill.dataset.shards import read_record
 from distill.losses.projection import sample
+from distill.losses.sobolev import states_of_share
 from distill.losses.targets import Targets
 
 
@@ -29,14 +30,18 @@ class Inputs:
     targets: Targets
 
 
-def random_batch(batch: int, actions: int, device: torch.device) -> Inputs:
-    """Random numbers in the shapes and types of a stored batch, K = 1: speed does not depend on what they are."""
+def random_batch(batch: int, actions: int, device: torch.device, share: float = 1.0) -> Inputs:
+    """Random numbers in the shapes and types of a stored batch, K = 1: speed does not depend on what they are.
+
+    The share of it, its first states, carries derivatives.
+    """
+    carrying = states_of_share(share, batch)
     generator = torch.Generator().manual_seed(0)
     obs = torch.randint(0, 256, (batch, 4, 84, 84), generator=generator, dtype=torch.uint8)
     logits = torch.randn(batch, actions, generator=generator)
-    codes = torch.randint(-127, 128, (batch, 1, 4, 84, 84), generator=generator).to(torch.int8)
-    scale = 1e-4 * torch.rand(batch, 1, 4, 84, generator=generator)
-    v = sample("sphere", logits, 1, generator)
+    codes = torch.randint(-127, 128, (carrying, 1, 4, 84, 84), generator=generator).to(torch.int8)
+    scale = 1e-4 * torch.rand(carrying, 1, 4, 84, generator=generator)
+    v = sample("sphere", logits[:carrying], 1, generator)
     return Inputs(obs.to(device), logits.to(device), Targets(v.to(device), codes.to(device), scale.to(device)))
 
 

@@ -32,7 +32,7 @@ from distill.envs.ale_vec import AtariVec
 from distill.envs.games import env_id
 from distill.envs.presets import get_preset
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Objective, sobolev_loss
+from distill.losses.sobolev import Objective, sobolev_loss, states_of_share
 from distill.networks.nets import AtariCNN, net_spec, to_unit
 from distill.system.device import arithmetic, pick_device
 from distill.system.runtime import tune_process
@@ -89,11 +89,13 @@ def naive(student: str, batch: int, data: str, device: torch.device) -> Callable
     return functools.partial(next, loop())
 
 
-def engine(student: str, actions: int, batch: int, weight: float, device: torch.device) -> Callable[[], object]:
-    """Our gradient of the same step."""
+def engine(
+    student: str, actions: int, batch: int, weight: float, device: torch.device, share: float = 1.0
+) -> Callable[[], object]:
+    """Our gradient of the same step, with derivatives on a share of the batch."""
     net = AtariCNN(net_spec(student), actions).to(device)
     step = make_step(net, make_engine(net, arithmetic(device, "auto")))
-    inputs, objective = random_batch(batch, actions, device), Objective()
+    inputs, objective = random_batch(batch, actions, device, share), Objective()
 
     def one() -> None:
         net.zero_grad()
@@ -102,19 +104,20 @@ def engine(student: str, actions: int, batch: int, weight: float, device: torch.
     return one
 
 
-def ours(student: str, batch: int, data: str, device: torch.device) -> Callable[[], object]:
-    """An iteration of ``distill train`` for a plain student."""
-    dataset = Dataset(data, jacobian=False)
+def ours(student: str, batch: int, data: str, device: torch.device, share: float = 0.0) -> Callable[[], object]:
+    """An iteration of ``distill train``, with derivatives on a share of the batch; 0 is plain distillation."""
+    dataset = Dataset(data, jacobian=share > 0)
     net = AtariCNN(net_spec(student), dataset.logits.shape[1]).to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     step = make_step(net, make_engine(net, arithmetic(device, "auto")))
     loader, sampler = Loader(dataset, ObjectiveConfig(), device, 1, None), Sampler(np.arange(len(dataset)), batch, 1)
-    stream = batches(loader, sampler, 0, 10**9, carrying=lambda step: 0)
+    carrying = states_of_share(share, batch) if share else 0
+    stream = batches(loader, sampler, 0, 10**9, carrying=lambda step: carrying)
 
     def one() -> None:
         batch = next(stream)
         optimizer.zero_grad()
-        step(batch.obs, batch.logits, batch.targets, 0.0, Objective())
+        step(batch.obs, batch.logits, batch.targets, 1.0 if share else 0.0, Objective())
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimizer.step()
 

@@ -7,7 +7,10 @@ The plain step is the fastest of three: the engine's, and autograd's in both mem
 settings. The floor is the ratio of the two steps' multiplications: with S of them in a forward pass, I of these in
 the first layer, a plain step takes 3 S - I (its first layer needs no input gradient) and a Sobolev step 6 S - I:
 forward, two cotangent passes (one of them down to the pixels), a tangent pass, and two weight gradients. Double
-backward takes the same 6 S - I.
+backward takes the same 6 S - I. With derivatives on a share m of the batch it is 3 S - I + 3 m S.
+
+A whole training with derivatives on a quarter of each batch until 30 % of its steps is measured as its two kinds of
+iterations, loading and optimizer included, each as often as it occurs.
 
 Autograd's Sobolev step is what one would write instead, with PyTorch's own process settings, in the faster memory
 layout. The same with our process settings is told beside it.
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,10 +46,16 @@ from distill.system.device import arithmetic, pick_device
 ACTIONS = 6
 TURN = 5
 """Steps in a row of each program."""
+SHARES = (1.0, 0.5, 0.25, 0.125)
+EARLY_SHARE, UNTIL = 0.25, 0.3
+"""Of the whole training that is measured."""
 
 
-def operations(net: AtariCNN, batch: int) -> tuple[float, float]:
-    """Floating-point operations of (a plain, a Sobolev) step, by the formula above."""
+def operations(net: AtariCNN, batch: int, share: float = 1.0) -> tuple[float, float]:
+    """Floating-point operations of (a plain, a Sobolev) step, by the formula above.
+
+    ``share``: of the batch that carries derivatives.
+    """
     x = torch.zeros(batch, 4, 84, 84, device=next(net.parameters()).device)
 
     def count(module: nn.Module) -> int:
@@ -54,15 +64,20 @@ def operations(net: AtariCNN, batch: int) -> tuple[float, float]:
         return int(counter.get_total_flops())
 
     whole, first = count(net), count(next(iter(net.path())))
-    return 3 * whole - first, 6 * whole - first
+    return 3 * whole - first, (3 + 3 * share) * whole - first
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product."""
-    size = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    seconds = interleaved({"product": lambda: a @ a}, 5, synchronize=device.type == "cuda")["product"]
-    return 2 * size**3 / seconds
+    """Operations a second of the fastest of several large matrix products, square and tall."""
+    shapes = [(4096, 4096), (8192, 8192)] if device.type == "cuda" else [(1024, 1024), (2048, 2048), (8192, 512)]
+    rates = []
+    for rows, inner in shapes:
+        a = torch.randn(rows, inner, device=device, dtype=dtype)
+        b = torch.randn(inner, inner, device=device, dtype=dtype)
+        product = functools.partial(torch.mm, a, b)
+        seconds = interleaved({"product": product}, 9, synchronize=device.type == "cuda")["product"]
+        rates.append(2 * rows * inner**2 / seconds)
+    return max(rates)
 
 
 def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -> list[Row]:
@@ -97,6 +112,44 @@ def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -
     ]  # fmt: skip
 
 
+def measure_shares(student: str, batch: int, device: torch.device, rounds: int) -> list[Row]:
+    """The gradient alone, with derivatives on a share of the batch."""
+    common = {"student": student, "actions": ACTIONS, "batch": batch, "device": str(device), "tuned": True}
+    setups: dict[str, dict[str, Any]] = {"plain": {"weight": 0.0}}
+    setups |= {f"share {share:g}": {"weight": 1.0, "share": share} for share in SHARES}
+    with contextlib.ExitStack() as stack:
+        programs = {
+            name: stack.enter_context(Elsewhere(**common, program="engine", **setup)) for name, setup in setups.items()
+        }
+        medians = interleaved(programs, rounds, calls=TURN)
+    net = AtariCNN(net_spec(student), ACTIONS).to(device)
+    rows = []
+    for share in SHARES:
+        first, second = operations(net, batch, share)
+        took = medians[f"share {share:g}"] / medians["plain"]
+        against = f"our plain KL step; its floor by operations is {second / first:.2f}"
+        details = {"ms": milliseconds(medians), "of the floor": round(second / first / took, 3)}
+        rows.append(
+            Row(f"step, {student}, batch {batch}, derivatives on {share:g} of it", against, took, "x", "", details)
+        )
+    return rows
+
+
+def measure_training(data: Path, student: str, batch: int, device: torch.device, rounds: int) -> Row:
+    """Whole iterations with derivatives on a quarter of each batch, and without, as a training mixes them."""
+    common = {"student": student, "batch": batch, "data": str(data), "device": str(device), "tuned": True}
+    with Elsewhere(**common, program="ours") as plain, Elsewhere(**common, program="ours", share=EARLY_SHARE) as early:
+        medians = interleaved({"plain": plain, "early": early}, rounds, calls=TURN)
+    return Row(
+        f"training, {student}, batch {batch}, derivatives on {EARLY_SHARE:g} of it until {UNTIL:.0%}",
+        "plain distillation, as many steps",
+        UNTIL * medians["early"] / medians["plain"] + 1 - UNTIL,
+        "x",
+        f"<= {1.2 if batch == 32 else 1.15}",
+        {"ms": milliseconds(medians)},
+    )
+
+
 def measure_loop(data: Path, states: int, student: str, batch: int, device: torch.device, rounds: int) -> Row:
     """Whole iterations of plain distillation."""
     common = {"student": student, "batch": batch, "data": str(data), "device": str(device)}
@@ -117,9 +170,11 @@ def measure(args: argparse.Namespace) -> Sequence[Row]:
     cases = [(student, batch) for student in ("mnih2013", "nature") for batch in (64, 256)]
     rounds, states = (2, 512) if args.quick else (7, 8_192)
     rows = [row for student, batch in cases for row in measure_steps(student, batch, device, rounds)]
+    rows += [row for batch in (32, 64) for row in measure_shares("mnih2013", batch, device, rounds)]
     with tempfile.TemporaryDirectory() as folder:
         data = collected(Path(folder) / "data", states)
-        return rows + [measure_loop(data, states, *case, device, rounds) for case in cases]
+        rows += [measure_loop(data, states, *case, device, rounds) for case in cases]
+        return rows + [measure_training(data, "mnih2013", batch, device, rounds) for batch in (32, 64)]
 
 
 if __name__ == "__main__":

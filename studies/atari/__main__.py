@@ -9,25 +9,25 @@ python -m studies.atari --quick                     a small form in minutes: sho
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill.api import DivergedError, UserError
 from distill.sweep.grid import Row
 from studies.atari import plan, tables
-from studies.atari.choose import best_by_others, defaults, faster, longer_than, own_best
+from studies.atari.ablation import ablated
+from studies.atari.choose import METHODS, at_one_rate, best_by_others, method, own_best, scored
 from studies.atari.plots import headline, others
-from studies.atari.ratios import of_one_test
-from studies.atari.run import finished, play, record, train_longer, train_part
+from studies.atari.run import finished, play, record, score, train_part, train_same_steps, with_tests
 from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {
     "record": "games of the teacher, for training and for testing",
-    "grid": "both methods at every percentage",
-    "longer": "plain distillation with Sobolev's time",
-    "ablation": "what each setting does, in Pong",
-    "much_data": "what helps where data is no longer scarce, in Pong",
+    "grid": "all methods at every percentage, at equal cost",
+    "steps": "Sobolev with as many steps as plain distillation",
+    "test": "figures on test games of the settings that validation games chose",
+    "ablation": "what each setting does, on validation games of Pong and Breakout",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
@@ -40,7 +40,7 @@ def main() -> None:
     diverged = []
     for part in args.parts:
         for game in args.games:
-            if part not in plan.ABLATIONS or game == plan.GAMES[0]:
+            if part != "ablation" or game in plan.ABLATED:
                 try:
                     run_part(part, game, scale, args.out)
                 except DivergedError as error:
@@ -58,66 +58,61 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path) -> None:
             record(game, recording, scale)
     elif part == "grid":
         train_part(part, game, plan.grid(scale, game), scale)
-    elif part == "longer":
-        train_longer(game, scale, out)
-    elif part in plan.ABLATIONS:
-        train_part(part, game, plan.ablated(part, scale, game), scale)
+    elif part == "steps":
+        train_same_steps(game, scale, out)
+    elif part == "test":
+        score(game, scale, out)
+    elif part == "ablation":
+        train_part(part, game, plan.ablated(scale), scale)
     elif part == "play":
         play(game, scale, out)
 
 
 def write(scale: plan.Scale, out: Path) -> None:
-    """Tables and pictures of all rows in the results folder; a game without rows is left out."""
-    parts = {game: _parts(game, scale, out) for game in plan.GAMES}
-    grids = {game: own_best(rows["grid"]) for game, rows in parts.items() if rows["grid"]}
+    """Tables and pictures of all rows in the results folder; a game without tested rows is left out."""
+    found = {game: with_tests("grid", game, scale, out) for game in plan.GAMES}
+    grids = {game: rows for game, rows in found.items() if scored(rows)}
     if not grids:
-        raise UserError(f"{out} has no rows of the grid yet; run that part first")
-    sections = []
-    for game, grid in grids.items():
-        sections += [f"## {tables.TITLES[game]}", *_game(grid, parts[game], scale)]
-    sections += ["## Test games against validation games"]
-    sections += ["Every student of the grid, whatever its settings."]
-    sections += [tables.against_validation({game: parts[game]["grid"] for game in grids})]
-    game = plan.GAMES[0]
-    for part, questions in plan.ABLATIONS.items():
-        if parts[game][part]:
-            title = PARTS[part][0].upper() + PARTS[part][1:]
-            sections += [f"## {title}", *tables.ablated(parts[game][part], questions(scale, game))]
+        raise UserError(f"{out} has no rows of the grid that were tested yet; run the parts grid and test first")
+    best = {game: scored(own_best(rows)) for game, rows in grids.items()}
+    sections = ["## All games", *tables.headline(best, scale)]
+    for game, rows in grids.items():
+        sections += [f"## {tables.TITLES[game]}", *_game(game, rows, scale, out)]
+    sections += ["## Test games against validation games", "Every student that was tested, whatever its settings."]
+    sections += [tables.against_validation({game: scored(rows) for game, rows in grids.items()})]
+    for game in plan.ABLATED:
+        rows = finished("ablation", game, scale, out)
+        if rows:
+            sections += [f"## What each setting does: {tables.TITLES[game]}, a tenth of the data, validation games"]
+            sections += ablated(rows, plan.questions(scale))
     write_tables(out / "tables.md", "Policy distillation on Atari", sections)
-    headline(out / "headline.png", grids, scale)
-    others(out / "others.png", grids, scale)
+    headline(out / "headline.png", best, scale)
+    others(out / "others.png", best, scale)
     print(f"wrote {out}/tables.md, headline.png and others.png")
 
 
-def _parts(game: str, scale: plan.Scale, out: Path) -> dict[str, list[Row]]:
-    """A game's rows by part, of students that were tested on the same states."""
-    names = ("grid", "longer", "play", *plan.ABLATIONS)
-    parts, left_out = of_one_test({part: finished(part, game, scale, out) for part in names})
-    if left_out:
-        print(f"{game}: {left_out} students were tested on other states than the newest, and are not in the tables")
-    return parts
-
-
-def _game(grid: Sequence[Row], parts: Mapping[str, Sequence[Row]], scale: plan.Scale) -> list[str]:
-    """A game's tables: ``grid`` has each method's best rows, ``parts`` all."""
-    sections = [tables.set_of_test(grid), *tables.comparison(grid, scale), tables.cosines(grid, scale)]
-    for title, rows in {
-        "Both with the default learning rate, 0.001": defaults(parts["grid"]),
-        "Both with learning rate 0.003": faster(parts["grid"]),
-        "Every seed with the settings that the other seeds chose": best_by_others(parts["grid"]),
+def _game(game: str, rows: Sequence[Row], scale: plan.Scale, out: Path) -> list[str]:
+    """A game's tables."""
+    best = scored(own_best(rows))
+    sections = [tables.set_of_test(best), *tables.comparison(best, scale), tables.cosines(best, scale)]
+    sections += ["### What validation games chose", tables.choices(best, scale)]
+    for title, part in {
+        "Both with the learning rate that rises from 0.001 to 0.003": at_one_rate(rows),
+        "Every seed with the settings that the other seeds chose": best_by_others(rows),
     }.items():
-        sections += [f"### {title}", *tables.comparison(rows, scale)[:2]]
+        sections += [f"### {title}", *tables.comparison(scored(part), scale)[:2]]
+    plain = [row for row in best if method(row) == METHODS[0]]
+    sections += ["### Sobolev to the end of the training, at equal cost"]
+    sections += tables.comparison(best, scale, METHODS[2])[:2]
+    steps = scored(with_tests("steps", game, scale, out))
+    if steps:
+        sections += ["### At equal steps", *tables.comparison([*plain, *steps], scale)[:2]]
     sections += ["### Perturbed pixels: disagreement with the teacher at clean ones, %"]
-    sections += [f"Clean: on the states named above; the others: on {scale.perturbed:,}, drawn apart."]
-    sections += [tables.perturbed(grid, scale)]
-    if parts["longer"]:
-        sections += ["### Plain distillation with Sobolev's time"]
-        sections += [tables.wall_clock(grid, longer_than(grid, parts["longer"]), scale)]
-    if parts["play"]:
-        agents = {"teacher", *(row["run"] for row in grid)}
-        played = [row for row in parts["play"] if row["agent"] in agents]
-        sections += ["### Whole games, points", tables.scores(played, scale)]
-    return sections
+    sections += [f"Clean: on the states named above; the others: on {scale.perturbed:,} of them."]
+    sections += [tables.perturbed(best, scale)]
+    agents = {"teacher", *(row["run"] for row in best)}
+    played = [row for row in finished("play", game, scale, out) if row["agent"] in agents]
+    return sections + (["### Whole games, points", tables.scores(played, scale)] if played else [])
 
 
 def _flags(parser: argparse.ArgumentParser) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.sweep.grid import Cell, Row
-from studies.atari.plan import DEFAULT, DEFAULT_KL, KL, SEED, SOBOLEV, STATES, STEPS, WEIGHT
+from studies.atari.plan import PLAIN, RISING, SEED, SOBOLEV, STATES, STEPS, UNTIL, WEIGHT
 
-METHODS = ("KL", "Sobolev")
+METHODS = ("KL", "Sobolev", "Sobolev throughout")
+"""Plain distillation; derivatives first, on a part of each batch; derivatives of all states to the end."""
 
 
 def method(row: Row) -> str:
     """The method of a row of the grid."""
-    return METHODS[float(row[WEIGHT]) > 0]
+    if float(row[WEIGHT]) == 0:
+        return METHODS[0]
+    return METHODS[1] if float(row[UNTIL]) < 1 else METHODS[2]
 
 
 def own_best(rows: Sequence[Row]) -> list[Row]:
@@ -27,10 +30,12 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
     tried: dict[Settings, list[Row]] = defaultdict(list)
     for row in rows:
         tried[_settings(row)].append(row)
-    seeds = {row[SEED] for row in rows}
+    seeds: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        seeds[row[STATES]].add(row[SEED])
     best: dict[tuple[str, str], tuple[float, Settings]] = {}
     for settings, found in tried.items():
-        if {row[SEED] for row in found} == seeds:
+        if {row[SEED] for row in found} == seeds[found[0][STATES]]:
             kl = float(np.mean([np.log(float(row["val_kl"])) for row in found]))
             key = (method(found[0]), found[0][STATES])
             best[key] = min((kl, settings), best.get(key, (np.inf, settings)))
@@ -38,14 +43,9 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if _settings(row) in kept]
 
 
-def defaults(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the default recipe, and with the same without the Sobolev term."""
-    return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in (DEFAULT_KL, DEFAULT))]
-
-
-def faster(rows: Sequence[Row]) -> list[Row]:
-    """The rows with three times the default learning rate, with the Sobolev term and without."""
-    return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in (KL, SOBOLEV))]
+def at_one_rate(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the rising learning rate and derivatives or none until half of the steps."""
+    return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in ({**PLAIN, **RISING}, SOBOLEV))]
 
 
 def best_by_others(rows: Sequence[Row]) -> list[Row]:
@@ -57,10 +57,15 @@ def best_by_others(rows: Sequence[Row]) -> list[Row]:
     return kept
 
 
-def longer_than(best: Sequence[Row], longer: Sequence[Row]) -> list[Row]:
-    """The rows of longer training whose settings, steps aside, are among the best."""
-    kept = {(row[SEED], _settings(row)) for row in best}
-    return [row for row in longer if (row[SEED], _settings(row)) in kept]
+def scored(rows: Sequence[Row]) -> list[Row]:
+    """The rows of students with figures on test games."""
+    return [row for row in rows if row.get("test_kl")]
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """All rows of the grid that a table of test figures shows."""
+    shown = {id(row) for kept in (own_best(rows), best_by_others(rows), at_one_rate(rows)) for row in kept}
+    return [row for row in rows if id(row) in shown]
 
 
 def chosen(rows: Sequence[Row], tried: Sequence[Cell]) -> list[Cell]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from distill.api import Dataset
-from distill.dataset.games import some_whole_games
 from distill.losses.divergence import action_error, kl
 
 NOISES = (4, 8, 16)
@@ -17,11 +16,6 @@ SHIFTS = (1, 2)
 """Pixels, up, down, left and right; what comes in at the edge repeats it."""
 
 Index = npt.NDArray[np.int64]
-
-
-def chosen_states(dataset: Dataset, count: int) -> Index:
-    """States of whole games drawn at random, the same for every student; int64 (count,), sorted."""
-    return np.sort(np.random.default_rng([0, 8]).permutation(some_whole_games(dataset, len(dataset)))[:count])
 
 
 def agreement(net: nn.Module, dataset: Dataset, index: Index) -> dict[str, float]:

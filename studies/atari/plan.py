@@ -5,9 +5,8 @@ What is not named here is in ``part_config``, or a default of the library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from distill.api import Config, EvaluateConfig, StudentConfig, SweepConfig, TrainConfig
 from distill.sweep.grid import Cell
@@ -21,18 +20,17 @@ class Scale:
 
     states: int
     """Recorded per game: percentages are of these."""
-    test_states: int
-    """Recorded per game with another seed."""
+    test_states: Mapping[str, int]
+    """Recorded with another seed, by game: several whole games a lane, and those of Breakout are long."""
     tested: int
-    """Whole games of these are scored until they have so many states."""
+    """About so many states are scored, from all whole games alike."""
     num_envs: int
     test_envs: int
     """Games side by side while test games are recorded; each ends in a fragment."""
-    steps: int
+    cost: int
+    """What a training may cost, in steps of plain distillation."""
     seeds: Sequence[int]
     percentages: Sequence[int]
-    ablated: Sequence[int]
-    """Seeds of the ablations."""
     played: Sequence[int]
     """Percentages whose students play."""
     games: int
@@ -50,12 +48,13 @@ class Scale:
 
 
 FULL = Scale(
-    states=100_000, test_states=32_768, tested=32_768, num_envs=16, test_envs=4, steps=3000, seeds=(1, 2, 3),
-    percentages=(1, 3, 10, 30, 50), ablated=(1, 2, 3), played=(1, 10), games=64, data="data/atari", runs="runs/atari",
+    states=100_000, test_states={"pong": 32_768, "breakout": 131_072, "space_invaders": 32_768}, tested=16_384,
+    num_envs=16, test_envs=4, cost=6000, seeds=(1, 2, 3), percentages=(1, 3, 10, 30, 50), played=(1, 10), games=64,
+    data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
-    states=1600, test_states=4096, tested=2048, num_envs=8, test_envs=2, steps=40, seeds=(1, 2),
-    percentages=(10, 50), ablated=(1,), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
+    states=1600, test_states=dict.fromkeys(GAMES, 4096), tested=2048, num_envs=8, test_envs=2, cost=40, seeds=(1, 2),
+    percentages=(10, 50), played=(50,), games=2, data="data/atari-quick", runs="runs/atari-quick",
 )  # fmt: skip
 
 
@@ -67,45 +66,41 @@ class Recording:
     states: int
     num_envs: int
     seed: int = 1
-    jacobian: Literal["projected", "full", "none"] = "projected"
-    space: Literal["logits", "log_probs", "probs"] = "logits"
 
 
 def recordings(scale: Scale, game: str) -> list[Recording]:
-    """Training and test games; for the ablations the first part of the training games again, in other forms."""
-    main = [
+    """Training and test games."""
+    return [
         Recording("", scale.states, scale.num_envs),
-        Recording("-test", scale.test_states, scale.test_envs, seed=1001),
+        Recording("-test", scale.test_states[game], scale.test_envs, seed=1001),
     ]
-    few = max(scale.states // 16, 4 * scale.share(scale.percentages[0]))
-    # Without stored derivatives a data set is small, and the teacher gives those of its space while training.
-    others = [
-        Recording("-full", few, scale.num_envs, jacobian="full"),
-        Recording("-log_probs", few, scale.num_envs, jacobian="none", space="log_probs"),
-        Recording("-probs", few, scale.num_envs, jacobian="none", space="probs"),
-    ]
-    return main + (others if game == GAMES[0] else [])
 
 
 K, WEIGHT, SCHEDULE = "objective.k", "objective.jacobian_weight", "objective.jacobian_schedule"
-LAW, MATCH, BLUR, TARGETS = "objective.law", "objective.match", "objective.jacobian_blur", "objective.jacobian_targets"
-NOISE, LR, STEPS = "objective.input_noise", "train.learning_rate", "train.steps"
-STATES, DATA, SEED = "train.states", "train.data", "seed"
+SHARE, UNTIL = "objective.jacobian_share", "objective.jacobian_until"
+LR, EARLY_LR, STEPS = "train.learning_rate", "train.early_learning_rate", "train.steps"
+MATCH, DIVERGENCE, BATCH = "objective.match", "objective.divergence", "train.batch_size"
+STATES, SEED = "train.states", "seed"
 
-KL: Cell = {WEIGHT: 0.0, LR: 3e-3}
-SOBOLEV: Cell = {WEIGHT: 1.0, SCHEDULE: "linear", LR: 3e-3, K: 1}
-DEFAULT: Cell = {**SOBOLEV, LR: 1e-3}
-"""The library's default λ, schedule and learning rate, with one of the stored directions a step."""
-DEFAULT_KL: Cell = {**KL, LR: DEFAULT[LR]}
-"""The same without the Sobolev term."""
+RISING: Cell = {LR: 3e-3, EARLY_LR: 1e-3, UNTIL: 0.5}
+"""The learning rate's peak rises from 0.001 to 0.003 while lambda falls to 0, which it does until half of the steps."""
+PLAIN: Cell = {WEIGHT: 0.0, LR: 3e-3}
+SOBOLEV: Cell = {WEIGHT: 1.0, SHARE: 0.25, **RISING}
+"""Derivatives first, on a quarter of each batch."""
+WHOLE: Cell = {WEIGHT: 1.0, LR: 1e-3}
+"""Derivatives of all states from the first step to the last: the earlier default."""
 CANDIDATES: Sequence[Cell] = (
-    KL,
-    DEFAULT_KL,
+    PLAIN,
+    {**PLAIN, LR: 1e-3},
+    {**PLAIN, **RISING},
     SOBOLEV,
-    DEFAULT,
-    {**DEFAULT, SCHEDULE: "constant"},
+    {**SOBOLEV, UNTIL: 0.3},
+    WHOLE,
 )
-"""What is tried at every percentage; validation chooses one for plain distillation and one for Sobolev."""
+"""What is tried at every percentage; validation chooses one of each method."""
+STATES_A_STEP = 32
+DERIVATIVES = 1.23
+"""Operations of a batch's derivatives over those of a plain step (docs/performance.md)."""
 
 
 def part_config(part: str, game: str, scale: Scale) -> Config:
@@ -115,107 +110,87 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
         device="cpu",
         student=StudentConfig("mnih2013"),
         train=TrainConfig(
-            data=f"{scale.data}/{game}", steps=scale.steps, batch_size=32, warmup=min(200, scale.steps // 4),
-            val_states=1024, val_every=500, checkpoint_every=1000,
+            data=f"{scale.data}/{game}", batch_size=STATES_A_STEP, warmup=min(200, scale.cost // 4),
+            val_states=1024, val_every=1000, checkpoint_every=2000,
         ),
         evaluate=EvaluateConfig(games=scale.games, num_envs=min(32, scale.games)),
-        sweep=SweepConfig(
-            out=f"{scale.runs}/{part}/{game}", data=f"{scale.data}/{game}-test", test_states=scale.tested
-        ),
+        sweep=SweepConfig(out=f"{scale.runs}/{part}/{game}"),
     )  # fmt: skip
 
 
+def afforded(cell: Cell, cost: float) -> int:
+    """Steps of a cell that cost as many operations as ``cost`` plain ones."""
+    whole = {**DEFAULTS, **cell}
+    share = whole[SHARE] * whole[UNTIL] if whole[WEIGHT] > 0 else 0.0
+    states = STATES_A_STEP * cost / (1 + DERIVATIVES * share)
+    steps: int = round(states / whole.get(BATCH, STATES_A_STEP))
+    return steps
+
+
 def grid(scale: Scale, game: str) -> list[Cell]:
-    """The paper's comparison, for the same number of steps: all candidates, seed after seed."""
+    """The comparison at equal cost: all candidates, seed after seed."""
     shares = [scale.share(percentage) for percentage in scale.percentages]
-    tried = [{STATES: states, SEED: seed, **cell} for seed in scale.seeds for states in shares for cell in CANDIDATES]
-    return alike(tried, game, scale)
+    return alike(
+        {STATES: states, SEED: seed, **cell, STEPS: afforded(cell, scale.cost)}
+        for seed in scale.seeds for states in shares for cell in CANDIDATES
+    )  # fmt: skip
 
 
-def longer(scale: Scale, game: str, chosen: Sequence[Cell]) -> list[Cell]:
-    """Plain distillation at its chosen settings with the time that Sobolev takes, which is that of twice the steps."""
-    return alike([{**cell, STEPS: 2 * scale.steps} for cell in chosen if cell[WEIGHT] == 0], game, scale)
+def same_steps(scale: Scale, chosen: Sequence[Cell]) -> list[Cell]:
+    """The chosen form of Sobolev with as many steps as plain distillation has."""
+    return alike({**cell, STEPS: scale.cost} for cell in chosen if cell[WEIGHT] > 0 and cell[UNTIL] < 1)
 
 
 Questions = dict[str, dict[str, Cell]]
+ABLATED = ("pong", "breakout")
+"""Games of the ablations; Space Invaders has no part in what is chosen by them."""
 
 
-def questions(scale: Scale, game: str) -> Questions:
-    """What each setting does at the smallest percentage, by question and label: variations of the default recipe."""
-    online, held, fast = {TARGETS: "online"}, {SCHEDULE: "constant"}, {LR: 3e-3}
-    full, log_probs, probs = ({DATA: f"{scale.data}/{game}-{name}"} for name in ("full", "log_probs", "probs"))
+def questions(scale: Scale) -> Questions:
+    """What each setting does at a tenth of the data and equal cost, by question and label."""
     varied: Questions = {
-        "λ at the start": {
-            "0 (KL), learning rate 0.003": KL,
-            "0 (KL)": DEFAULT_KL,
-            **{f"{weight:g}": {WEIGHT: weight} for weight in (0.01, 0.1, 1.0, 10.0)},
-        },
-        "λ over time": {
-            "linear to 0": {},
-            "constant": held,
-            "linear to 0, learning rate 0.003": fast,
-            "constant, learning rate 0.003": {**held, **fast},
+        "share of the batch": {f"{share:g}": {SHARE: share} for share in (0.125, 0.25, 0.5, 1.0)},
+        "until": {f"{until:.0%} of the steps": {UNTIL: until} for until in (0.15, 0.3, 0.5, 1.0)},
+        "λ at the start": {f"{weight:g}": {WEIGHT: weight} for weight in (0.1, 0.3, 1.0, 3.0)},
+        "learning rate": {
+            "KL, 0.003": {**PLAIN, EARLY_LR: None, SHARE: 1.0, UNTIL: 1.0},
+            "KL, 0.001 rising to 0.003": {**PLAIN, SHARE: 1.0},
+            "0.001 rising to 0.003": {},
+            "0.003 throughout": {EARLY_LR: None},
+            "0.001 throughout": {EARLY_LR: None, LR: 1e-3},
         },
         "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}},
-        "comparison": {"l2": {}, "cosine": {MATCH: "cosine"}, "l2 of blurred, 2 pixels": {BLUR: 2.0}},
-        "noisy pixels, no Sobolev": {f"σ = {sigma:g}": {**KL, NOISE: sigma} for sigma in (2.0, 4.0, 8.0)},
-        "other data": {
-            "KL": {**DEFAULT_KL, **full},
-            "KL, learning rate 0.003": {**KL, **full},
-            "logits, 1 fresh direction, full Jacobian stored": full,
-            "logits, 4 fresh": {K: 4, **full},
-            "logits, all directions": {K: None, **full},
-            "logits, 1 fresh, teacher online": {**full, **online},
-            "logits, 1 fresh of law fisher, online": {LAW: "fisher", **full, **online},
-            "log-probabilities, 1 fresh, online": {**log_probs, **online},
-            "probabilities, 1 fresh, online": {**probs, **online},
+        "comparison": {
+            "squared distance": {},
+            "weighted by 1 / (1 + ‖t‖²/s)": {MATCH: "weighted"},
+            "weighted, 0.003 throughout": {MATCH: "weighted", EARLY_LR: None},
+            "distance": {MATCH: "norm"},
+            "cosine": {MATCH: "cosine"},
+        },
+        "the paper's form": {
+            "ours": {},
+            "KL(student ‖ teacher)": {DIVERGENCE: "reverse_kl"},
+            "and distance, not squared": {DIVERGENCE: "reverse_kl", MATCH: "norm"},
+            "and batches of 200": {DIVERGENCE: "reverse_kl", MATCH: "norm", BATCH: 200},
         },
     }
-    return _filled(varied, {STATES: scale.share(scale.percentages[0])}, game, scale)
-
-
-def much_data(scale: Scale, game: str) -> Questions:
-    """Whether a gentler term, more directions or more steps help Sobolev at the largest percentage."""
-    gentle, patient = {WEIGHT: 0.1, LR: KL[LR]}, {STEPS: 3 * scale.steps}
-    varied: Questions = {
-        f"{scale.steps:,} steps": {
-            "KL, learning rate 0.003": KL,
-            "λ = 1": {},
-            "λ = 1, both stored directions": {K: 2},
-            "λ = 0.1, learning rate 0.003": gentle,
-        },
-        f"{3 * scale.steps:,} steps": {
-            "KL, learning rate 0.003": {**KL, **patient},
-            "λ = 1": patient,
-            "λ = 0.1, learning rate 0.003": {**gentle, **patient},
-        },
-    }
-    return _filled(varied, {STATES: scale.share(scale.percentages[-1])}, game, scale)
-
-
-def _filled(varied: Questions, base: Cell, game: str, scale: Scale) -> Questions:
-    """Whole cells: the default recipe with a base and a variation."""
-    cells = [{**DEFAULT, **base, **variation} for variations in varied.values() for variation in variations.values()]
-    whole = iter(alike(cells, game, scale))
+    base = {STATES: scale.share(10), MATCH: "l2", DIVERGENCE: "kl", BATCH: STATES_A_STEP}
+    cells = [{**base, **SOBOLEV, **variation} for variations in varied.values() for variation in variations.values()]
+    whole = iter(alike({**cell, STEPS: afforded(cell, scale.cost)} for cell in cells))
     return {question: {label: next(whole) for label in variations} for question, variations in varied.items()}
 
 
-ABLATIONS = {"ablation": questions, "much_data": much_data}
-"""Parts that vary the default recipe."""
-
-
-def ablated(part: str, scale: Scale, game: str) -> list[Cell]:
+def ablated(scale: Scale) -> list[Cell]:
     """Every variation once a seed, though several questions ask for it."""
-    cells = [cell for variations in ABLATIONS[part](scale, game).values() for cell in variations.values()]
+    cells = [cell for variations in questions(scale).values() for cell in variations.values()]
     different = [cell for i, cell in enumerate(cells) if cell not in cells[:i]]
-    return [{SEED: seed, **cell} for seed in scale.ablated for cell in different]
+    return [{SEED: seed, **cell} for seed in scale.seeds for cell in different]
 
 
-def alike(cells: Sequence[Cell], game: str, scale: Scale) -> list[Cell]:
-    """The same cells, all naming the same settings, each with its default where a cell leaves it out."""
-    defaults = {
-        K: 1, WEIGHT: 0.0, SCHEDULE: "constant", LAW: "sphere", MATCH: "l2", BLUR: 0.0, TARGETS: "stored", NOISE: 0.0,
-        STEPS: scale.steps, DATA: f"{scale.data}/{game}",
-    }  # fmt: skip
-    names = list(dict.fromkeys(name for cell in cells for name in cell))
-    return [{name: cell.get(name, defaults.get(name)) for name in names} for cell in cells]
+DEFAULTS: Cell = {K: 1, WEIGHT: 0.0, SCHEDULE: "linear", SHARE: 1.0, UNTIL: 1.0, EARLY_LR: None}
+
+
+def alike(cells: Iterable[Cell]) -> list[Cell]:
+    """The same cells, all naming the same settings in the same order, each with its default where left out."""
+    filled = [{**DEFAULTS, **cell} for cell in cells]
+    return [{name: cell[name] for name in sorted(cell)} for cell in filled]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -66,21 +65,6 @@ def ratio(seeds: Sequence[Sequence[Pair]], figure: str) -> Interval:
 def resampled(interval: Interval) -> str:
     """What an interval is over."""
     return f"seeds and {interval.games} games" if interval.games else "seeds only"
-
-
-def of_one_test(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], int]:
-    """The rows, by part, of students that can be compared, and how many others there are.
-
-    These are all that were tested on the same states. Where some rows say which games these were and others, older
-    ones, do not, the older ones are left out.
-    """
-    counts = Counter(row.get(GAMES) or "" for rows in parts.values() for row in rows if row.get("test_kl"))
-    known = max((games for games in counts if games), key=lambda games: counts[games], default="")
-    kept = {
-        part: [row for row in rows if not row.get("test_kl") or (row.get(GAMES) or "") == known]
-        for part, rows in parts.items()
-    }
-    return kept, counts.total() - counts[known]
 
 
 def _sums(figure: str) -> str:

@@ -1,70 +1,66 @@
-"""Record, train, perturb and play: each step skips what is done; finished rows end up in the results folder."""
+"""Record, train, test and play: each step skips what is done; finished rows end up in the results folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.api import (
     CollectConfig,
     Config,
-    Dataset,
     UserError,
     collect,
     evaluate,
-    load_student,
     run_grid,
     sweep,
     validated,
 )
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
-from distill.sweep.test_set import TEST_GAMES
-from distill.train.settings import TrainRun
-from studies.atari.choose import METHODS, chosen, own_best
-from studies.atari.perturb import Index, agreement, chosen_states
-from studies.atari.plan import SEED, STATES, WEIGHT, Recording, Scale, grid, longer, part_config
-from studies.atari.ratios import game_columns
+from studies.atari.choose import METHODS, chosen, compared, method, own_best
+from studies.atari.plan import SEED, STATES, UNTIL, WEIGHT, Recording, Scale, grid, part_config, same_steps
+from studies.atari.test_games import TestGames
 
 
 def record(game: str, recording: Recording, scale: Scale) -> None:
-    """Games of the bundled teacher, sampled actions; the same games whatever is stored of the derivatives."""
+    """Games of the bundled teacher, sampled actions, with two directions of derivatives a state."""
     config = Config(
         env=game,
         device="cpu",
         seed=recording.seed,
         collect=CollectConfig(
-            out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=recording.num_envs,
-            jacobian=recording.jacobian, space=recording.space, k=2,
+            out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=recording.num_envs, k=2
         ),
     )  # fmt: skip
     collect(validated(config))
 
 
 def train_part(part: str, game: str, cells: Sequence[Cell], scale: Scale) -> list[Row]:
-    """Students of a part, one row each: figures on validation and test games, and on perturbed test pixels."""
-    config = validated(part_config(part, game, scale))
-
-    def after(_: TrainRun, run: Path) -> Mapping[str, Any]:
-        perturbed = agreement(load_student(run).net, *_test_states(str(config.sweep.data), scale.perturbed))
-        return {**game_columns(read_rows(run / TEST_GAMES)), **perturbed}
-
-    return sweep(config, cells, after)
+    """Students of a part, one row each, with figures on validation games."""
+    return sweep(validated(part_config(part, game, scale)), cells)
 
 
-@functools.cache
-def _test_states(folder: str, count: int) -> tuple[Dataset, Index]:
-    """The test games, read when the first student is to be scored, and which of their states are used."""
-    test = Dataset(folder)
-    return test, chosen_states(test, count)
-
-
-def train_longer(game: str, scale: Scale, out: Path) -> None:
-    """What the grid's choice of plain distillation does with more time."""
+def train_same_steps(game: str, scale: Scale, out: Path) -> None:
+    """The grid's choice of Sobolev with as many steps as plain distillation has."""
     best = chosen(_best_of_grid(game, scale, out), grid(scale, game))
-    train_part("longer", game, longer(scale, game, best), scale)
+    train_part("steps", game, same_steps(scale, best), scale)
+
+
+def score(game: str, scale: Scale, out: Path) -> list[Row]:
+    """Score what the tables compare on test games, and on perturbed pixels of these."""
+    _best_of_grid(game, scale, out)  # the grid is finished
+    rows = [("grid", row) for row in compared(finished("grid", game, scale, out))]
+    rows += [("steps", row) for row in finished("steps", game, scale, out)]
+    games = functools.cache(lambda: TestGames(game, scale))
+    facts = {row["run"]: row for _, row in rows}
+
+    def run(cell: Cell) -> dict[str, Any]:
+        return games().figures(facts[cell["run"]], Path(scale.runs) / cell["part"] / game / cell["run"])
+
+    cells = [{"part": part, "run": row["run"]} for part, row in rows]
+    return run_grid(cells, run, rows_of("test", game, scale), say=print)
 
 
 def play(game: str, scale: Scale, out: Path) -> list[Row]:
@@ -72,7 +68,8 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
     rows = _best_of_grid(game, scale, out)
     shares = {str(scale.share(percentage)) for percentage in scale.played}
     agents = {"teacher": "teacher"}
-    agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows if row[STATES] in shares}
+    rows = [row for row in rows if row[STATES] in shares and method(row) in METHODS[:2]]
+    agents |= {row["run"]: f"{scale.runs}/grid/{game}/{row['run']}" for row in rows}
     facts = {row["run"]: row for row in rows}
 
     def run(cell: Cell) -> dict[str, Any]:
@@ -83,7 +80,7 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
         found = evaluate(validated(dataclasses.replace(config, evaluate=settings)))["agents"]["agent"]
         mine = facts.get(cell["agent"], {})
         return {
-            **{name: mine.get(name) for name in (STATES, WEIGHT, SEED)},
+            **{name: mine.get(name) for name in (STATES, WEIGHT, UNTIL, SEED)},
             "mean": found["mean"], "low": found["ci95"][0], "high": found["ci95"][1],
             "human_normalized": found["human_normalized"],
             "returns": " ".join(f"{score:g}" for score in found["returns"]),
@@ -93,15 +90,25 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
     return run_grid(cells, run, rows_of("play", game, scale), say=print)
 
 
+KEYS = {"play": ("agent", "protocol"), "test": ("part", "run")}
+"""What tells the rows of a part apart, where it is not the run."""
+
+
 def finished(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
     """Rows of a part: those kept in ``out``, and over them this machine's, which are kept there from now on."""
     kept = out / f"{part}-{game}.csv"
     made = read_rows(rows_of(part, game, scale))
-    names = ("agent", "protocol") if part == "play" else ("run",)
+    names = KEYS.get(part, ("run",))
     rows = {tuple(row[name] for name in names): row for row in [*read_rows(kept), *made]}
     if made:
         write_rows(kept, list(rows.values()))
     return list(rows.values())
+
+
+def with_tests(part: str, game: str, scale: Scale, out: Path) -> list[Row]:
+    """Rows of a part, those of students that were tested with their figures on test games."""
+    found = {row["run"]: row for row in finished("test", game, scale, out) if row["part"] == part}
+    return [{**row, **found.get(row["run"], {})} for row in finished(part, game, scale, out)]
 
 
 def _best_of_grid(game: str, scale: Scale, out: Path) -> list[Row]:

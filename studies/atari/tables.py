@@ -8,16 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from distill.sweep.grid import Cell, Row
-from studies.atari.choose import METHODS, as_text, method
+from distill.sweep.grid import Row
+from studies.atari.choose import METHODS, method
 from studies.atari.perturb import NOISES, SHIFTS
-from studies.atari.plan import DEFAULT, NOISE, SEED, STATES, WEIGHT, Questions, Scale
-from studies.atari.ratios import GAMES, Pair, ratio, resampled
+from studies.atari.plan import EARLY_LR, LR, SEED, SHARE, STATES, STEPS, UNTIL, Scale
+from studies.atari.ratios import Pair, ratio, resampled
 from studies.common import Interval, markdown, mean_interval, ratio_interval
 
 Values = npt.NDArray[np.float64]
-EARLIER = 2048
-"""States that students were tested on before only whole games were."""
 TITLES = {"pong": "Pong", "breakout": "Breakout", "space_invaders": "Space Invaders"}
 
 
@@ -45,21 +43,62 @@ FIGURES = {
 }
 
 
-def comparison(rows: Sequence[Row], scale: Scale) -> list[str]:
-    """Plain against Sobolev at every percentage, a table a figure: geometric means over seeds, and paired ratios.
+def comparison(rows: Sequence[Row], scale: Scale, other: str = METHODS[1]) -> list[str]:
+    """Plain against another method at every percentage, a table a figure: means over seeds, and paired ratios.
 
-    The last line has for each seed the geometric mean over all percentages.
+    Means are geometric. The last line has for each seed the geometric mean over all percentages.
     """
-    pairs = {f"{p} %": _paired(rows, states=scale.share(p)) for p in scale.percentages}
-    lines = {name: {seed: [pair] for seed, pair in found.items()} for name, found in pairs.items() if found}
-    if len(lines) == len(pairs) and len({tuple(found) for found in pairs.values()}) == 1:
-        seeds = next(iter(pairs.values()))
-        lines["all"] = {seed: [found[seed] for found in pairs.values()] for seed in seeds}
-    header = ["KL", "KL + Sobolev", "ratio", "seeds", "ratio's interval over"]
+    lines = _lines(rows, scale, other)
+    header = ["KL", f"KL + {other}", "ratio", "seeds", "ratio's interval over"]
     return [
         markdown([title, *header], [[name, *_compared(found, figure, unit)] for name, found in lines.items()])
         for title, (figure, unit) in FIGURES.items()
     ]
+
+
+def headline(grids: Mapping[str, Sequence[Row]], scale: Scale) -> list[str]:
+    """The ratio of test KL, and of disagreement, of every game and percentage."""
+    sections = []
+    for title, (figure, _) in list(FIGURES.items())[:2]:
+        lines = {game: _lines(rows, scale, METHODS[1]) for game, rows in grids.items()}
+        names = [
+            name for name in [*(f"{p} %" for p in scale.percentages), "all"] if any(name in f for f in lines.values())
+        ]
+        table = [[name, *(_ratio_of(found.get(name), figure) for found in lines.values())] for name in names]
+        sections.append(markdown([f"{title}: Sobolev / plain", *(TITLES[game] for game in grids)], table))
+    return sections
+
+
+def _ratio_of(seeds: dict[int, list[Pair]] | None, figure: str) -> str:
+    """A ratio; bold where its interval does not hold 1."""
+    if not seeds:
+        return ""
+    found = ratio([[(sobolev, plain) for plain, sobolev in mine] for mine in seeds.values()], figure)
+    return f"**{found.text()}**" if found.count > 1 and not found.low <= 1 <= found.high else found.text()
+
+
+def _lines(rows: Sequence[Row], scale: Scale, other: str) -> dict[str, dict[int, list[Pair]]]:
+    """Pairs by line of a table and seed: one pair a percentage, and all of a seed's in the last line."""
+    pairs = {f"{p} %": _paired(rows, other, states=scale.share(p)) for p in scale.percentages}
+    lines = {name: {seed: [pair] for seed, pair in found.items()} for name, found in pairs.items() if found}
+    if len(lines) == len(pairs):
+        seeds = set.intersection(*(set(found) for found in pairs.values()))
+        lines["all"] = {seed: [found[seed] for found in pairs.values()] for seed in sorted(seeds)}
+    return {name: found for name, found in lines.items() if found}
+
+
+def choices(rows: Sequence[Row], scale: Scale) -> str:
+    """What validation games chose for every method and percentage, and the seconds it took the fastest seed."""
+    lines = []
+    for percentage in scale.percentages:
+        for name in METHODS:
+            found = [row for row in rows if _has(row, {"states": scale.share(percentage), "method": name})]
+            if found:
+                seconds = min(float(row["train_seconds"]) for row in found)
+                texts = [found[0].get(setting) or "" for setting in (STEPS, LR, EARLY_LR, SHARE, UNTIL)]
+                lines.append([f"{percentage} %, {name}", *texts, f"{seconds:.0f}"])
+    header = ["of the data, method", "steps", "learning rate", "early", "share", "until", "s, fastest"]
+    return markdown(header, lines)
 
 
 def _compared(seeds: dict[int, list[Pair]], figure: str, unit: float) -> list[str]:
@@ -84,9 +123,11 @@ def cosines(rows: Sequence[Row], scale: Scale) -> str:
     return markdown(["cosine of derivatives", "KL", "KL + Sobolev", "difference", "seeds"], lines)
 
 
-def _paired(rows: Sequence[Row], **settings: object) -> dict[int, Pair]:
-    """By seed both methods' rows, plain and Sobolev, where there are both."""
-    plain, sobolev = (_rows_by_seed([row for row in rows if _has(row, {**settings, "method": m})]) for m in METHODS)
+def _paired(rows: Sequence[Row], other: str = METHODS[1], **settings: object) -> dict[int, Pair]:
+    """By seed both methods' rows, plain and another, where there are both."""
+    plain, sobolev = (
+        _rows_by_seed([row for row in rows if _has(row, {**settings, "method": m})]) for m in (METHODS[0], other)
+    )
     return {seed: (plain[seed], sobolev[seed]) for seed in sorted(plain.keys() & sobolev.keys())}
 
 
@@ -101,13 +142,11 @@ def _by_seed(rows: Sequence[Row], figure: str) -> dict[int, float]:
 
 def set_of_test(rows: Sequence[Row]) -> str:
     """What these students were tested on."""
-    known = {(row["test_games"], int(row["test_states"])) for row in rows if row.get(GAMES)}
-    if known:
-        return "Tested on " + " or ".join(f"{states:,} states, whole games: {games}" for games, states in known) + "."
-    return (
-        f"Tested on {EARLIER:,} states drawn from all test states, those of games that the recording's end cut off "
-        "included. Each game's part was not kept: intervals are over seeds only, and leave out the draw of test games."
-    )
+    known = {(row["test_games"], int(row["test_states"])) for row in rows}
+    sets = " or ".join(f"{states:,} states, evenly from {games} whole games" for games, states in sorted(known))
+    repeats = {row[STATES]: float(row["test_repeats"]) for row in rows}
+    shares = ", ".join(f"{value:.1%} at {int(states):,}" for states, value in repeats.items())
+    return f"Tested on {sets}. Of these states so many occur, pixel by pixel, among the training states: {shares}."
 
 
 def against_validation(grids: Mapping[str, Sequence[Row]]) -> str:
@@ -119,30 +158,6 @@ def against_validation(grids: Mapping[str, Sequence[Row]]) -> str:
     return markdown(["game", "test KL over validation KL, interval over students", "students"], lines)
 
 
-def wall_clock(grid: Sequence[Row], longer: Sequence[Row], scale: Scale) -> str:
-    """Sobolev against KL with twice the steps: geometric means over the seeds that have all three, and seconds.
-
-    These are of the fastest seed, which shared the machine with least.
-    """
-    header = ["of the data", "KL", "KL, longer", "Sobolev", "Sobolev / longer", "interval over", "s, KL longer",
-              "s, Sobolev"]  # fmt: skip
-    lines = []
-    for percentage in scale.percentages:
-        states = scale.share(percentage)
-        long = _rows_by_seed([row for row in longer if _has(row, {"states": states})])
-        pairs = _paired(grid, states=states)
-        three = [(*pairs[seed], long[seed]) for seed in sorted(pairs.keys() & long.keys())]
-        if not three:
-            continue
-        kls = np.array([[float(row["test_kl"]) for row in rows] for rows in three])
-        times = [pick(rows, "train_seconds", states=states, method=name).min()
-                 for rows, name in ((longer, "KL"), (grid, "Sobolev"))]  # fmt: skip
-        found = ratio([[(sobolev, longer)] for _, sobolev, longer in three], "test_kl")
-        texts = [f"{value:.3g}" for value in stats.gmean(kls)[[0, 2, 1]]]
-        lines.append([f"{percentage} %", *texts, found.text(), resampled(found), *(f"{value:.0f}" for value in times)])
-    return markdown(header, lines)
-
-
 def scores(rows: Sequence[Row], scale: Scale) -> str:
     """Mean raw scores: over the games for the teacher, over seeds of training (each so many games) for students."""
     header = ["agent", "zoo", "machado"]
@@ -152,7 +167,7 @@ def scores(rows: Sequence[Row], scale: Scale) -> str:
         lines.append(["teacher", *(_of_games(teacher.get(protocol)) for protocol in header[1:])])
     students = [row for row in rows if row["agent"] != "teacher"]
     for percentage in scale.played:
-        for name in METHODS:
+        for name in METHODS[:2]:
             found = [
                 pick(students, "mean", states=scale.share(percentage), method=name, protocol=p) for p in header[1:]
             ]
@@ -179,53 +194,3 @@ def perturbed(rows: Sequence[Row], scale: Scale) -> str:
             if len(found[0]):
                 lines.append([f"{percentage} %, {name}", *(percent(mean_interval(values)) for values in found)])
     return markdown(header, lines)
-
-
-def ablated(rows: Sequence[Row], questions: Questions) -> list[str]:
-    """One table a question: test figures of each variation, and its KL over that of two others, paired by seed.
-
-    These are plain distillation and the default recipe: the question's own, or else the first question's.
-    """
-    sections = []
-    usual = next(iter(questions.values()))
-    for question, variations in questions.items():
-        references = [(kind(variations) or kind(usual))[0] for kind in (_plain_cells, _recipes)]
-        header = ["validation KL", "test KL", "to KL", "to the recipe", "error, %", "cosine", "s, fastest", "seeds",
-                  "ratios' intervals over"]  # fmt: skip
-        lines = []
-        for label, cell in variations.items():
-            figures = ("val_kl", "test_kl", "test_action_error", "test_jacobian_cosine", "train_seconds")
-            found = [list(_by_seed(_of_cell(rows, cell), figure).values()) for figure in figures]
-            if not found[0]:
-                continue
-            val, kl, error, cosine = (float(np.mean(values)) for values in found[:-1])
-            ratios = [_ratio(rows, cell, reference) for reference in references]
-            shown = ["" if each is None else each.text() for each in ratios]
-            texts = [f"{val:.4f}", f"{kl:.4f}", *shown, f"{100 * error:.1f}", f"{cosine:.2f}"]
-            over = next((resampled(each) for each in ratios if each is not None), "")
-            lines.append([label, *texts, f"{min(found[-1]):.0f}", str(len(found[0])), over])
-        if len(lines) > 1:  # or there is nothing to compare yet
-            sections.append(markdown([question, *header], lines))
-    return sections
-
-
-def _ratio(rows: Sequence[Row], cell: Cell, reference: Cell) -> Interval | None:
-    """Test KL of a cell over that of another, of the seeds that both have; nothing where these are the same."""
-    mine, other = (_rows_by_seed(_of_cell(rows, which)) for which in (cell, reference))
-    seeds = sorted(mine.keys() & other.keys())
-    if not seeds or cell == reference:
-        return None
-    return ratio([[(mine[seed], other[seed])] for seed in seeds], "test_kl")
-
-
-def _plain_cells(variations: Mapping[str, Cell]) -> list[Cell]:
-    return [cell for cell in variations.values() if float(cell[WEIGHT]) == 0 and not cell.get(NOISE)]
-
-
-def _recipes(variations: Mapping[str, Cell]) -> list[Cell]:
-    return [cell for cell in variations.values() if DEFAULT.items() <= cell.items()]
-
-
-def _of_cell(rows: Sequence[Row], cell: Cell) -> list[Row]:
-    """The rows, of all seeds, with the cell's settings."""
-    return [row for row in rows if as_text(cell).items() <= row.items()]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill.sweep.grid import Cell, Row
-from studies.atari.choose import as_text, best_by_others, chosen, defaults, faster, longer_than, own_best
-from studies.atari.plan import CANDIDATES, LR, SEED, STATES, STEPS, WEIGHT
+from studies.atari.choose import as_text, at_one_rate, best_by_others, chosen, compared, method, own_best, scored
+from studies.atari.plan import CANDIDATES, EARLY_LR, LR, SEED, SHARE, STATES, UNTIL, WEIGHT
 
 
 def row(cell: Cell, seed: int, val: float, test: float) -> Row:
@@ -12,7 +12,7 @@ def row(cell: Cell, seed: int, val: float, test: float) -> Row:
 
 
 def cell(states: int, weight: float, rate: float) -> Cell:
-    return {STATES: states, WEIGHT: weight, LR: rate}
+    return {STATES: states, WEIGHT: weight, LR: rate, UNTIL: 0.5}
 
 
 TRIED = [cell(states, weight, rate) for states in (100, 200) for weight in (0.0, 1.0) for rate in (1e-3, 3e-3)]
@@ -36,13 +36,16 @@ def test_chosen_cells_are_of_all_seeds() -> None:
     assert chosen([*rows(1), *rows(2)], cells) == [{**best, SEED: seed} for seed in (1, 2) for best in BEST]
 
 
-def test_the_default_recipe_and_its_plain_form_are_found() -> None:
-    tried = [as_text({STATES: 100, SEED: seed, **cell}) for seed in (1, 2) for cell in CANDIDATES]
-    assert [(found[SEED], found[WEIGHT], found[LR]) for found in defaults(tried)] == [
-        (seed, weight, "0.001") for seed in ("1", "2") for weight in ("0.0", "1.0")
-    ]
-    assert [(found[SEED], found[WEIGHT], found[LR]) for found in faster(tried)] == [
-        (seed, weight, "0.003") for seed in ("1", "2") for weight in ("0.0", "1.0")
+def test_methods_are_told_by_their_settings() -> None:
+    names = [method(as_text({UNTIL: 1.0, **cell})) for cell in CANDIDATES]
+    assert names == ["KL"] * 3 + ["Sobolev"] * 2 + ["Sobolev throughout"]
+
+
+def test_both_methods_with_the_rising_rate_are_found() -> None:
+    rows = [as_text({STATES: 100, SEED: seed, **cell}) for seed in (1, 2) for cell in CANDIDATES]
+    found = [(row[SEED], row[WEIGHT], row[EARLY_LR], row.get(SHARE)) for row in at_one_rate(rows)]
+    assert found == [
+        (seed, weight, "0.001", share) for seed in ("1", "2") for weight, share in (("0.0", None), ("1.0", "0.25"))
     ]
 
 
@@ -52,10 +55,18 @@ def test_other_seeds_choose_for_a_seed() -> None:
     assert found == [rows(seed)[TRIED.index(cell)] for seed, cells in chosen_by.items() for cell in cells]
 
 
-def test_only_longer_runs_of_the_best_settings_are_kept() -> None:
-    best = [row({**TRIED[0], STEPS: 10}, 1, 0.1, 0.1)]
-    longer = [row({STEPS: 20, **TRIED[i]}, seed, 0.1, 0.1) for i in (0, 1) for seed in (1, 2)]
-    assert longer_than(best, longer) == longer[:1]
+def test_students_are_tested_that_some_table_shows() -> None:
+    given = [*rows(1), *rows(2)]
+    shown = compared(given)
+    assert [row for row in given if row in own_best(given) or row in best_by_others(given)] == shown
+    assert len(shown) == 10  # of each seed the four that are best, and two that only the other seed prefers
+    assert scored([*shown, {**shown[0], "test_kl": ""}]) == shown
+
+
+def test_a_seed_more_in_one_cell_leaves_the_others_as_they_were() -> None:
+    more = [row(tried, 3, 0.1, 0.1) for tried in TRIED[4:]]
+    kept = own_best([*rows(1), *rows(2), *more])
+    assert [found[LR] for found in kept if found[STATES] == "100"] == ["0.001", "0.003"] * 2
 
 
 def test_settings_that_a_seed_lacks_are_left_out() -> None:

@@ -9,36 +9,33 @@ import pytest
 from distill.sweep.cells import cell_config, typed_cells
 from distill.sweep.grid import Cell
 from studies.atari.plan import (
-    ABLATIONS,
-    DEFAULT,
+    CANDIDATES,
     FULL,
-    GAMES,
-    KL,
     LR,
-    SEED,
+    PLAIN,
+    SHARE,
+    SOBOLEV,
     STATES,
     STEPS,
+    UNTIL,
     WEIGHT,
+    WHOLE,
     ablated,
+    afforded,
     grid,
-    longer,
-    much_data,
     part_config,
     questions,
     recordings,
+    same_steps,
 )
 
 
 def parts() -> dict[str, list[Cell]]:
-    best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1) and cell[LR] == KL[LR]]
-    return {
-        "grid": grid(FULL, "pong"),
-        "longer": longer(FULL, "pong", best),
-        **{part: ablated(part, FULL, "pong") for part in ABLATIONS},
-    }
+    best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1) and cell[LR] == PLAIN[LR]]
+    return {"grid": grid(FULL, "pong"), "steps": same_steps(FULL, best), "ablation": ablated(FULL)}
 
 
-@pytest.mark.parametrize("part", ["grid", "longer", *ABLATIONS])
+@pytest.mark.parametrize("part", ["grid", "steps", "ablation"])
 def test_cells_are_valid_and_distinct(part: str) -> None:
     cells = typed_cells(parts()[part])
     assert len({str(cell) for cell in cells}) == len(cells)
@@ -46,10 +43,22 @@ def test_cells_are_valid_and_distinct(part: str) -> None:
         cell_config(part_config(part, "pong", FULL), cell, Path(FULL.runs))
 
 
-def test_longer_is_plain_for_twice_the_steps() -> None:
-    cells = parts()["longer"]
-    assert [cell[SEED] for cell in cells] == list(FULL.seeds)
-    assert {(cell[WEIGHT], cell[STEPS]) for cell in cells} == {(0.0, 2 * FULL.steps)}
+def test_steps_cost_what_was_asked_for() -> None:
+    """A step with derivatives on a share m costs 1 + 1.23 m plain ones."""
+    for cell in CANDIDATES:
+        steps = afforded(cell, 6000)
+        first = steps * cell.get(UNTIL, 1.0) if cell[WEIGHT] else 0
+        assert steps + first * 1.23 * cell.get(SHARE, 1.0) == pytest.approx(6000, abs=2)
+    assert [afforded(cell, 6000) for cell in (PLAIN, SOBOLEV, WHOLE)] == [6000, 5200, 2691]
+
+
+def test_the_same_steps_for_both() -> None:
+    cells = parts()["steps"]
+    assert {(cell[WEIGHT], cell[UNTIL], cell[STEPS]) for cell in cells} == {
+        (1.0, 0.5, FULL.cost),
+        (1.0, 0.3, FULL.cost),
+    }
+    assert len(cells) == 2 * len(FULL.seeds)
 
 
 def test_test_games_are_other_games() -> None:
@@ -58,6 +67,7 @@ def test_test_games_are_other_games() -> None:
 
 
 def test_the_recipe_stands_in_every_ablation() -> None:
-    for question, variations in {**questions(FULL, GAMES[0]), **much_data(FULL, GAMES[0])}.items():
-        same = [label for label, cell in variations.items() if all(cell.get(n, v) == v for n, v in DEFAULT.items())]
-        assert same or "noisy" in question, question
+    asked = questions(FULL)
+    recipe = asked["share of the batch"]["0.25"]
+    for question, variations in asked.items():
+        assert recipe in variations.values(), question

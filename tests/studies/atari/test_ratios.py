@@ -11,7 +11,7 @@ import pytest
 from distill.api import Dataset, UserError, load_teacher
 from distill.figures.by_game import measure_games, over_games
 from distill.sweep.grid import Row, read_rows, write_rows
-from studies.atari.ratios import GAMES, SUMMED, by_game, game_columns, of_one_test, ratio, resampled
+from studies.atari.ratios import GAMES, SUMMED, by_game, game_columns, ratio, resampled
 from studies.common import ratio_interval, ratio_over_games
 
 FIGURES = {"test_kl": 0.2, "test_action_error": 0.1, "test_merged_action_error": 0.1, "test_total_variation": 0.3}
@@ -83,11 +83,3 @@ def test_students_of_different_test_games_are_not_divided() -> None:
     for other in (without_games(row("b", 2)), row("b", 2, games=3)):
         with pytest.raises(UserError, match="a and others in a table with it were tested on different states"):
             ratio([[(row("a", 1), other)]], "test_kl")
-
-
-def test_rows_of_the_newest_test_set_are_kept() -> None:
-    new, old, other = [row("a", 1), row("b", 2)], without_games(row("c", 3)), row("d", 4, games=2)
-    play = {"agent": "a", "mean": "3"}
-    assert of_one_test({"grid": new, "play": [play]}) == ({"grid": new, "play": [play]}, 0)
-    assert of_one_test({"grid": [old, old], "play": [play]}) == ({"grid": [old, old], "play": [play]}, 0)
-    assert of_one_test({"grid": [*new, other], "longer": [old] * 5}) == ({"grid": new, "longer": []}, 6)

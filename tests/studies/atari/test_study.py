@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.sweep.grid import read_rows
-from studies.atari.plan import ABLATIONS, CANDIDATES, QUICK, ablated
+from studies.atari.plan import CANDIDATES, QUICK, ablated
 
 ROOT = Path(__file__).parents[3]
 
@@ -24,7 +24,7 @@ def test_tables_without_rows_are_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "--parts", "tables")
     assert (done.returncode, done.stderr) == (
         1,
-        f"error: {tmp_path}/results has no rows of the grid yet; run that part first\n",
+        f"error: {tmp_path}/results has no rows of the grid that were tested yet; run the parts grid and test first\n",
     )
 
 
@@ -35,11 +35,12 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     results = tmp_path / "results"
     rows = read_rows(results / "grid-pong.csv")
     assert len(rows) == len(QUICK.percentages) * len(CANDIDATES) * len(QUICK.seeds)
-    assert all(0 < float(row["test_kl"]) < 2 for row in rows)
+    tested = read_rows(results / "test-pong.csv")
+    assert all(0 < float(row["test_kl"]) < 2 for row in tested)
+    assert {row["part"] for row in tested} == {"grid", "steps"}
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
-    for part in ABLATIONS:
-        assert len(read_rows(results / f"{part}-pong.csv")) == len(ablated(part, QUICK, "pong"))
-    assert len(read_rows(results / "longer-pong.csv")) == len(QUICK.percentages) * len(QUICK.seeds)
+    assert len(read_rows(results / "ablation-pong.csv")) == len(ablated(QUICK))
+    assert len(read_rows(results / "steps-pong.csv")) == len(QUICK.percentages) * len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
     assert "Breakout" not in table

@@ -5,26 +5,34 @@ from __future__ import annotations
 import pytest
 
 from distill.sweep.grid import Row
+from studies.atari.ablation import ablated
 from studies.atari.choose import as_text
-from studies.atari.plan import ABLATIONS, QUICK, SEED, STATES, STEPS, WEIGHT, questions
+from studies.atari.plan import QUICK, SEED, STATES, STEPS, UNTIL, WEIGHT, questions
 from studies.atari.plan import ablated as ablated_cells
 from studies.atari.tables import (
     FIGURES,
-    ablated,
     against_validation,
+    choices,
     comparison,
     cosines,
+    headline,
     perturbed,
     pick,
     scores,
     set_of_test,
-    wall_clock,
 )
 
 
 def row(percentage: int, weight: float, seed: int, kl: float, **more: object) -> Row:
     figures = {name: "0.5" for name, _ in FIGURES.values()}
-    settings = {STATES: QUICK.share(percentage), WEIGHT: weight, SEED: seed, STEPS: 40, "train_seconds": 1 + weight}
+    settings = {
+        STATES: QUICK.share(percentage),
+        WEIGHT: weight,
+        SEED: seed,
+        STEPS: 40,
+        UNTIL: 0.5,
+        "train_seconds": 1 + weight,
+    }
     more = {"test_kl": kl, **more}
     return {**figures, **{name: str(value) for name, value in {**settings, **more}.items()}}
 
@@ -32,7 +40,7 @@ def row(percentage: int, weight: float, seed: int, kl: float, **more: object) ->
 GRID = [row(10, 0, 1, 0.4), row(10, 1, 1, 0.1), row(10, 1, 2, 0.2), row(10, 0, 2, 0.8), row(50, 0, 1, 0.3)]
 
 BY_GAME = [f"{figure}_by_game" for figure, _ in FIGURES.values()]
-FIGURES_OF_A_ROW = dict.fromkeys(("val_kl", "test_action_error", "test_jacobian_cosine", "train_seconds"), "0.5")
+FIGURES_OF_A_ROW = dict.fromkeys(("val_kl", "val_action_error", "train_seconds", "steps"), "0.5")
 
 
 def test_rows_are_found_by_settings_in_order_of_seeds() -> None:
@@ -56,10 +64,28 @@ def test_all_percentages_in_one_number() -> None:
 
 
 def test_what_students_were_tested_on() -> None:
-    assert "2,048 states drawn from all test states" in set_of_test(GRID)
-    assert "over seeds only" in set_of_test(GRID)
-    known = [row(10, 0, 1, 0.4, games="teacher:1:3000", test_games=1, test_states=3000)]
-    assert set_of_test(known) == "Tested on 3,000 states, whole games: 1."
+    known = [row(p, 0, 1, 0.4, test_games=12, test_states=3000, test_repeats=0.0123) for p in (10, 50)]
+    assert set_of_test(known) == (
+        "Tested on 3,000 states, evenly from 12 whole games. Of these states so many occur, pixel by pixel, among the "
+        "training states: 1.2% at 160, 1.2% at 800."
+    )
+
+
+def test_the_headline_marks_what_is_beyond_the_interval() -> None:
+    more = [row(50, 0, 2, 0.3), row(50, 1, 1, 0.1), row(50, 1, 2, 0.9)]
+    lines = headline({"pong": [*GRID, *more], "breakout": GRID}, QUICK)[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][1:] == ["Pong", "Breakout"]
+    assert cells[2] == ["10 %", "**0.250 (0.250 .. 0.250)**", "**0.250 (0.250 .. 0.250)**"]
+    assert cells[3][1].startswith("1.00 (")
+    assert cells[3][2] == ""
+    assert cells[4][0] == "all"
+
+
+def test_choices_are_named() -> None:
+    table = choices(GRID, QUICK).splitlines()[2:]
+    assert table[0] == "| 10 %, KL | 40 |  |  |  | 0.5 | 1 |"
+    assert [line.split(" | ")[0] for line in table] == ["| 10 %, KL", "| 10 %, Sobolev", "| 50 %, KL"]
 
 
 def test_ratios_over_games_say_so() -> None:
@@ -73,22 +99,11 @@ def test_ratios_over_games_say_so() -> None:
     for table in comparison(rows, QUICK):
         cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
         assert cells[3:] == ["0.500 (0.500 .. 0.500)", "2", "seeds and 2 games"]
-    longer = [row(10, 0, seed, 0.5, **figures, **sums, **common) for seed in (1, 2)]
-    assert "| 0.500 (0.500 .. 0.500) | seeds and 2 games |" in wall_clock(rows, longer, QUICK)
 
 
 def test_test_games_against_validation_games() -> None:
     table = against_validation({"pong": [row(10, 0, seed, 0.2 * seed, val_kl=0.1 * seed) for seed in (1, 2)]})
     assert table.splitlines()[2] == "| Pong | 2.00 (2.00 .. 2.00) | 2 |"
-
-
-def test_longer_training_is_compared_by_seed() -> None:
-    grid = [row(50, weight, seed, kl) for weight, kl in ((0, 0.4), (1, 0.1)) for seed in (1, 2)]
-    longer = [row(50, 0, seed, 0.2, train_seconds=3) for seed in (1, 2)]
-    line = wall_clock(grid, longer, QUICK).splitlines()[2]
-    assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "50 %", "0.4", "0.2", "0.1", "0.500 (0.500 .. 0.500)", "seeds only", "3", "2",
-    ]  # fmt: skip
 
 
 def test_scores_of_what_was_played() -> None:
@@ -116,31 +131,28 @@ def test_perturbed_shares_are_percent() -> None:
         pick(GRID, "test_kl", colour="red")
 
 
-def test_variations_are_compared_with_plain_distillation_and_with_the_recipe() -> None:
-    asked = questions(QUICK, "pong")
-    shown = {
-        "λ at the start": {"0 (KL), learning rate 0.003": 0.4, "1": 0.2},
-        "noisy pixels, no Sobolev": {"σ = 2": 0.8, "σ = 4": 0.4},
-    }
+def test_variations_are_compared_with_the_recipe_and_plain_distillation() -> None:
+    asked = questions(QUICK)
+    shown = {"until": {"30% of the steps": 0.4, "50% of the steps": 0.2}, "learning rate": {"KL, 0.003": 0.8}}
     rows = [
-        {**as_text({**asked[question][label], SEED: seed}), **FIGURES_OF_A_ROW, "test_kl": str(seed * kl)}
+        {**as_text({**asked[question][label], SEED: seed}), **FIGURES_OF_A_ROW, "val_kl": str(seed * kl)}
         for question, labels in shown.items() for label, kl in labels.items() for seed in (1, 2)
     ]  # fmt: skip
     tables = [table.splitlines() for table in ablated(rows, asked)]
-    assert [table[0].split(" | ")[0] for table in tables] == [f"| {question}" for question in shown]
-    cells = {line.split(" | ")[0]: line.split(" | ")[2:5] for table in tables for line in table[2:]}
+    assert [table[0].split(" | ")[0] for table in tables] == ["| until", "| learning rate"]
+    cells = {line.split(" | ")[0]: line.split(" | ")[2:4] for table in tables for line in table[2:]}
     assert cells == {
-        "| 0 (KL), learning rate 0.003": ["0.6000", "", "2.00 (2.00 .. 2.00)"],
-        "| 1": ["0.3000", "0.500 (0.500 .. 0.500)", ""],
-        "| σ = 2": ["1.2000", "2.00 (2.00 .. 2.00)", "4.00 (4.00 .. 4.00)"],
-        "| σ = 4": ["0.6000", "1.00 (1.00 .. 1.00)", "2.00 (2.00 .. 2.00)"],
+        "| 30% of the steps": ["2.00 (2.00 .. 2.00)", "0.500 (0.500 .. 0.500)"],
+        "| 50% of the steps": ["", "0.250 (0.250 .. 0.250)"],
+        "| KL, 0.003": ["4.00 (4.00 .. 4.00)", ""],
+        "| 0.001 rising to 0.003": ["", "0.250 (0.250 .. 0.250)"],
     }
 
 
-@pytest.mark.parametrize("part", ABLATIONS)
-def test_every_variation_has_a_line_in_every_question(part: str) -> None:
-    cells = ablated_cells(part, QUICK, "pong")
-    rows = [{**as_text(cell), **FIGURES_OF_A_ROW, "test_kl": "0.5"} for cell in cells]
-    asked = ABLATIONS[part](QUICK, "pong")
-    tables = [[line.split(" | ")[0].strip("| ") for line in table.splitlines()] for table in ablated(rows, asked)]
+def test_every_variation_has_a_line_in_every_question() -> None:
+    rows = [{**as_text(cell), **FIGURES_OF_A_ROW} for cell in ablated_cells(QUICK)]
+    tables = [
+        [line.split(" | ")[0].strip("| ") for line in table.splitlines()] for table in ablated(rows, questions(QUICK))
+    ]
+    asked = questions(QUICK)
     assert [[table[0], *table[2:]] for table in tables] == [[question, *labels] for question, labels in asked.items()]

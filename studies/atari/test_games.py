@@ -1,0 +1,66 @@
+"""What students are tested on: states of all whole games of another recording, taken evenly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.api import Dataset, UserError, load_student
+from distill.dataset.games import whole_games
+from distill.dataset.repeats import share_among, stack_names
+from distill.figures.by_game import measure_games, over_games
+from distill.sweep.cells import cell_config
+from distill.sweep.grid import Row
+from distill.train.setup import training_split
+from studies.atari.perturb import Index, agreement
+from studies.atari.plan import SEED, STATES, Scale, part_config
+from studies.atari.ratios import game_columns
+
+
+class TestGames:
+    """Test games of a game, read once.
+
+    Raises:
+        UserError: the recording has no whole game.
+    """
+
+    __test__ = False  # no test for pytest
+
+    def __init__(self, game: str, scale: Scale) -> None:
+        self._config = part_config("grid", game, scale)
+        self._training = Dataset(f"{scale.data}/{game}")
+        self._dataset = Dataset(f"{scale.data}/{game}-test")
+        self._index = evenly(self._dataset, scale.tested)
+        self._perturbed = np.sort(np.random.default_rng([0, 8]).permutation(self._index)[: scale.perturbed])
+        self._names = stack_names(self._dataset, self._index)
+        self._trained = stack_names(self._training, np.arange(len(self._training)))
+
+    def figures(self, row: Row, run: Path) -> dict[str, Any]:
+        """Figures of a row's student on the test games, each game's sums, and figures on perturbed pixels."""
+        net = load_student(run).net
+        games = measure_games(net, self._dataset, self._index)
+        measured = {f"test_{name}": value for name, value in over_games(games).items()}
+        size = {"test_games": len(games), "test_states": len(self._index), "test_repeats": self._repeats(row)}
+        columns = game_columns([{name: str(value) for name, value in game.items()} for game in games])
+        return {**measured, **size, **columns, **agreement(net, self._dataset, self._perturbed)}
+
+    def _repeats(self, row: Row) -> float:
+        """Share of the test states that occur, pixel by pixel, among those that a student was trained on."""
+        cell = {STATES: int(row[STATES]), SEED: int(row[SEED])}
+        mine, _ = training_split(cell_config(self._config, cell, Path("unused")), self._training)
+        return share_among(self._names, self._trained[mine])
+
+
+def evenly(dataset: Dataset, count: int) -> Index:
+    """Every n-th state of all whole games, n such that there are at least ``count`` where there are enough.
+
+    Raises:
+        UserError: no game is whole.
+    """
+    whole = np.flatnonzero(whole_games(dataset))
+    if not len(whole):
+        raise UserError(f"{dataset.folder} has no whole game; record more states in fewer games side by side")
+    order = whole[np.lexsort((dataset.t[whole], dataset.episode[whole]))]
+    return np.sort(order[:: max(1, len(order) // count)])
