@@ -15,10 +15,11 @@ from pathlib import Path
 from distill.api import DivergedError, UserError
 from distill.sweep.grid import Row
 from studies.atari import plan, tables
-from studies.atari.ablation import ablated
+from studies.atari.ablation import ablated, ideas_table
 from studies.atari.choose import METHODS, at_one_rate, best_by_others, method, own_best, scored
+from studies.atari.ideas import train_ideas
 from studies.atari.plots import headline, others
-from studies.atari.run import finished, play, record, score, train_part, train_same_steps, with_tests
+from studies.atari.run import finished, play, record, rows_of, score, train_part, train_same_steps, with_tests
 from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +29,7 @@ PARTS = {
     "steps": "Sobolev with as many steps as plain distillation",
     "test": "figures on test games of the settings that validation games chose",
     "ablation": "what each setting does, on validation games of Pong and Breakout",
+    "ideas": "averaged weights, random shift, derivatives where it errs most: on validation games of Pong and Breakout",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
@@ -40,7 +42,7 @@ def main() -> None:
     diverged = []
     for part in args.parts:
         for game in args.games:
-            if part != "ablation" or game in plan.ABLATED:
+            if part not in ("ablation", "ideas") or game in plan.ABLATED:
                 try:
                     run_part(part, game, scale, args.out)
                 except DivergedError as error:
@@ -64,6 +66,9 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path) -> None:
         score(game, scale, out)
     elif part == "ablation":
         train_part(part, game, plan.ablated(scale), scale)
+    elif part == "ideas":
+        train_ideas(game, scale, rows_of(part, game, scale))
+        finished(part, game, scale, out)
     elif part == "play":
         play(game, scale, out)
 
@@ -85,6 +90,10 @@ def write(scale: plan.Scale, out: Path) -> None:
         if rows:
             sections += [f"## What each setting does: {tables.TITLES[game]}, a tenth of the data, validation games"]
             sections += ablated(rows, plan.questions(scale))
+        rows = finished("ideas", game, scale, out)
+        if rows:
+            sections += [f"## Ideas on top: {tables.TITLES[game]}, a tenth of the data, validation games, last weights"]
+            sections += [ideas_table(rows)]
     write_tables(out / "tables.md", "Policy distillation on Atari", sections)
     headline(out / "headline.png", best, scale)
     others(out / "others.png", best, scale)

@@ -58,3 +58,22 @@ def _better(cells: Sequence[Cell], rows: Sequence[Row]) -> Cell | None:
 def _of(rows: Sequence[Row], cell: Cell) -> dict[int, Row]:
     """The rows with the cell's settings, by seed."""
     return {int(row[SEED]): row for row in rows if as_text(cell).items() <= row.items()}
+
+
+def ideas_table(rows: Sequence[Row]) -> str:
+    """What each idea does: figures after the last step, and KL over that of its method without it, paired by seed."""
+    by_idea: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        by_idea.setdefault(row["idea"], {})[int(row[SEED])] = row
+    lines = []
+    for idea, found in by_idea.items():
+        kl, error = (
+            stats.gmean([float(row[name]) for row in found.values()]) for name in ("val_kl", "val_action_error")
+        )
+        ratios = []
+        for base in dict.fromkeys((idea.partition(",")[0], "KL")):
+            seeds = sorted(found.keys() & by_idea.get(base, {}).keys())
+            values = ([float(part[seed]["val_kl"]) for seed in seeds] for part in (found, by_idea.get(base, {})))
+            ratios.append("" if base == idea or not seeds else ratio_interval(*values).text())
+        lines.append([idea, f"{kl:.4f}", *(ratios * 2)[:2], f"{100 * error:.1f}", str(len(found))])
+    return markdown(["idea", "validation KL", "to its method", "to KL", "error, %", "seeds"], lines)

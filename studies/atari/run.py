@@ -90,7 +90,7 @@ def play(game: str, scale: Scale, out: Path) -> list[Row]:
     return run_grid(cells, run, rows_of("play", game, scale), say=print)
 
 
-KEYS = {"play": ("agent", "protocol"), "test": ("part", "run")}
+KEYS = {"play": ("agent", "protocol"), "test": ("part", "run"), "ideas": ("idea", SEED)}
 """What tells the rows of a part apart, where it is not the run."""
 
 

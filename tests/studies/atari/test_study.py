@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.sweep.grid import read_rows
+from studies.atari.ideas import variations
 from studies.atari.plan import CANDIDATES, QUICK, ablated
 
 ROOT = Path(__file__).parents[3]
@@ -40,6 +41,7 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert {row["part"] for row in tested} == {"grid", "steps"}
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
     assert len(read_rows(results / "ablation-pong.csv")) == len(ablated(QUICK))
+    assert len(read_rows(results / "ideas-pong.csv")) == len(variations(QUICK)) * len(QUICK.seeds)
     assert len(read_rows(results / "steps-pong.csv")) == len(QUICK.percentages) * len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
