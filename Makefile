@@ -51,22 +51,23 @@ $(VENV)/.onnx: pyproject.toml constraints.txt | $(VENV)/.runtime
 
 # Two students from one dataset. The teacher plays first; a first student then plays its own games,
 # which the teacher labels too (DAgger), because a student must know the states it gets itself into.
+# The plain student takes as many steps as cost what derivatives cost, so that both have equal time.
 # Every line resumes what was cut off and skips what is done.
 define PIPELINE
 	$(DISTILL) collect  --config $(1)
 	$(DISTILL) train    --config $(1) --config configs/first-student.yaml --train.out $(2)/first
 	$(DISTILL) collect  --config $(1) --collect.actor $(2)/first
-	$(DISTILL) train    --config $(1) --train.out $(2)/kl --objective.jacobian_weight 0
+	$(DISTILL) train    --config $(1) --train.out $(2)/kl --objective.jacobian_weight 0 --train.steps $(3)
 	$(DISTILL) train    --config $(1) --train.out $(2)/sobolev
 	$(DISTILL) evaluate --config $(1) --evaluate.agents "[teacher,kl=$(2)/kl,sobolev=$(2)/sobolev]"
 	$(DISTILL) report   --config $(1)
 endef
 
 demo: $(VENV)/.runtime
-	$(call PIPELINE,configs/demo.yaml,runs/demo)
+	$(call PIPELINE,configs/demo.yaml,runs/demo,9200)
 
 smoke: $(VENV)/.runtime
-	$(call PIPELINE,configs/smoke.yaml,runs/smoke)
+	$(call PIPELINE,configs/smoke.yaml,runs/smoke,66)
 
 collect: $(VENV)/.runtime
 	$(DISTILL) collect --config $(CONFIG) $(ARGS)

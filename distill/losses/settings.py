@@ -28,9 +28,9 @@ class ObjectiveConfig(Section):
     """Lambda: weight of the Sobolev term. 0 is plain distillation."""
     jacobian_schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Lambda over training: constant, or decayed to 0."""
-    jacobian_until: float | Literal["auto"] = 1.0
+    jacobian_until: float | Literal["auto"] = "auto"
     """Share of the training after which lambda is 0, and steps are plain ones; auto: by the passes over the data."""
-    jacobian_share: float | Literal["auto"] = 1.0
+    jacobian_share: float | Literal["auto"] = "auto"
     """Share of each batch, its first states, that carries derivatives; auto: 1/4, or the data's if that is less."""
     jacobian_targets: Literal["stored", "online"] = "stored"
     """Use the dataset's derivatives, or ask the teacher for fresh ones at every step."""

@@ -11,7 +11,8 @@ SHARE = 0.25
 """Of each batch."""
 FEW_PASSES, UNTIL, UNTIL_FEW = 10.0, 0.5, 0.3
 """Derivatives last until this share of the training, and less long where the data is passed over less often."""
-PLAIN_RATE, EARLY_RATE, LATE_RATE = 1e-3, 1e-3, 3e-3
+EARLY_RATE, LATE_RATE = 1e-3, 3e-3
+"""Plain distillation likes a rate that rises, too; it does so as lambda would fall."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
     late: float | str = t.learning_rate
     early = t.early_learning_rate
     if late == "auto":
-        late, usual = (LATE_RATE, EARLY_RATE) if o.jacobian_weight > 0 else (PLAIN_RATE, PLAIN_RATE)
-        early = usual if early is None else early
+        late, early = LATE_RATE, EARLY_RATE if early is None else early
     return Plan(
         share if o.jacobian_share == "auto" else o.jacobian_share,
         until if o.jacobian_until == "auto" else o.jacobian_until,

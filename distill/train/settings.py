@@ -40,13 +40,13 @@ class TrainConfig(Section):
     """Run folder to begin from: weights, optimizer and step of its newest checkpoint; all else is this run's own."""
     batch_size: int = 128
     """States per step."""
-    learning_rate: float | Literal["auto"] = 1e-3
-    """Peak learning rate of Adam; auto: 0.003, and 0.001 while lambda is large; 0.001 for plain distillation."""
+    learning_rate: float | Literal["auto"] = "auto"
+    """Peak learning rate of Adam; auto: 0.001, rising to 0.003 as lambda falls, of plain distillation, too."""
     early_learning_rate: float | None = None
     """Its peak while lambda is large; it moves to `learning_rate` as lambda falls; by default it is that."""
     warmup: int = 200
     """Steps of linear warm-up; a cosine to zero follows."""
-    max_grad_norm: float = 10.0
+    max_grad_norm: float = 0.5
     """Gradients are clipped to this global norm; 0 turns clipping off."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""

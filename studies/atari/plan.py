@@ -111,7 +111,7 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
         student=StudentConfig("mnih2013"),
         train=TrainConfig(
             data=f"{scale.data}/{game}", batch_size=STATES_A_STEP, warmup=min(200, scale.cost // 4),
-            val_states=1024, val_every=1000, checkpoint_every=2000,
+            val_states=1024, val_every=1000, checkpoint_every=2000, max_grad_norm=10.0,
         ),
         evaluate=EvaluateConfig(games=scale.games, num_envs=min(32, scale.games)),
         sweep=SweepConfig(out=f"{scale.runs}/{part}/{game}"),

@@ -21,7 +21,8 @@ FEW = TrainConfig(epochs=FEW_PASSES - 0.1, learning_rate="auto")
     [
         (SOBOLEV, MANY, Plan(0.25, 0.5, 3e-3, 1e-3)),
         (SOBOLEV, FEW, Plan(0.25, 0.3, 3e-3, 1e-3)),
-        (PLAIN, MANY, Plan(0.25, 0.5, 1e-3, 1e-3)),
+        (PLAIN, MANY, Plan(0.25, 0.5, 3e-3, 1e-3)),
+        (PLAIN, FEW, Plan(0.25, 0.3, 3e-3, 1e-3)),
         (ObjectiveConfig(jacobian_share=1.0, jacobian_until="auto"), MANY, Plan(1.0, 0.5, 3e-3, 1e-3)),
         (ObjectiveConfig(terms={"tests.losses.test_terms:Everything": 1.0}, **AUTO), MANY, Plan(1.0, 1.0, 3e-3, 1e-3)),
         (ObjectiveConfig(jacobian_share="auto", jacobian_until=0.1), MANY, Plan(0.25, 0.1, 3e-3, 1e-3)),

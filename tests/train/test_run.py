@@ -30,7 +30,7 @@ from distill.train.schedule import learning_rate
 from distill.train.setup import data_used, training_split
 from tests.fixtures.records import edit_record
 
-SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear"}
+SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear", "jacobian_until": 1.0, "jacobian_share": 1.0}
 FIDELITY = [figure.name for figure in OWN]
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
