@@ -69,7 +69,7 @@ def pong_quarter(make_config: Callable[..., Config], tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def pong_copy(pong_data: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pong_data, tmp_path / "copy"))
+    return Path(shutil.copytree(pong_data, tmp_path / "copy", ignore=shutil.ignore_patterns("cache")))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from distill.envs.games import game_info
 from distill.envs.presets import OBS_SHAPE
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
+from distill.system.streams import torch_generator
 
 
 def find_source(config: CommonConfig, threat: ThreatConfig, agents: Sequence[Agent]) -> Agent | None:
@@ -61,7 +62,7 @@ def try_out(
         for name in methods:
             blank = torch.zeros(1, *OBS_SHAPE, dtype=torch.uint8)
             try:
-                seen = ATTACKS.find(name).perturb(Scene(blank, victim, 2.0, few, torch.Generator()))
+                seen = ATTACKS.find(name).perturb(Scene(blank, victim, 2.0, few, torch_generator("trial of an attack")))
             except UserError as error:
                 raise UserError(f"{agent.name} under {name}: {error}") from error
             if (seen.dtype, seen.shape) != (blank.dtype, blank.shape):

@@ -113,7 +113,7 @@ def patch_maps(net: nn.Module, pixels: Tensor, width: int) -> tuple[Tensor, Tens
     return torch.cat(logits), torch.cat(maps)
 
 
-def influence_share(net: nn.Module, pixels: Tensor, width: int = 3) -> Tensor:
+def influence_share(net: nn.Module, pixels: Tensor, width: int = 1) -> Tensor:
     """``patch_maps`` as a share of the most that a patch can do, 1 / p_c - 1; double (B, 84, 84) in [0, 1]."""
     logits, maps = patch_maps(net, pixels, width)
     bound = 1 / logits.double().softmax(-1).amax(1) - 1

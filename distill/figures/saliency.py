@@ -118,7 +118,7 @@ def saliency(
 def influence_maps(
     dataset: Dataset, index: Index, teacher: nn.Module | None, students: Mapping[str, nn.Module], device: torch.device
 ) -> Saliency:
-    """The influence measure of 3 x 3 patches of the newest frame, as a share of its bound 1 / p_c - 1; else as above.
+    """The influence measure of each pixel of the newest frame, as a share of its bound 1 / p_c - 1; else as above.
 
     Each agent's measure is of its own most likely action.
     """

@@ -123,7 +123,7 @@ def _saliency(pictures: Mapping[str, bytes], notes: Sequence[str], runs: Mapping
     )
     figure = _figure(pictures, "saliency", "Saliency of teacher and students on held-out states", caption, wide=True)
     caption = (
-        "What a patch of 3 × 3 pixels of the newest frame can do to the agent’s own most likely action: the influence "
+        "What each pixel of the newest frame can do to the agent’s own most likely action: the influence "
         "measure of Shu and Zhu (2019) as a share of the most it can be, 1 / p − 1. It does not depend on the contrast "
         "of the pixels or on how steep the policy is there."
     )

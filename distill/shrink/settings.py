@@ -38,7 +38,11 @@ class ShrinkConfig(Section):
     out: str = "runs/{env}__shrink"
     """Folder for rows.csv, table and picture, and a run folder per student; the same command, or more, continues."""
 
-    RANGES: ClassVar[Mapping[str, Range]] = {"games": POSITIVE, "calibration_states": POSITIVE}
+    RANGES: ClassVar[Mapping[str, Range]] = {
+        "games": POSITIVE,
+        "calibration_states": POSITIVE,
+        "seeds": Range(f"between 0 and {LARGEST_SEED}", 0, LARGEST_SEED),
+    }
     PLACES: ClassVar[tuple[str, ...]] = ("out",)
 
     def check(self) -> None:
@@ -49,8 +53,6 @@ class ShrinkConfig(Section):
             require(good, f"--shrink.{name}", values, "one or more, none of them twice")
         for network in self.networks:
             find_network(network)
-        seeds = all(0 <= seed <= LARGEST_SEED for seed in self.seeds)
-        require(seeds, "--shrink.seeds", self.seeds, "between 0 and 2^30 - 1")
         known = set(self.precisions) <= set(PRECISIONS)
         require(known, "--shrink.precisions", self.precisions, f"of {[*PRECISIONS]}")
 

@@ -186,7 +186,7 @@ def test_a_plan_is_made_of_a_datasets_own_steps(both: Callable[..., Config], pon
 
 
 def test_the_learning_rate_is_that_of_whose_turn_it_is(both: Callable[..., Config]) -> None:
-    """auto stands for another one where there is no lambda."""
+    """auto lets lambda fall, and the rate rise, for longer where data are passed over often."""
     rates = []
 
     class Watch(Hook):
@@ -194,14 +194,16 @@ def test_the_learning_rate_is_that_of_whose_turn_it_is(both: Callable[..., Confi
             rates.append(now.learning_rate)
 
     mixed = both(
-        train={"learning_rate": "auto", "early_learning_rate": None, "warmup": 0, "steps": 4},
-        multitask={"jacobian_weights": [0.0, 0.01]},
-        objective={"jacobian_until": 0.5},
+        train={"learning_rate": "auto", "warmup": 0, "steps": 400, "states": 250, "val_every": 400},
+        multitask={"weights": [1.0, 3.0]},
+        objective={"jacobian_until": "auto", "jacobian_schedule": "linear"},
     )
     folder = multitask(mixed, [Watch()])
-    papers = {game: load_student(folder / game).training.learning_rate for game in GAMES}
-    assert papers == {"pong": 1e-3, "breakout": 3e-3}
-    assert rates[2:] == pytest.approx([5e-4, 3e-3 * (1 + np.cos(0.75 * np.pi)) / 2])  # the cosine over all steps
+    untils = {game: load_student(folder / game).training.objective["jacobian_until"] for game in GAMES}
+    assert untils == {"pong": 0.3, "breakout": 0.5}  # 100 and 300 of the steps: 6 and 19 passes
+    cosine = (1 + np.cos(np.pi * np.array([160, 161]) / 400)) / 2  # over all steps
+    # Step 120 of Breakout's 300, where a fifth of lambda is left, and 40 of Pong's 100, where none is.
+    assert rates[160:162] == pytest.approx(np.array([0.0026, 0.003]) * cosine)
 
 
 def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from distill.shrink.settings import ShrinkConfig
         ({"networks": ["nature", "nature"]}, "--shrink.networks must be one or more, none of them twice"),
         ({"networks": ["natur"]}, "unknown network 'natur' (did you mean 'nature'?)"),
         ({"seeds": []}, "--shrink.seeds must be one or more"),
-        ({"seeds": [-1]}, "--shrink.seeds must be between 0 and 2^30 - 1, got [-1]"),
+        ({"seeds": [-1]}, "--shrink.seeds must be between 0 and 1073741823, got -1"),
         ({"precisions": ["int4"]}, "--shrink.precisions must be of ['float32', 'int8'], got ['int4']"),
         ({"games": 0}, "--shrink.games must be positive, got 0"),
         ({"calibration_states": 0}, "--shrink.calibration_states must be positive, got 0"),
