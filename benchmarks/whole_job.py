@@ -63,7 +63,7 @@ HERE = Path(__file__).parent
 PYTHON = Path(sys.prefix) / "imitation" / "bin" / "python"
 TEACHER, ENV, STUDENT, ACTIONS = "pong-ppo", "pong", "mnih2013", 6
 PEERS = {"sampled": "rollouts by the teacher's policy", "greedy": "rollouts by its best action"}
-OURS = {"KL": 0.0, "KL + Sobolev": 0.01}
+OURS = {"KL": 0.0, "KL + Sobolev": 1.0}
 """Weight of the Sobolev term."""
 FIGURES = {"action_error": "action error", "kl": "KL"}
 
@@ -129,7 +129,7 @@ def ours(weight: float, states: int, sizes: Sizes, seed: int, held_out: Path, de
             Config(
                 env=ENV, teacher=TEACHER, device=device, seed=seed,
                 collect=CollectConfig(out=data, states=states, jacobian="projected" if weight else "none"),
-                objective=ObjectiveConfig(jacobian_weight=weight, jacobian_schedule="constant"),
+                objective=ObjectiveConfig(jacobian_weight=weight),
                 train=TrainConfig(data=data, out=out, epochs=sizes.our_epochs, batch_size=64),
             )
         )  # fmt: skip
