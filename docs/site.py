@@ -25,7 +25,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the README as ``index.md``, the other papers of the top folder, and the studies' results."""
     found = {"index.md": ROOT / "README.md", **{name: ROOT / name for name in TOP}}
     for pattern in RESULTS:
-        found |= {str(path.relative_to(ROOT)): path for path in ROOT.glob(f"studies/*/results/{pattern}")}
+        found |= {str(path.relative_to(ROOT)): path for path in ROOT.glob(f"studies/*/results/**/{pattern}")}
     for name, path in found.items():
         if path.exists():
             files.append(File.generated(config, name, abs_src_path=str(path)))
