@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from distill.attack.method import Attack, Scene
-from distill.attack.settings import ThreatConfig
 from distill.attack.victim import Victim
 from distill.losses.divergence import action_error, kl
 
@@ -42,27 +41,21 @@ class Harm:
     """Root mean square of the change, gray levels."""
 
 
-def harm(
-    agent: Victim, source: Victim, states: States, attack: Attack | None, eps: float, threat: ThreatConfig,
-    generator: torch.Generator,
-) -> Harm:  # fmt: skip
-    """Attack all states.
+def harm(agent: Victim, states: States, attacked: Callable[[Tensor], Tensor], target: int | None) -> Harm:
+    """Let an agent see all states as an attacker makes them.
 
     Args:
         agent: who is attacked.
-        source: whose slopes are used.
         states: where.
-        attack: how; None leaves the pixels as they are.
-        eps: gray levels.
-        threat: what else the attacker may do.
-        generator: where draws come from.
+        attacked: what it sees in place of these stacks, both uint8 (B, 4, 84, 84).
+        target: the action that it is to be brought to.
     """
     sums = torch.zeros(5, dtype=torch.float64)
     for pixels, teacher in zip(*(torch.split(part, BATCH) for part in (states.pixels, states.logits)), strict=True):
-        seen = pixels if attack is None else attack.perturb(Scene(pixels, source, eps, threat, generator))
+        seen = attacked(pixels)
         own, logits = agent.logits(pixels).argmax(-1), agent.logits(seen)
         best, moved = logits.argmax(-1), (seen.float() - pixels.float()).square().flatten(1).mean(1).sqrt()
-        parts = (action_error(logits, teacher), kl(logits, teacher), best != own, best == threat.target, moved)
+        parts = (action_error(logits, teacher), kl(logits, teacher), best != own, best == target, moved)
         sums += torch.stack([torch.as_tensor(part).double().sum().cpu() for part in parts])
     error, distance, flips, hits, changed = (sums / len(states.pixels)).tolist()
-    return Harm(error, distance, flips, None if threat.target is None else hits, changed)
+    return Harm(error, distance, flips, None if target is None else hits, changed)

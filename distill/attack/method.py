@@ -81,6 +81,11 @@ def scaled(change: Tensor, size: float, *, at_most: bool = False) -> Tensor:
     return change * factor.view(-1, *[1] * (change.dim() - 1))
 
 
+def along(direction: Tensor, size: float, norm: str) -> Tensor:
+    """The largest change of this size along a direction, (B, ...): of every pixel, or of their root mean square."""
+    return size * direction.sign() if norm == "linf" else scaled(direction, size)
+
+
 def as_bytes(moved: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
     """Whole gray levels, uint8; under ``linf`` none is further than ``eps`` from ``x``."""
     rounded = moved.round()

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
 from distill.attack.measure import States, harm
-from distill.attack.method import ATTACKS
+from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out
 from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_rows
 from distill.attack.settings import AttackRun
@@ -122,8 +123,13 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
     agent = Victim(cell.agent.net, device, threat.draws)
     slopes = agent if source is None else Victim(source.net, device, threat.draws)
     draws = torch_generator("attacked states", config.seed, cell.method or "", f"{cell.eps or 0:g}")
-    method = None if cell.method is None else ATTACKS.find(cell.method)
-    found = harm(agent, slopes, states, method, cell.eps or 255.0, threat, draws)
+
+    def attacked(pixels: Tensor) -> Tensor:
+        if cell.method is None:
+            return pixels
+        return ATTACKS.find(cell.method).perturb(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
+
+    found = harm(agent, states, attacked, threat.target)
     row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
     row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
     seconds = time.perf_counter() - started

@@ -60,6 +60,12 @@ def put(x: Tensor, pixels: Tensor, values: Tensor) -> Tensor:
     return changed
 
 
+def search_highest(scene: Scene, scores: Tensor) -> Tensor:
+    """``search`` over the ``threat.pixels`` pixels, or patches of them, of the highest scores, (B, 84 * 84)."""
+    patch = scene.threat.patch
+    return search(scene, around(apart(scores, scene.threat.pixels, patch), patch))
+
+
 def search(scene: Scene, pixels: Tensor) -> Tensor:
     """The best values that a swarm finds for ``pixels``, (B, n) of the newest frame, in stacks as ``put`` gives them.
 

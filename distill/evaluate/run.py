@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
@@ -35,7 +34,7 @@ from distill.figures.figure import OWN, chosen
 from distill.figures.shares import related
 from distill.figures.statistics import summarise
 from distill.losses.settings import ObjectiveConfig
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.nets import count_parameters, policy_part
 from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
@@ -216,7 +215,7 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
         kind=agent.kind,
         what=agent.what,
         fingerprint=agent.fingerprint,
-        parameters=_policy_parameters(agent.net),
+        parameters=count_parameters(policy_part(agent.net)),
         returns=played.returns,
         lengths=played.lengths,
         mean=summary.mean,
@@ -232,11 +231,6 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
 
 def _exported(agent: Agent) -> str:
     return "an ONNX file" if agent.what.endswith(".onnx") else "a zip"
-
-
-def _policy_parameters(net: nn.Module) -> int:
-    """Weights from pixels to logits; of a network that nobody here knows, all of them."""
-    return count_parameters(net.path() if isinstance(net, AtariCNN) else net)
 
 
 def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Measured | None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from distill.dataset.reader import Dataset
+from distill.dataset.schema import read_manifest
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.multitask.finish import finish, play
@@ -71,8 +71,8 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     weights = config.multitask.weights or [1.0] * len(config.multitask.data)
     counts = steps_of_each(weights, t.steps)
     runs = [_of_dataset(config, number, count) for number, count in enumerate(counts)]
-    _apart(runs)
     data = [open_data(run, device) for run in runs]
+    _apart(data)
     seed_weights(config.seed)
     nets = make_students(config.student, {one.dataset.task.game: one.dataset.task.num_actions for one in data})
     _one_preset(data)
@@ -119,34 +119,34 @@ def _of_dataset(config: MultitaskRun, number: int, steps: int) -> TrainRun:
         UserError: that is none.
     """
     m, place = config.multitask, fill(config.multitask.data[number], env="")
-    dataset = Dataset(place, jacobian=False)
     if not steps:
         raise UserError(
             f"{place} would get none of the --train.steps={config.train.steps}; raise these, or its part of "
             "--multitask.weights"
         )
-    game = dataset.task.game
+    manifest = read_manifest(place)
+    game = manifest.identity.game
     o = config.objective
     if m.jacobian_weights is not None:
         o = dataclasses.replace(o, jacobian_weight=m.jacobian_weights[number])
-    common = dataclasses.replace(part(config, CommonConfig), env=game, teacher=dataset.teacher_name or game)
+    common = dataclasses.replace(part(config, CommonConfig), env=game, teacher=manifest.teacher_name or game)
     train = dataclasses.replace(config.train, data=str(place), steps=steps)
     return TrainRun(**vars(common), student=config.student, objective=o, train=train)
 
 
-def _apart(runs: Sequence[TrainRun]) -> None:
+def _apart(data: Sequence[Data]) -> None:
     """Refuse two datasets of one teacher: a student's papers tell of one, and its figures on the other would be of
     states that it was trained on.
     """
     seen: dict[str, str] = {}
-    for run in runs:
-        teacher = Dataset(Path(run.train.data), jacobian=False).identity.teacher
+    for one in data:
+        teacher, folder = one.dataset.identity.teacher, str(one.dataset.folder)
         if teacher in seen:
             raise UserError(
-                f"{seen[teacher]} and {run.train.data} are of one teacher; collect its states into one dataset, and "
+                f"{seen[teacher]} and {folder} are of one teacher; collect its states into one dataset, and "
                 "give that more of the steps with --multitask.weights"
             )
-        seen[teacher] = run.train.data
+        seen[teacher] = folder
 
 
 def _one_preset(data: Sequence[Data]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -12,8 +11,8 @@ from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN
 from distill.students.folder import Student, is_student, load_student
-from distill.students.onnx_file import PAPERS, quietly, require_onnx
-from distill.system.files import replacing, write_bytes
+from distill.students.onnx_file import require_onnx, write_program
+from distill.system.files import replacing
 
 NEVER = -1e9
 """Logit of an action that a game does not have."""
@@ -73,24 +72,9 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
         whole.append(net)  # type: ignore[arg-type]
     if out.exists():
         raise UserError(f"{out} exists; choose another --out")
-    import onnx
-
-    batch = torch.export.Dim("batch")
-    with quietly(), replacing(out) as temporary:
-        program = torch.onnx.export(
-            Joint(whole).eval(),
-            (torch.zeros(2, *OBS_SHAPE), torch.zeros(2, dtype=torch.int64)),
-            input_names=["pixels", "game"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch}, {0: batch}),
-            dynamo=True,
-            verbose=False,
-        )
-        assert program is not None
-        program.save(str(temporary), external_data=False)
-        model = onnx.load(temporary)
-        task = students[0].task
-        papers = {"games": [student.task.game for student in students], "preset": task.preset,
-                  "preset_hash": task.preset_hash}  # fmt: skip
-        onnx.helper.set_model_props(model, {PAPERS: json.dumps(papers)})
-        write_bytes(temporary, model.SerializeToString())
+    task = students[0].task
+    papers = {"games": [student.task.game for student in students], "preset": task.preset,
+              "preset_hash": task.preset_hash}  # fmt: skip
+    inputs = {"pixels": torch.zeros(2, *OBS_SHAPE), "game": torch.zeros(2, dtype=torch.int64)}
+    with replacing(out) as temporary:
+        write_program(Joint(whole), inputs, temporary, papers)

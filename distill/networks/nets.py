@@ -151,6 +151,11 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         net.train(training)
 
 
+def policy_part(net: nn.Module) -> nn.Module:
+    """The layers from pixels to logits, without a value head; of a network that nobody here knows, all of it."""
+    return net.path() if isinstance(net, AtariCNN) else net
+
+
 def count_parameters(net: nn.Module) -> int:
     """Number of trainable numbers."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import save
 
 from distill.figures.statistics import t_interval
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.nets import count_parameters, policy_part
 from distill.records.scores import AgentScores
 from distill.shrink.settings import FLOAT32, INT8
 from distill.shrink.speed import ONNXRUNTIME, PYTORCH, TEACHER, Key
@@ -91,7 +91,7 @@ def ladder(
     """
     top, low = reference[TEACHER], reference["random"].mean
     span = top.mean - low
-    weights = _policy_weights(teacher)
+    weights = count_parameters(policy_part(teacher.net))
 
     def rung(network: str, precision: str, count: int, size: int, score: Interval, mine: Sequence[Row]) -> Rung:
         shares = [(value - low) / span if span > 0 else None for value in score]
@@ -148,11 +148,7 @@ def _speed(row: Row | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if row is None else (float(row["microseconds"]), float(row["low"]), float(row["high"]))
 
 
-def _policy_weights(teacher: Teacher) -> int:
-    return count_parameters(teacher.net.path() if isinstance(teacher.net, AtariCNN) else teacher.net)
-
-
 def _policy_bytes(teacher: Teacher) -> int:
     """What its weights from pixels to logits take as safetensors, as a student's file does."""
-    net = teacher.net.path() if isinstance(teacher.net, AtariCNN) else teacher.net
-    return len(save({name: tensor.contiguous().clone() for name, tensor in net.state_dict().items()}))
+    weights = policy_part(teacher.net).state_dict()
+    return len(save({name: tensor.contiguous().clone() for name, tensor in weights.items()}))

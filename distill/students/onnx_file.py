@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
@@ -59,13 +59,26 @@ def write_onnx(net: nn.Module, path: Path, task: Task) -> None:
         path: file to write.
         task: what it plays and sees.
     """
+    write_program(net, {"pixels": torch.zeros(2, *OBS_SHAPE)}, path, _papers(task))
+
+
+def write_program(net: nn.Module, inputs: Mapping[str, Tensor], path: Path, papers: Mapping[str, Any]) -> None:
+    """Write any network in float32.
+
+    Args:
+        net: ``inputs``, in their order, to logits, (B, A).
+        inputs: examples by name, each of two states.
+        path: file to write.
+        papers: what the file says of itself, as JSON.
+    """
+    batch = torch.export.Dim("batch")
     with evaluating(net), quietly():
         program = torch.onnx.export(
             net,
-            (torch.zeros(2, *OBS_SHAPE),),
-            input_names=["pixels"],
+            tuple(inputs.values()),
+            input_names=list(inputs),
             output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
             dynamo=True,
             verbose=False,
         )
@@ -73,7 +86,7 @@ def write_onnx(net: nn.Module, path: Path, task: Task) -> None:
     program.save(str(path), external_data=False)
     import onnx
 
-    _write(onnx.load(path), path, task)
+    _write(onnx.load(path), path, papers)
 
 
 def write_int8(net: nn.Module, path: Path, task: Task, states: npt.NDArray[np.uint8]) -> None:
@@ -109,14 +122,17 @@ def write_int8(net: nn.Module, path: Path, task: Task, states: npt.NDArray[np.ui
                 "TensorQuantOverrides": {"pixels": [LEVELS]},
             },
         )
-        _write(onnx.load(small), path, task)
+        _write(onnx.load(small), path, _papers(task))
 
 
-def _write(model: Any, path: Path, task: Task) -> None:
+def _papers(task: Task) -> dict[str, str]:
+    return {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
+
+
+def _write(model: Any, path: Path, papers: Mapping[str, Any]) -> None:
     """Save a model with its papers, and without what tells of the program that made it: a third of a small file."""
     import onnx
 
-    papers = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
     for part in (model.graph, *model.graph.node):
         del part.metadata_props[:]
     del model.graph.value_info[:]

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.api import Batch, Hook, Hooks, Lesson, Losses, Model, Status, Targets, fit, lesson, validated
+from distill.api import Batch, Hook, Hooks, Lesson, Losses, Model, Status, Targets, fit, lesson
 from distill.config.config import Config
+from distill.envs.games import game_info
 from distill.losses.divergence import kl
 from distill.losses.sobolev import states_of_share
 from distill.networks.nets import to_unit
+from distill.sweep.cells import cell_config
 from distill.sweep.grid import Cell, Row, run_grid
 from distill.system.streams import generator, seed_weights
 from distill.train.setup import build_student
@@ -130,16 +132,11 @@ def train_ideas(game: str, scale: Scale, rows: Path) -> list[Row]:
 
 def _train(cell: Cell, config: Config) -> dict[str, Any]:
     name = str(cell[IDEA])
-    for setting, value in cell.items():
-        section, _, field = setting.rpartition(".")
-        if setting == SEED:
-            config = dataclasses.replace(config, seed=value)
-        elif section:
-            changed = dataclasses.replace(getattr(config, section), **{field: value})
-            config = dataclasses.replace(config, **{section: changed})
-    config = validated(config)
+    settings = {setting: value for setting, value in cell.items() if setting != IDEA}
+    mine = cell_config(config, settings, Path("unused"))
+    config = dataclasses.replace(config, **{part: getattr(mine, part) for part in ("seed", "objective", "train")})
     seed_weights(config.seed)
-    net = build_student(config.student, 6 if config.env != "breakout" else 4)
+    net = build_student(config.student, len(game_info(config.env).actions))
     of = lesson(config, net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     steps = config.train.steps

@@ -208,13 +208,13 @@ def test_an_agent_without_derivatives_needs_a_source(pixels: Tensor, teacher: Vi
         with pytest.raises(UserError, match=r"has no derivatives, which the attack needs; name with --threat\.source"):
             ATTACKS[name].perturb(scene(pixels[:2], deaf, iterations=1))
     states = States(pixels[:4], torch.zeros(4, 6))
-    found = harm(deaf, teacher, states, ATTACKS["fgsm"], 2.0, ThreatConfig(), torch.Generator())
+    found = harm(deaf, states, lambda x: ATTACKS["fgsm"].perturb(scene(x, teacher)), None)
     assert (found.flips, found.changed) == (0, pytest.approx(2, abs=0.1))
 
 
 def test_harm_against_a_plain_count(pixels: Tensor, teacher: Victim) -> None:
     labels = teacher.logits(pixels).roll(1, 0)
-    found = harm(teacher, teacher, States(pixels, labels), ATTACKS["fgsm"], 1.0, ThreatConfig(), torch.Generator())
+    found = harm(teacher, States(pixels, labels), lambda x: ATTACKS["fgsm"].perturb(scene(x, teacher, 1.0)), None)
     moved = ATTACKS["fgsm"].perturb(scene(pixels, teacher, 1.0))
     logits = teacher.logits(moved)
     assert found.action_error == pytest.approx(float((logits.argmax(-1) != labels.argmax(-1)).float().mean()))
@@ -222,6 +222,6 @@ def test_harm_against_a_plain_count(pixels: Tensor, teacher: Victim) -> None:
     kl = F.kl_div(logits.log_softmax(-1), labels.log_softmax(-1), log_target=True, reduction="batchmean")
     assert found.kl == pytest.approx(float(kl), rel=1e-4)
     assert found.hits is None
-    clean = harm(teacher, teacher, States(pixels, labels), None, 1.0, ThreatConfig(target=2), torch.Generator())
+    clean = harm(teacher, States(pixels, labels), lambda x: x, 2)
     assert (clean.flips, clean.changed) == (0, 0)
     assert clean.hits == pytest.approx(float((teacher.logits(pixels).argmax(-1) == 2).float().mean()))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from distill.attack.method import Attack, Scene, as_bytes, scaled, within
+from distill.attack.method import Attack, Scene, along, as_bytes, within
 
 
 def perturb(scene: Scene) -> Tensor:
     """One step of eps along the sign of the slope (linf), or along the slope (l2)."""
     x, norm = scene.x.float(), scene.threat.norm
-    slope = scene.victim.slope(scene.x, *scene.goal())
-    change = scene.eps * slope.sign() if norm == "linf" else scaled(slope, scene.eps)
+    change = along(scene.victim.slope(scene.x, *scene.goal()), scene.eps, norm)
     return as_bytes(within(x + change, x, scene.eps, norm), x, scene.eps, norm)
 
 

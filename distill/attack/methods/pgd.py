@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distill.attack.method import Attack, Scene, as_bytes, scaled, within
+from distill.attack.method import Attack, Scene, along, as_bytes, scaled, within
 
 
 def perturb(scene: Scene) -> Tensor:
@@ -17,7 +17,7 @@ def perturb(scene: Scene) -> Tensor:
     moved = within(x + (eps * start if norm == "linf" else scaled(start, eps)), x, eps, norm)
     for _ in range(scene.threat.steps):
         slope = scene.victim.slope(moved, action, towards)
-        moved = within(moved + (size * slope.sign() if norm == "linf" else scaled(slope, size)), x, eps, norm)
+        moved = within(moved + along(slope, size, norm), x, eps, norm)
     return as_bytes(moved, x, eps, norm)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from distill.attack.method import Attack, Scene
-from distill.attack.swarm import apart, around, search
+from distill.attack.swarm import search_highest
 
 
 def perturb(scene: Scene) -> Tensor:
     """Change the ``threat.pixels`` pixels, or patches of them, of the newest frame that matter most."""
-    maps = scene.victim.influence(scene.x, scene.threat.patch).flatten(1)
-    return search(scene, around(apart(maps, scene.threat.pixels, scene.threat.patch), scene.threat.patch))
+    return search_highest(scene, scene.victim.influence(scene.x, scene.threat.patch).flatten(1))
 
 
 ATTACK = Attack("swarm", "values of the pixels of largest influence, by particle swarm", perturb, sized=False)
