@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from distill.task import Task
 from distill.train.hooks import Hook, Status
 from teachers.card import read_card
 from teachers.load import load_teacher
+from tests.fixtures.files import wait_for
 
 Quick = Callable[..., Config]
 PRESET = get_preset("sb3")
@@ -264,10 +264,7 @@ def test_sigterm_saves(start: Callable[..., Any], tmp_path: Path) -> None:
     words = ["imitate", "--device=cpu", "--student.convs=[[4,8,4]]", "--student.hidden=[16]", f"--imitate.out={run}"]
     words += ["--imitate.num_envs=2", "--imitate.learning_starts=16", "--imitate.log_every=32"]
     process = start(*words)
-    for _ in range(600):
-        if (run / "curve.csv").exists():
-            break
-        time.sleep(0.1)
+    wait_for(run / "curve.csv")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 143
     assert process.stderr.read_text() == "terminated; the same command continues\n"

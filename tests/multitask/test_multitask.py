@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.train.hooks import Hook, Status
 from teachers.formats.onnx_file import load_onnx
+from tests.fixtures.files import wait_for
 
 MakeConfig = Callable[..., Config]
 GAMES = {"breakout": 4, "pong": 6}
@@ -125,12 +125,8 @@ def test_a_killed_one_goes_on_to_the_bit(
     words += ["--train.warmup=3", "--train.learning_rate=0.01", "--train.val_every=100", "--train.val_states=30"]
     words += ["--train.checkpoint_every=4", "--train.log_every=2"]
     process = start(*words)
-    for _ in range(2000):
-        if (tmp_path / "cut" / "checkpoints" / "last.pt").exists():
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail(process.stderr.read_text())
+    wait_for(tmp_path / "cut" / "checkpoints" / "last.pt")
+    assert (tmp_path / "cut" / "checkpoints" / "last.pt").exists(), process.stderr.read_text()
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "cut" / "pong").exists()

@@ -28,6 +28,7 @@ from distill.rounds.lesson import Lesson
 from distill.students.folder import load_student
 from distill.system.files import sha256
 from distill.train.hooks import Hook, Status
+from tests.fixtures.files import wait_for
 from tests.rounds.conftest import DERIVATIVES, ROUNDS
 
 Quick = Callable[..., Config]
@@ -265,10 +266,7 @@ def test_sigterm_writes_what_was_played(start: Callable[..., Any], tmp_path: Pat
     words = ["rounds", "--device=cpu", "--student.convs=[[4,8,4]]", "--student.hidden=[16]", f"--imitate.out={run}"]
     words += ["--imitate.num_envs=2", "--imitate.learning_starts=16", "--imitate.log_every=32", f"--rounds.keep={data}"]
     process = start(*words)
-    for _ in range(600):
-        if (run / "curve.csv").exists():
-            break
-        time.sleep(0.1)
+    wait_for(run / "curve.csv")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 143
     assert len(Dataset(data, verify=True)) == load(run)["progress"]["states"] >= 32
