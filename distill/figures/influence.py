@@ -28,6 +28,8 @@ WIDTHS = (1, 3, 5, 7)
 """Of the patches that figures and attacks know."""
 STATES = 8
 """Whose Jacobians are held at a time."""
+MATRICES = 4096
+"""Decomposed at a time: CUDA's solver asks for 280 KB of work space a matrix, however small."""
 
 
 def patch_influence(jacobian: Tensor, logits: Tensor, size: int = 1, action: Tensor | None = None) -> Tensor:
@@ -81,7 +83,7 @@ def _rows(jacobian: Tensor, logits: Tensor) -> Tensor:
 
 def _of_gram(gram: Tensor, logits: Tensor, action: Tensor) -> Tensor:
     """(L^+ L)_cc / p_c of L^T L, (B, ..., A, A), as (B, ...)."""
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = _eigh(gram)
     largest = values[..., -1:].clamp_min(0)
     kept = (values > RANK**2 * largest) & (values > 0)
     chosen = action.view(-1, *[1] * (vectors.dim() - 1)).expand(*vectors.shape[:-2], 1, vectors.shape[-1])
@@ -90,6 +92,13 @@ def _of_gram(gram: Tensor, logits: Tensor, action: Tensor) -> Tensor:
     share: Tensor = (part.square() * kept).sum(-1)
     share /= p.view(-1, *[1] * (share.dim() - 1))
     return share
+
+
+def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and vectors of (..., A, A), some at a time."""
+    parts = [torch.linalg.eigh(part) for part in gram.flatten(0, -3).split(MATRICES)]
+    values, vectors = (torch.cat(part) for part in zip(*parts, strict=True))
+    return values.view(gram.shape[:-1]), vectors.view(gram.shape)
 
 
 def patch_maps(net: nn.Module, pixels: Tensor, width: int) -> tuple[Tensor, Tensor]:

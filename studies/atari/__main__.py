@@ -9,6 +9,7 @@ python -m studies.atari --quick                     a small form in minutes: sho
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ PARTS = {
 def main() -> None:
     """Run the parts that were asked for, then write the tables."""
     args = arguments(__doc__ or "", RESULTS, _flags)
-    scale = plan.QUICK if args.quick else plan.FULL
+    scale = dataclasses.replace(plan.QUICK if args.quick else plan.FULL, device=args.device)
     diverged = []
     for part in args.parts:
         for game in args.games:
@@ -129,6 +130,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=listed)
     games = ", ".join(plan.GAMES)
     parser.add_argument("--games", nargs="+", choices=plan.GAMES, default=list(plan.GAMES), metavar="GAME", help=games)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda: of teacher and students (%(default)s)")
 
 
 if __name__ == "__main__":

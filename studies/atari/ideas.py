@@ -23,6 +23,7 @@ from distill.losses.sobolev import states_of_share
 from distill.networks.nets import to_unit
 from distill.sweep.cells import cell_config
 from distill.sweep.grid import Cell, Row, run_grid
+from distill.system.device import pick_device
 from distill.system.streams import generator, seed_weights
 from distill.train.setup import build_student
 from studies.atari.perturb import shifted
@@ -98,7 +99,7 @@ class Hardest:
             order = far.argsort(descending=True)
             first = order[: states_of_share(self._share, len(order))]
             kept = Targets(t.v[first], t.vjp[first], None if t.scale is None else t.scale[first])
-            batch = Batch(batch.index[order.numpy()], batch.obs[order], batch.logits[order], kept)
+            batch = Batch(batch.index[order.cpu().numpy()], batch.obs[order], batch.logits[order], kept)
         return self._of.gradient(batch, weights)
 
 
@@ -125,7 +126,7 @@ def variations(scale: Scale) -> dict[str, Cell]:
 def train_ideas(game: str, scale: Scale, rows: Path) -> list[Row]:
     """A row for every idea and seed: figures on validation games."""
     cells = [
-        {IDEA: name, SEED: seed, **cell} for seed in scale.seeds for name, cell in variations(scale).items()
+        {IDEA: name, SEED: seed, **cell} for seed in scale.few_seeds for name, cell in variations(scale).items()
     ]  # fmt: skip
     return run_grid(cells, lambda cell: _train(cell, part_config("ideas", game, scale)), rows, say=print)
 
@@ -136,7 +137,7 @@ def _train(cell: Cell, config: Config) -> dict[str, Any]:
     mine = cell_config(config, settings, Path("unused"))
     config = dataclasses.replace(config, **{part: getattr(mine, part) for part in ("seed", "objective", "train")})
     seed_weights(config.seed)
-    net = build_student(config.student, len(game_info(config.env).actions))
+    net = build_student(config.student, len(game_info(config.env).actions)).to(pick_device(config.device))
     of = lesson(config, net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     steps = config.train.steps

@@ -49,6 +49,7 @@ def shifted(stacks: Tensor, down: int, right: int) -> Tensor:
 
 @torch.no_grad()
 def compare(net: nn.Module, stacks: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """(disagreement, KL) for gray levels (B, 4, 84, 84) and the teacher's logits (B, A)."""
-    logits = torch.cat([net(part.float() / 255) for part in torch.split(stacks, 256)])
+    """(disagreement, KL) for gray levels (B, 4, 84, 84) and the teacher's logits (B, A), both on the CPU."""
+    device = next((part.device for part in net.parameters()), torch.device("cpu"))
+    logits = torch.cat([net(part.to(device).float() / 255).cpu() for part in torch.split(stacks, 256)])
     return float(action_error(logits, teacher).mean()), float(kl(logits, teacher).mean())

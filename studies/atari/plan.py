@@ -36,6 +36,12 @@ class Scale:
     games: int
     data: str
     runs: str
+    device: str = "cpu"
+
+    @property
+    def few_seeds(self) -> Sequence[int]:
+        """Seeds of what decides nothing: ablations and ideas."""
+        return self.seeds[:3]
 
     @property
     def perturbed(self) -> int:
@@ -49,8 +55,8 @@ class Scale:
 
 FULL = Scale(
     states=100_000, test_states={"pong": 32_768, "breakout": 131_072, "space_invaders": 32_768}, tested=16_384,
-    num_envs=16, test_envs=4, cost=6000, seeds=(1, 2, 3), percentages=(1, 3, 10, 30, 50), played=(1, 10), games=64,
-    data="data/atari", runs="runs/atari",
+    num_envs=16, test_envs=4, cost=6000, seeds=(1, 2, 3, 4, 5), percentages=(1, 3, 10, 30, 50), played=(1, 10),
+    games=64, data="data/atari", runs="runs/atari",
 )  # fmt: skip
 QUICK = Scale(
     states=1600, test_states=dict.fromkeys(GAMES, 4096), tested=2048, num_envs=8, test_envs=2, cost=40, seeds=(1, 2),
@@ -80,6 +86,7 @@ K, WEIGHT, SCHEDULE = "objective.k", "objective.jacobian_weight", "objective.jac
 SHARE, UNTIL = "objective.jacobian_share", "objective.jacobian_until"
 LR, EARLY_LR, STEPS = "train.learning_rate", "train.early_learning_rate", "train.steps"
 MATCH, DIVERGENCE, BATCH = "objective.match", "objective.divergence", "train.batch_size"
+CLIP = "train.max_grad_norm"
 STATES, SEED = "train.states", "seed"
 
 RISING: Cell = {LR: 3e-3, EARLY_LR: 1e-3, UNTIL: 0.5}
@@ -107,11 +114,12 @@ def part_config(part: str, game: str, scale: Scale) -> Config:
     """What the cells of a part have in common."""
     return Config(
         env=game,
-        device="cpu",
+        device=scale.device,
         student=StudentConfig("mnih2013"),
         train=TrainConfig(
             data=f"{scale.data}/{game}", batch_size=STATES_A_STEP, warmup=min(200, scale.cost // 4),
-            val_states=1024, val_every=1000, checkpoint_every=2000, max_grad_norm=10.0,
+            val_states=1024, val_every=1000, checkpoint_every=2000, precision="fp32",
+            hold_data="memory", cuda_graph=scale.device != "cpu",
         ),
         evaluate=EvaluateConfig(games=scale.games, num_envs=min(32, scale.games)),
         sweep=SweepConfig(out=f"{scale.runs}/{part}/{game}"),
@@ -160,6 +168,12 @@ def questions(scale: Scale) -> Questions:
             "0.001 throughout": {EARLY_LR: None, LR: 1e-3},
         },
         "directions per step": {"1 of 2 stored": {}, "2 stored": {K: 2}},
+        "gradient's norm at most": {
+            "KL, 0.5": {**PLAIN, SHARE: 1.0},
+            "KL, 10": {**PLAIN, SHARE: 1.0, CLIP: 10.0},
+            "0.5": {},
+            "10": {CLIP: 10.0},
+        },
         "comparison": {
             "squared distance": {},
             "weighted by 1 / (1 + ‖t‖²/s)": {MATCH: "weighted"},
@@ -174,7 +188,7 @@ def questions(scale: Scale) -> Questions:
             "and batches of 200": {DIVERGENCE: "reverse_kl", MATCH: "norm", BATCH: 200},
         },
     }
-    base = {STATES: scale.share(10), MATCH: "l2", DIVERGENCE: "kl", BATCH: STATES_A_STEP}
+    base = {STATES: scale.share(10), MATCH: "l2", DIVERGENCE: "kl", BATCH: STATES_A_STEP, CLIP: 0.5}
     cells = [{**base, **SOBOLEV, **variation} for variations in varied.values() for variation in variations.values()]
     whole = iter(alike({**cell, STEPS: afforded(cell, scale.cost)} for cell in cells))
     return {question: {label: next(whole) for label in variations} for question, variations in varied.items()}
@@ -184,7 +198,7 @@ def ablated(scale: Scale) -> list[Cell]:
     """Every variation once a seed, though several questions ask for it."""
     cells = [cell for variations in questions(scale).values() for cell in variations.values()]
     different = [cell for i, cell in enumerate(cells) if cell not in cells[:i]]
-    return [{SEED: seed, **cell} for seed in scale.seeds for cell in different]
+    return [{SEED: seed, **cell} for seed in scale.few_seeds for cell in different]
 
 
 DEFAULTS: Cell = {K: 1, WEIGHT: 0.0, SCHEDULE: "linear", SHARE: 1.0, UNTIL: 1.0, EARLY_LR: None}

@@ -28,7 +28,7 @@ def record(game: str, recording: Recording, scale: Scale) -> None:
     """Games of the bundled teacher, sampled actions, with two directions of derivatives a state."""
     config = Config(
         env=game,
-        device="cpu",
+        device=scale.device,
         seed=recording.seed,
         collect=CollectConfig(
             out=f"{scale.data}/{game}{recording.suffix}", states=recording.states, num_envs=recording.num_envs, k=2

@@ -40,7 +40,7 @@ class TestGames:
     def figures(self, row: Row, run: Path) -> dict[str, Any]:
         """Figures of a row's student on the test games, each game's sums, and figures on perturbed pixels."""
         net = load_student(run).net
-        games = measure_games(net, self._dataset, self._index)
+        games = measure_games(net, self._dataset, self._index, device=self._config.device)
         measured = {f"test_{name}": value for name, value in over_games(games).items()}
         size = {"test_games": len(games), "test_states": len(self._index), "test_repeats": self._repeats(row)}
         columns = game_columns([{name: str(value) for name, value in game.items()} for game in games])
