@@ -96,7 +96,7 @@ def _of_gram(gram: Tensor, logits: Tensor, action: Tensor) -> Tensor:
 
 def _eigh(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and vectors of (..., A, A), some at a time."""
-    parts = [torch.linalg.eigh(part) for part in gram.flatten(0, -3).split(MATRICES)]
+    parts = [torch.linalg.eigh(part) for part in torch.split(gram.flatten(0, -3), MATRICES)]
     values, vectors = (torch.cat(part) for part in zip(*parts, strict=True))
     return values.view(gram.shape[:-1]), vectors.view(gram.shape)
 
