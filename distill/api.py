@@ -41,9 +41,10 @@ from distill.losses.targets import Targets
 from distill.losses.term import Seen, Term
 from distill.losses.terms import register_term
 from distill.multitask.settings import MultitaskConfig
-from distill.networks.layers.layer import Activation, Affine, register_layer
+from distill.networks.layers.layer import Activation, Affine, Made, register_layer
 from distill.networks.layers.recu import ReCU
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
+from distill.networks.parts import draws_from
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
 from distill.records.data import OwnGames
@@ -91,6 +92,7 @@ __all__ = [
     "LoadedPolicy",
     "Logger",
     "Losses",
+    "Made",
     "Minimised",
     "Model",
     "MultitaskConfig",
@@ -123,6 +125,7 @@ __all__ = [
     "UserError",
     "attack",
     "collect",
+    "draws_from",
     "evaluate",
     "fidelity_of_outputs",
     "finetune",

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from distill.engine.general import GeneralTape
 from distill.engine.step import make_passes
 from distill.networks.nets import AtariCNN
+from distill.networks.parts import draws_from
+from distill.system.streams import torch_generator
 
 Actions = npt.NDArray[np.int64]
 Obs = npt.NDArray[np.uint8]
@@ -51,19 +53,21 @@ class Policy:
         net: the agent's network, float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
         device: where it runs.
         second_sight: it sees the environment's second stacks, not those that are recorded.
+        lane: first of its group of games: an agent with noise at play draws from a stream for each group.
     """
 
     second_sight = False
 
-    def __init__(self, net: nn.Module, device: torch.device, *, second_sight: bool = False) -> None:
+    def __init__(self, net: nn.Module, device: torch.device, *, second_sight: bool = False, lane: int = 0) -> None:
         self.net, self.device, self.second_sight = net.to(device), device, second_sight
         self.passes = make_passes(net)
+        self._noise = torch_generator("noise at play", lane)
         self.tape: Any = None
         """What the last forward pass left."""
 
     def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
         """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
-        with torch.no_grad():
+        with torch.no_grad(), draws_from(self._noise):
             self.tape = self.passes.forward(torch.from_numpy(obs).to(self.device))
         return self.tape.logits.cpu()  # type: ignore[no-any-return]
 

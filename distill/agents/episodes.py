@@ -34,7 +34,7 @@ class Match:
     """Sampled or greedy, sticky or not."""
     device: torch.device
     """Where the network runs."""
-    policy: Callable[[nn.Module, torch.device, int], Policy] = lambda net, device, lane: Policy(net, device)
+    policy: Callable[[nn.Module, torch.device, int], Policy] = lambda net, device, lane: Policy(net, device, lane=lane)
     """What makes it act, in a group of games whose first lane is given; an attacker comes between here."""
 
     def actor(self, lane: int = 0) -> Actor:

@@ -15,6 +15,7 @@ from distill.agents.actor import Policy
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.settings import ThreatConfig
 from distill.attack.victim import Victim
+from distill.networks.parts import draws_from
 from distill.system.streams import generator, torch_generator
 
 
@@ -66,7 +67,7 @@ class Attacked(Policy):
     """
 
     def __init__(self, net: nn.Module, device: torch.device, assault: Assault, lane: int) -> None:
-        super().__init__(net, device)
+        super().__init__(net, device, lane=lane)
         self._assault = assault
         self._attack = ATTACKS.find(assault.method)
         self._victim = Victim(assault.source or net, device, assault.threat.draws)
@@ -80,5 +81,6 @@ class Attacked(Policy):
             x = torch.from_numpy(obs[hit]).to(self.device)
             scene = Scene(x, self._victim, self._assault.eps, self._assault.threat, self._draws)
             obs = obs.copy()
-            obs[hit] = self._attack.perturb(scene).cpu().numpy()
+            with draws_from(self._draws):
+                obs[hit] = self._attack.perturb(scene).cpu().numpy()
         return super().logits(obs)

@@ -24,6 +24,7 @@ from distill.attack.victim import Victim
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.errors import UserError
+from distill.networks.parts import draws_from
 from distill.system.device import pick_device
 from distill.system.progress import console
 from distill.system.settings import fill
@@ -129,7 +130,8 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
             return pixels
         return ATTACKS.find(cell.method).perturb(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
 
-    found = harm(agent, states, attacked, threat.target)
+    with draws_from(draws):
+        found = harm(agent, states, attacked, threat.target)
     row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
     row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
     seconds = time.perf_counter() - started

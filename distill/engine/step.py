@@ -16,6 +16,7 @@ from distill.losses.sobolev import Losses, Objective, Weights, sobolev_loss
 from distill.losses.targets import Targets
 from distill.networks.layers.layer import known
 from distill.networks.nets import to_unit
+from distill.networks.parts import Noise
 
 Step = Callable[[Tensor, Tensor, Targets | None, Weights, Objective], Losses]
 log = logging.getLogger("distill")
@@ -46,8 +47,10 @@ def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False
     """A function with ``Engine.step``'s arguments that adds the gradient to ``.grad``, which must be None.
 
     Raises:
-        UserError: a graph was asked for, of a network that the engine does not know or that is not on CUDA.
+        UserError: a graph was asked for, of a network that the engine does not know, that is not on CUDA or has noise.
     """
+    if cuda_graph and any(isinstance(module, Noise) for module in net.modules()):
+        raise UserError("--train.cuda_graph=true cannot record noise, which is drawn anew; leave --student.noise out")
     if engine is not None:
         return CapturedStep(engine, net.parameters()) if cuda_graph else engine.step
     if cuda_graph:

@@ -20,6 +20,8 @@ from distill.figures.figure import OWN, Derivatives, Figure, Outputs, from_sums,
 from distill.losses.projection import cotangent
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import evaluating, to_unit
+from distill.networks.parts import draws_from
+from distill.system.streams import torch_generator
 
 Figures = npt.NDArray[np.float64]
 BATCH = 256
@@ -112,7 +114,7 @@ def state_sums(
     space, same = loader.dataset.identity.space, merged_actions(loader.dataset.identity.game)
     found = np.zeros((len(sums_of(figures)), len(index)))
     count = sum(len(figure.sums) for figure in of_outputs)
-    with evaluating(net):
+    with evaluating(net), draws_from(torch_generator("noise of figures", loader.seed)):
         for number, start in enumerate(range(0, len(index), BATCH)):
             states = index[start : start + BATCH]
             order, carrying = loader.carriers_first(states)

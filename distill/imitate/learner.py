@@ -18,7 +18,8 @@ from distill.imitate.ring import Ring
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Losses, Objective, Sobolev, states_of_share
 from distill.losses.targets import Targets
-from distill.system.streams import generator
+from distill.networks.parts import draws_from
+from distill.system.streams import generator, torch_generator
 from distill.train.saver import Kept
 
 
@@ -75,7 +76,8 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._step(obs, logits, targets, weights, self.objective)
+        with draws_from(torch_generator("noise", self._config.seed, STREAM, step)):
+            losses = self._step(obs, logits, targets, weights, self.objective)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self._config.imitate.max_grad_norm or float("inf"))
         if not torch.isfinite(norm + losses.total):
             raise diverged(

@@ -36,7 +36,7 @@ from distill.train.fit import Model, fit
 from distill.train.hooks import Hook, Hooks
 from distill.train.lesson import Lesson
 from distill.train.logs import Log, TrainingBar, TrainingLoss
-from distill.train.network import network_text
+from distill.train.network import network_text, parameter_groups
 from distill.train.run import objective_name
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
@@ -86,7 +86,7 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
         return folder
     if not resuming:
         describe_run(folder, plain(config))
-    optimizer = AdamW(nets.parameters(), lr=0.0, weight_decay=t.weight_decay, fused=True)
+    optimizer = AdamW(parameter_groups(nets, t.weight_decay), lr=0.0, fused=True)
     kept = Kept(nets, optimizer, TasksProgress(), config.to_dict())
     best = _begin(runs, data, kept, folder)
     progress: TasksProgress = kept.progress

@@ -7,8 +7,9 @@ checkpoint can say what it is and the fast Sobolev engine can read its layers.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
 from distill.networks.layers.layer import activations
+from distill.networks.parts import BandLimited2d, Noise, NoisyConv2d, NoisyLinear, make_convolution, make_dense
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,47 @@ class NetSpec:
     """Activation after every layer but the head, by its name in ``distill/networks/layers``."""
     extra_activation: str | None = None
     """Activation after every dense layer but the first, where it is another one (SB3's ``net_arch``)."""
+    band_limit: tuple[float, ...] = ()
+    """Share of the frequencies that each convolution leaves out; nothing where all are ordinary ones."""
+    noise: str | None = None
+    """``white`` or ``coloured``, on every layer but the head; None for none."""
+    noise_on: str = "weights"
+    """``weights`` or ``activations``."""
+    noise_at_play: bool = True
+    """It is there after training, too."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form; ``NetSpec.from_dict`` reads it back."""
-        return asdict(self)
+        """Plain JSON form; ``NetSpec.from_dict`` reads it back. What most networks do not have is left out."""
+        usual = {field.name: field.default for field in dataclasses.fields(self) if field.name in OPTIONS}
+        told = dataclasses.asdict(self)
+        return {name: value for name, value in told.items() if name not in usual or value != usual[name]}
 
     @staticmethod
     def from_dict(fields: dict[str, Any]) -> NetSpec:
         """Rebuild a spec from ``to_dict`` (JSON turns tuples into lists)."""
         convs = tuple((int(c), int(k), int(s)) for c, k, s in fields["convs"])
         hidden, extra = tuple(int(h) for h in fields["hidden"]), fields.get("extra_activation")
-        return NetSpec(convs, hidden, str(fields["activation"]), None if extra is None else str(extra))
+        spec = NetSpec(convs, hidden, str(fields["activation"]), None if extra is None else str(extra))
+        options = {name: fields[name] for name in OPTIONS if name in fields}
+        if "band_limit" in options:
+            options["band_limit"] = tuple(float(cut) for cut in options["band_limit"])
+        return dataclasses.replace(spec, **options)
+
+    @property
+    def draws_at_play(self) -> bool:
+        """What it says is another thing every time that it is asked, after training, too."""
+        return self.noise is not None and self.noise_at_play
+
+    def options(self) -> str:
+        """Band limits and noise in words; empty without any."""
+        parts = ["band limit " + " ".join(f"{cut:g}" for cut in self.band_limit)] if self.band_limit else []
+        if self.noise is not None:
+            parts.append(f"{self.noise} noise on {self.noise_on}{' at play' if self.noise_at_play else ''}")
+        return ", ".join(parts)
+
+
+OPTIONS = ("band_limit", "noise", "noise_on", "noise_at_play")
+"""Fields of a NetSpec that it tells only where they are not as usual."""
 
 
 def _nature(channels: tuple[int, int, int], dense: int) -> NetSpec:
@@ -102,15 +134,16 @@ class AtariCNN(nn.Module):
                 "a network needs at least one convolution, and positive channels, kernels, strides and widths; "
                 f"got convs {spec.convs} and hidden {spec.hidden}"
             )
-        for out, kernel, stride in spec.convs:
+        told = spec.to_dict()
+        for index, (out, kernel, stride) in enumerate(spec.convs):
             if kernel > size:
                 raise UserError(f"a {kernel}x{kernel} convolution does not fit a {size}x{size} input")
-            layers += [nn.Conv2d(channels, out, kernel, stride), activation()]
+            layers += [make_convolution(told, index, (channels, out, kernel, stride), size), activation()]
             channels, size = out, (size - kernel) // stride + 1
         layers.append(nn.Flatten())
         width = channels * size * size
         for index, out in enumerate(spec.hidden):
-            layers += [nn.Linear(width, out), extra() if index else activation()]
+            layers += [make_dense(told, (width, out)), extra() if index else activation()]
             width = out
         self.features = nn.Sequential(*layers)
         self.policy = nn.Linear(width, num_actions)
@@ -120,9 +153,11 @@ class AtariCNN(nn.Module):
     def _init_weights(self) -> None:
         """Orthogonal weights, zero biases, a small head: stable-baselines3's choice for policies."""
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d | nn.Linear | BandLimited2d):
                 nn.init.orthogonal_(module.weight, 2**0.5)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # our layers all have one
+            if isinstance(module, NoisyConv2d | NoisyLinear | BandLimited2d) and module.noise is not None:
+                module.noise.begin_with(module.weight)
         nn.init.orthogonal_(self.policy.weight, 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,6 +184,11 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         net.train(training)
+
+
+def draws_at_play(net: nn.Module) -> bool:
+    """What it says in eval mode is another thing every time, as far as its layers are known."""
+    return any(isinstance(module, Noise) and module.at_play for module in net.modules())
 
 
 def policy_part(net: nn.Module) -> nn.Module:

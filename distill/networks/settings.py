@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from distill.envs.ale_vec import MAX_LANES
 from distill.errors import UserError
@@ -14,6 +14,7 @@ from distill.networks.registry import find_network
 from distill.system.ranges import POSITIVE, Range
 from distill.system.settings import Section, require
 
+CUT = Range("from 0 to below 1", 0, 1, without=(1,))
 LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
 
 
@@ -29,9 +30,18 @@ class StudentConfig(Section):
     """Replaces the named network's dense widths."""
     activation: str = "relu"
     """Activation after every layer but the last."""
+    band_limit: float | list[float] = 0.0
+    """Share of the frequencies that convolutions leave out, for all or for each; 0 is an ordinary convolution."""
+    noise: Literal["none", "white", "coloured"] = "none"
+    """Noise of learned size on every layer but the last: none, white, or coloured (diagonal and rank 5)."""
+    noise_on: Literal["weights", "activations"] = "weights"
+    """What has the noise; on activations the fast engine does not know it, and autograd takes its place."""
+    noise_at_play: bool = True
+    """The noise is there after training, too: whoever plays, labels or attacks the student meets it."""
     init: str | None = None
     """Run folder of a student of the same shape to start from; by default random weights."""
 
+    RANGES: ClassVar[Mapping[str, Range]] = {"band_limit": CUT}
     CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"activation": activations}
     PLACES: ClassVar[tuple[str, ...]] = ("init",)
 
@@ -40,20 +50,47 @@ class StudentConfig(Section):
         """The name as part of a folder's: without the colon of a dotted path."""
         return self.name.replace(":", ".")
 
+    def options(self, convs: int) -> dict[str, Any]:
+        """Fields of a NetSpec of so many convolutions that say which layers are no ordinary ones.
+
+        Raises:
+            UserError: another number of band limits.
+        """
+        cuts = self.band_limit if isinstance(self.band_limit, list) else [self.band_limit] * convs
+        require(
+            len(cuts) == convs, "--student.band_limit", cuts, f"one number, or one for each of {convs} convolutions"
+        )
+        found: dict[str, Any] = {"band_limit": tuple(map(float, cuts))} if any(cuts) else {}
+        if self.noise != "none":
+            found |= {"noise": self.noise, "noise_on": self.noise_on, "noise_at_play": self.noise_at_play}
+        return found
+
     def check(self) -> None:
         """Refuse a network that is not known, and layers that cannot be."""
-        if not isinstance(find_network(self.name), NetSpec):
+        found = find_network(self.name)
+        if not isinstance(found, NetSpec):
             self._check_program()
+        else:
+            self._check_options(len(found.convs if self.convs is None else self.convs))
         require(
             all(width in POSITIVE for width in self.hidden or ()), "--student.hidden", self.hidden, "positive widths"
         )
         numbers = [number for conv in self.convs or () for number in conv]
         require(all(number in POSITIVE for number in numbers), "--student.convs", self.convs, "positive numbers")
 
+    def _check_options(self, convs: int) -> None:
+        """Refuse band limits of other convolutions, and noise that no layer has."""
+        options = self.options(convs)
+        if "band_limit" in options and options.get("noise_on") == "activations":
+            raise UserError(
+                "--student.noise_on=activations is not made for band-limited convolutions; use weights, or leave "
+                "--student.band_limit out"
+            )
+
     def _check_program(self) -> None:
         """A network that a program builds has the layers that it builds."""
         usual = type(self)()
-        for field in ("convs", "hidden", "activation"):
+        for field in ("convs", "hidden", "activation", "band_limit", "noise", "noise_on", "noise_at_play"):
             if getattr(self, field) != getattr(usual, field):
                 raise UserError(
                     f"--student.{field} changes networks that are described by their layers, and {self.name} is built "

@@ -192,7 +192,8 @@ def _layers(net: nn.Module) -> str:
         return f"{count_parameters(net):,} parameters, built by a program"
     spec = net.spec
     convs = [f"conv {channels} {kernel}×{kernel}/{stride}" for channels, kernel, stride in spec.convs]
-    return ", ".join([*convs, *(f"dense {width}" for width in spec.hidden), spec.activation])
+    parts = [*convs, *(f"dense {width}" for width in spec.hidden), spec.activation, spec.options()]
+    return ", ".join(part for part in parts if part)
 
 
 def _commands(record: Scores, runs: Mapping[str, Run]) -> str:

@@ -13,8 +13,10 @@ from distill.engine.step import make_engine, make_step
 from distill.envs.settings import CommonConfig
 from distill.imitate.begin import Parts, Run
 from distill.losses.sobolev import Losses
+from distill.networks.parts import draws_from
 from distill.rounds.settings import RoundsRun
 from distill.system.settings import part
+from distill.system.streams import torch_generator
 from distill.train.auto import Plan
 from distill.train.settings import TrainConfig, TrainRun
 from distill.train.setup import check_scale, make_loader, make_sampler
@@ -50,7 +52,7 @@ class Lesson:
         plan = Plan(parts.objective.jacobian_share, parts.objective.jacobian_until, c.learning_rate, c.learning_rate)
         self._sampler = make_sampler(asked, plan, dataset, index)
         self._step = make_step(run.net, make_engine(run.net))
-        self._place, self._total = place, total
+        self._place, self._total, self._seed = place, total, config.seed
         self.objective = parts.objective
         if self.objective.jacobian_weight > 0:
             if run.progress.jacobian_scale == 0:
@@ -77,4 +79,5 @@ class Lesson:
 
     def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
         """See ``Minimised``."""
-        return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)
+        with draws_from(torch_generator("noise", self._seed, self._place())):
+            return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)

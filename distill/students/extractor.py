@@ -10,6 +10,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 ACTIVATIONS: dict = {}  # type: ignore[type-arg]
 """By name; whoever carries or imports this text puts those in that it needs."""
+MAKERS: dict = {  # type: ignore[type-arg]
+    "convolution": lambda spec, index, sizes, size: torch.nn.Conv2d(*sizes),
+    "dense": lambda spec, sizes: torch.nn.Linear(*sizes),
+}
+"""Of layers; likewise."""
 
 
 class StudentExtractor(BaseFeaturesExtractor):
@@ -25,13 +30,13 @@ class StudentExtractor(BaseFeaturesExtractor):
         extra = ACTIVATIONS[spec.get("extra_activation") or spec["activation"]]
         channels, size, _ = observation_space.shape
         layers: list = []  # type: ignore[type-arg]
-        for out, kernel, stride in spec["convs"]:
-            layers += [torch.nn.Conv2d(channels, out, kernel, stride), activation()]
+        for index, (out, kernel, stride) in enumerate(spec["convs"]):
+            layers += [MAKERS["convolution"](spec, index, (channels, out, kernel, stride), size), activation()]
             channels, size = out, (size - kernel) // stride + 1
         layers.append(torch.nn.Flatten())
         width = channels * size * size
         for index, out in enumerate(spec["hidden"]):
-            layers += [torch.nn.Linear(width, out), extra() if index else activation()]
+            layers += [MAKERS["dense"](spec, (width, out)), extra() if index else activation()]
             width = out
         super().__init__(observation_space, features_dim=width)
         self.body = torch.nn.Sequential(*layers)

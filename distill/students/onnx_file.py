@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
-from distill.networks.nets import evaluating
+from distill.networks.nets import draws_at_play, evaluating
 from distill.system.files import write_bytes
 from distill.task import Task
 
@@ -70,7 +70,15 @@ def write_program(net: nn.Module, inputs: Mapping[str, Tensor], path: Path, pape
         inputs: examples by name, each of two states.
         path: file to write.
         papers: what the file says of itself, as JSON.
+
+    Raises:
+        UserError: the network draws noise at play, which no such file can.
     """
+    if draws_at_play(net):
+        raise UserError(
+            "this student draws noise at play, which an ONNX file cannot; train it with --student.noise_at_play=false, "
+            "or export it as sb3 or safetensors"
+        )
     batch = torch.export.Dim("batch")
     with evaluating(net), quietly():
         program = torch.onnx.export(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stable_baselines3 import PPO
 from torch import nn
 
 from distill.envs.presets import OBS_SHAPE
+from distill.networks import parts
 from distill.networks.layers.layer import Activation, activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.students import extractor
@@ -29,6 +31,7 @@ __all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look 
 
 MODULE = "student_extractor"  # nowhere to be imported, so SB3 carries the class on when it saves the agent again
 extractor.ACTIVATIONS.update({name: activation.module for name, activation in activations().items()})
+extractor.MAKERS.update({"convolution": parts.make_convolution, "dense": parts.make_dense})
 
 
 class _Carried:
@@ -41,10 +44,13 @@ class _Carried:
     def __init__(self, spec: NetSpec) -> None:
         names = dict.fromkeys((spec.activation, spec.extra_activation or spec.activation))
         self._activations = [activations()[name] for name in names]
+        self._own = bool(spec.options())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = [Path(extractor.__file__).read_text(encoding="utf-8"), *map(_text, self._activations)]
-        source = "\n\n".join(parts)
+        texts = [_file(extractor), *map(_text, self._activations)]
+        if self._own:
+            texts += [_file(parts), 'MAKERS.update({"convolution": make_convolution, "dense": make_dense})\n']
+        source = "\n\n".join(texts)
         made = f"(lambda space: exec({source!r}, space) or space['StudentExtractor'])"
         return eval, (f"{made}({{'__name__': {MODULE!r}}})",)
 
@@ -54,6 +60,10 @@ class _Carried:
     def __call__(self, *args: Any, **kwargs: Any) -> StudentExtractor:
         extractor.ACTIVATIONS.update({activation.name: activation.module for activation in self._activations})
         return StudentExtractor(*args, **kwargs)
+
+
+def _file(module: Any) -> str:
+    return Path(module.__file__).read_text(encoding="utf-8")
 
 
 def _text(activation: Activation) -> str:
@@ -77,7 +87,7 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
     model.observation_space = gym.spaces.Box(0, 255, OBS_SHAPE, np.uint8)
     model.action_space = gym.spaces.Discrete(net.num_actions)
     model.n_envs = 1
-    model.policy_kwargs = _policy_kwargs(net.spec)
+    model.policy_kwargs = _policy_kwargs(_played(net.spec))
     model._setup_model()
     _copy(net, model.policy)
     model.distilled = dict(papers or {})  # type: ignore[attr-defined]  # SB3 saves every attribute
@@ -85,10 +95,16 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
         model.save(file)
 
 
+def _played(spec: NetSpec) -> NetSpec:
+    """The same without noise that is there in training only."""
+    return spec if spec.draws_at_play else replace(spec, noise=None, noise_on="weights", noise_at_play=True)
+
+
 def _policy_kwargs(spec: NetSpec) -> dict[str, Any]:
     """How SB3 is to build the network."""
     extra = activations()[spec.extra_activation or spec.activation]
-    if spec.convs != NETS["nature"].convs or spec.activation != "relu" or not spec.hidden or not extra.is_torchs:
+    plain = spec.activation == "relu" and extra.is_torchs and not spec.options()
+    if not plain or spec.convs != NETS["nature"].convs or not spec.hidden:
         return {
             "features_extractor_class": _Carried(spec),
             "features_extractor_kwargs": {"spec": spec.to_dict()},
@@ -109,11 +125,13 @@ def _copy(net: AtariCNN, policy: Any) -> None:
         for parameter in policy.parameters():
             parameter.zero_()
     for mine, layer in zip(_affine(net.path()), theirs, strict=True):
-        layer.load_state_dict(mine.state_dict())
+        has = layer.state_dict()
+        layer.load_state_dict({name: value for name, value in mine.state_dict().items() if name in has})
     if net.value is not None and not len(policy.mlp_extractor.policy_net):  # both heads read the same features
         policy.value_net.load_state_dict(net.value.state_dict())
 
 
 def _affine(module: nn.Module) -> list[nn.Module]:
     """Convolutions and dense layers, from pixels up."""
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    kinds = nn.Conv2d | nn.Linear | parts.BandLimited2d
+    return [layer for layer in module.modules() if isinstance(layer, kinds)]

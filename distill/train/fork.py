@@ -15,7 +15,7 @@ from distill.task import Task
 from distill.train.checkpoint import Progress, can_go_on, newest_checkpoint
 from distill.train.settings import TrainRun
 
-SHAPE = ("name", "convs", "hidden", "activation")
+SHAPE = ("name", "convs", "hidden", "activation", "band_limit", "noise", "noise_on")
 """Settings of a student that say which weights it has."""
 
 

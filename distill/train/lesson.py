@@ -12,8 +12,10 @@ from distill.batches.loader import Batch, batches
 from distill.engine.step import make_engine, make_step
 from distill.figures.fidelity import Fidelity, fidelity
 from distill.losses.sobolev import Losses
+from distill.networks.parts import draws_from
 from distill.records.student import Training
 from distill.system.device import arithmetic
+from distill.system.streams import torch_generator
 from distill.task import Task
 from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
@@ -40,6 +42,7 @@ class Lesson:
         self.learning_rate = make_learning_rate(config, data.plan)
         self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
         self._share = team.share(self.batch_size, carried_share(config, data.plan))
+        self._at = 0
 
     @property
     def task(self) -> Task:
@@ -54,15 +57,21 @@ class Lesson:
     def batches(self, first: int, last: int, total: int) -> Iterator[Batch]:
         """Batches ``first`` .. ``last - 1`` of ``total``, this process's share of each."""
         carrying = functools.partial(self.objective.carrying, total=total, batch_size=self.batch_size)
-        return batches(self.data.loader, self.data.sampler, first, last, carrying=carrying, share=self._share)
+        loader, sampler = self.data.loader, self.data.sampler
+        for step, batch in enumerate(
+            batches(loader, sampler, first, last, carrying=carrying, share=self._share), first
+        ):
+            self._at = step
+            yield batch
 
     def weights(self, step: int, total: int) -> Mapping[str, float]:
         """Weights of the objective's terms."""
         return self.objective.weights(step, total)
 
     def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
-        """Losses of a batch; adds their gradient to every parameter's ``.grad``."""
-        return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)
+        """Losses of the batch that was given last; adds their gradient to every parameter's ``.grad``."""
+        with draws_from(torch_generator("noise", self.config.seed, self._at)):
+            return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)
 
     def score(self) -> Fidelity:
         """Figures on the held-out states, known to every process."""

@@ -26,7 +26,7 @@ from distill.train.fork import check_fork
 from distill.train.hooks import Hook, Hooks
 from distill.train.lesson import Lesson
 from distill.train.logs import Log, SaliencyPicture, TrainingBar, TrainingLoss
-from distill.train.network import named_after
+from distill.train.network import named_after, parameter_groups
 from distill.train.run import objective_name, open_run
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
@@ -51,7 +51,7 @@ def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] 
         console.print(f"{folder}: already trained; nothing to do")
         return folder
 
-    optimizer = AdamW(student.parameters(), lr=0.0, weight_decay=t.weight_decay, fused=True)
+    optimizer = AdamW(parameter_groups(student, t.weight_decay), lr=0.0, fused=True)
     again = how_to_go_on(t.out, folder, "--train.out", newest=t.resume)
     kept = Kept(student, optimizer, Progress(), config.to_dict(), again)
     best = begin(config, data, kept, folder if resuming else None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torch import nn
 
 from distill.networks.nets import NETS, AtariCNN
+from distill.networks.parts import Noise
 from distill.networks.registry import NETWORKS, name_of
 from distill.networks.settings import StudentConfig
 from distill.system.registry import is_dotted
@@ -24,9 +26,12 @@ def settings_of(net: nn.Module) -> StudentConfig:
         return StudentConfig(name=type(net).__name__)
     spec = net.spec
     known = [name for name, other in NETS.items() if (other.convs, other.hidden) == (spec.convs, spec.hidden)]
+    options: dict[str, Any] = {"band_limit": list(spec.band_limit)} if spec.band_limit else {}
+    if spec.noise is not None:
+        options |= {"noise": spec.noise, "noise_on": spec.noise_on, "noise_at_play": spec.noise_at_play}
     if known and type(net) is AtariCNN:
-        return StudentConfig(name=known[0], activation=spec.activation)
-    return StudentConfig(type(net).__name__, list(spec.convs), list(spec.hidden), spec.activation)
+        return StudentConfig(name=known[0], activation=spec.activation, **options)
+    return StudentConfig(type(net).__name__, list(spec.convs), list(spec.hidden), spec.activation, **options)
 
 
 def network_name(config: TrainRun, net: nn.Module, num_actions: int) -> str | None:
@@ -47,4 +52,19 @@ def network_text(student: StudentConfig) -> str:
         parts.append("convs " + " ".join(f"{channels}x{kernel}/{stride}" for channels, kernel, stride in student.convs))
     if student.hidden is not None:
         parts.append("hidden " + (" ".join(map(str, student.hidden)) or "none"))
-    return ", ".join(parts + ([student.activation] if student.activation != "relu" else []))
+    parts += [student.activation] if student.activation != "relu" else []
+    cuts = student.band_limit if isinstance(student.band_limit, list) else [student.band_limit]
+    parts += ["band limit " + " ".join(f"{cut:g}" for cut in cuts)] if any(cuts) else []
+    if student.noise != "none":
+        parts.append(f"{student.noise} noise on {student.noise_on}{' at play' if student.noise_at_play else ''}")
+    return ", ".join(parts)
+
+
+def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters for AdamW: what says how large noise is does not decay."""
+    noise = {id(part) for module in net.modules() if isinstance(module, Noise) for part in module.parameters()}
+    parameters = list(net.parameters())
+    groups = [{"params": [part for part in parameters if id(part) not in noise], "weight_decay": weight_decay}]
+    if noise:
+        groups.append({"params": [part for part in parameters if id(part) in noise], "weight_decay": 0.0})
+    return groups

@@ -197,7 +197,7 @@ def student_spec(student: StudentConfig) -> NetSpec:
     assert isinstance(named, NetSpec)
     convs = named.convs if student.convs is None else tuple((int(c), int(k), int(s)) for c, k, s in student.convs)
     hidden = named.hidden if student.hidden is None else tuple(student.hidden)
-    return NetSpec(convs, hidden, student.activation)
+    return NetSpec(convs, hidden, student.activation, **student.options(len(convs)))
 
 
 def build_student(student: StudentConfig, num_actions: int) -> nn.Module:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,27 @@ def test_onnx_of_an_activation_that_is_ours(tmp_path: Path, obs: npt.NDArray[np.
     with torch.no_grad():
         want = student.net(x).numpy()
     assert np.linalg.norm(logits - want) < 1e-5 * np.linalg.norm(want)
+
+
+def test_onnx_of_band_limits_and_of_noise(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    spec, task = NetSpec(((4, 8, 4), (6, 4, 2)), (8,), band_limit=(0.5, 0.3)), Task("pong", "sb3", "739e34ec987e", 6)
+    for name, options in {
+        "limited": {},
+        "calm": {"noise": "white", "noise_at_play": False},
+        "noisy": {"noise": "white"},
+    }.items():
+        save_student(tmp_path / name, AtariCNN(replace(spec, **options), 6), task)
+    x = to_unit(torch.from_numpy(obs))
+    for name in ("limited", "calm"):
+        student = load_student(tmp_path / name)
+        export(student, "onnx", tmp_path / f"{name}.onnx")
+        session = ort.InferenceSession(tmp_path / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        (logits,) = session.run(["logits"], {"pixels": x.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(logits, student.net(x).numpy(), atol=1e-5)
+    with pytest.raises(UserError, match="draws noise at play, which an ONNX file cannot; train it with"):
+        export(load_student(tmp_path / "noisy"), "onnx", tmp_path / "noisy.onnx")
 
 
 def test_int8_is_calibrated_on_its_own_games(saved: Student, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from distill.losses.targets import Targets
 from distill.networks.layers.layer import LAYERS, Activation, activation_of, activations, affine_of, known
 from distill.networks.layers.recu import ReCU
 from distill.networks.nets import NETS, AtariCNN
+from distill.networks.parts import BandLimited2d, NoisyConv2d, NoisyLinear, draws_from
 
 MakeNet = Callable[..., AtariCNN]
 MakeBatch = Callable[..., tuple[Tensor, Tensor, Targets]]
@@ -80,6 +81,13 @@ AFFINE = {
     "dense": (nn.Linear(6, 4), (3, 6)),
     "convolution": (nn.Conv2d(2, 3, 4, 2), (3, 2, 8, 8)),
     "convolution without a bias": (nn.Conv2d(2, 3, 3, 1, bias=False), (3, 2, 5, 5)),
+    "band_limited convolution": (BandLimited2d((2, 3, 4, 2), 9, 0.5), (3, 2, 9, 9)),
+    "band_limited convolution that leaves nothing out": (BandLimited2d((2, 3, 4, 2), 8, 0.0), (3, 2, 8, 8)),
+    "band_limited convolution with noise": (BandLimited2d((2, 3, 4, 2), 9, 0.5, (True, True)), (3, 2, 9, 9)),
+    "noisy_dense white": (NoisyLinear((6, 4), True, False, True), (3, 6)),
+    "noisy_dense coloured": (NoisyLinear((6, 4), True, True, True), (3, 6)),
+    "noisy_convolution white": (NoisyConv2d((2, 3, 4, 2), 3, True, False, True), (3, 2, 8, 8)),
+    "noisy_convolution coloured": (NoisyConv2d((2, 3, 4, 2), 3, True, True, True), (3, 2, 8, 8)),
 }
 
 
@@ -91,14 +99,18 @@ def test_products_of_every_affine_layer(name: str) -> None:
     assert kind.images == (len(shape) == 4)
     generator = torch.Generator().manual_seed(1)
     products, x = kind(module), torch.randn(*shape, generator=generator).requires_grad_()
-    weight, y = products.weight(torch.float32), module(x)
+    with draws_from(torch.Generator().manual_seed(2)):
+        weight = products.weight(torch.float32)
+    with draws_from(torch.Generator().manual_seed(2)):
+        y = module(x)
     torch.testing.assert_close(products.affine(x, weight, products.bias(torch.float32)), y)
     g = torch.randn(*y.shape, generator=generator)
-    wanted = torch.autograd.grad((y * g).sum(), [x, *module.parameters()])
+    named = dict(module.named_parameters())
+    wanted = torch.autograd.grad((y * g).sum(), [x, *named.values()])
     torch.testing.assert_close(products.transpose(g, weight, shape), wanted[0])
     gradient = products.weight_gradient(x.detach(), g, weight)
     products.add_gradient(gradient, g.sum(dim=(0, 2, 3) if g.dim() == 4 else 0))
-    for parameter, want in zip(module.parameters(), wanted[1:], strict=True):
+    for parameter, want in zip(named.values(), wanted[1:], strict=True):
         torch.testing.assert_close(parameter.grad, want)
     twice = products.weight_gradient(x.detach(), g, weight, gradient.clone())
     torch.testing.assert_close(twice, 2 * gradient)
@@ -136,6 +148,7 @@ UNKNOWN = {
     "oblong stride": nn.Sequential(nn.Conv2d(4, 4, 8, (4, 2)), nn.Flatten(), nn.Linear(3120, 2)),
     "subclass": nn.Sequential(Doubled(3, 3), nn.ReLU(), nn.Linear(3, 2)),
     "parametrized": nn.Sequential(weight_norm(nn.Linear(3, 3)), nn.ReLU(), nn.Linear(3, 2)),
+    "noise on an output": nn.Sequential(NoisyLinear((3, 3), False, False, True), nn.ReLU(), nn.Linear(3, 2)),
     "nested": nn.Sequential(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), nn.Linear(3, 2)),
 }
 

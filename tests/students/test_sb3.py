@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from distill.networks import parts
 from distill.networks.layers.layer import activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec, to_unit
 from distill.students import extractor
@@ -145,6 +146,7 @@ OTHERS = {
     "no dense layer": NetSpec(((4, 8, 4),), ()),
     **{name: NetSpec(((4, 8, 4), (6, 4, 2)), (12, 7), name) for name in activations()},
     "recu after relu": NetSpec(NETS["nature"].convs, (16, 8), "relu", "recu"),
+    "band limit": NetSpec(NETS["nature"].convs, (16,), band_limit=(0.5, 0.0, 0.5)),
 }
 EVERY = f"""{BLOCKED}
 obs, found = np.load("obs.npy"), []
@@ -174,22 +176,55 @@ def test_every_kind_of_network_stands_alone(tmp_path: Path, obs: npt.NDArray[np.
     for (name, net), (log_probs, kind, papers) in zip(nets.items(), found, strict=True):
         with torch.no_grad():
             torch.testing.assert_close(torch.tensor(log_probs), net(x).log_softmax(-1), atol=2e-5, rtol=1e-4)
-        own = net.spec.convs == NETS["nature"].convs and net.spec.activation == "relu" and name != "recu after relu"
+        own = net.spec.convs == NETS["nature"].convs and net.spec.activation == "relu"
+        own = own and name not in ("recu after relu", "band limit")
         assert kind == ("NatureCNN" if own else "StudentExtractor")
         assert papers == {"game": "pong"}
-        for path in (tmp_path / f"{name}.zip", *([tmp_path / "again.zip"] if name == "recu after relu" else [])):
+        for path in (tmp_path / f"{name}.zip", *([tmp_path / "again.zip"] if name == [*nets][-1] else [])):
             policy = load_sb3_zip(path)
             assert policy.net.spec == net.spec
             assert torch.equal(policy.net(x), net(x))
 
 
-def test_the_extractor_that_zips_carry_needs_nothing_of_ours() -> None:
-    imports = [line for line in Path(extractor.__file__).read_text().splitlines() if "import" in line.split()[:3]]
-    assert imports == [
-        "import gymnasium as gym",
-        "import torch",
-        "from stable_baselines3.common.torch_layers import BaseFeaturesExtractor",
-    ]
+def test_the_text_that_zips_carry_needs_nothing_of_ours() -> None:
+    imports = {line.split()[1].partition(".")[0] for line in (
+        *Path(extractor.__file__).read_text().splitlines(), *Path(parts.__file__).read_text().splitlines()
+    ) if "import" in line.split()[:3]}  # fmt: skip
+    assert imports == {"gymnasium", "torch", "stable_baselines3", "contextlib", "math", "threading"}
+
+
+DRAWN = f"""{BLOCKED}
+import torch
+obs, found = np.load("obs.npy"), []
+for path in sys.argv[1:]:
+    policy = PPO.load(path, device="cpu").policy
+    policy.set_training_mode(False)
+    torch.manual_seed(0)
+    found.append([policy.get_distribution(policy.obs_to_tensor(obs)[0]).distribution.logits.tolist() for _ in range(2)])
+print(json.dumps(found))
+"""
+
+
+def test_noise_at_play_is_carried_and_other_noise_left_out(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
+    np.save(tmp_path / "obs.npy", obs)
+    kinds = [(noise, where, at_play) for noise in ("white", "coloured") for where in ("weights", "activations")
+             for at_play in (True, False)]  # fmt: skip
+    x, nets = to_unit(torch.from_numpy(obs)), []
+    for number, (noise, where, at_play) in enumerate(kinds):
+        torch.manual_seed(number)
+        spec = NetSpec(((4, 8, 4),), (12,), noise=noise, noise_on=where, noise_at_play=at_play)
+        nets.append(AtariCNN(spec, 6).eval())
+        with torch.no_grad():
+            nets[-1].policy.weight.mul_(100)
+        save_sb3_zip(nets[-1], tmp_path / f"{number}.zip")
+    found = alone(DRAWN, tmp_path, *(f"{number}.zip" for number in range(len(nets))))
+    for number, (net, (_, _, at_play), drawn) in enumerate(zip(nets, kinds, found, strict=True)):
+        assert (drawn[0] == drawn[1]) is not at_play
+        torch.manual_seed(0)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.tensor(drawn[0]), net(x).log_softmax(-1), atol=2e-5, rtol=1e-4)
+        spec = load_sb3_zip(tmp_path / f"{number}.zip").net.spec
+        assert spec == (net.spec if at_play else NetSpec(((4, 8, 4),), (12,)))
 
 
 def test_zips_of_earlier_versions_teach(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ class Convolution(Affine):
     """
 
     name = "convolution"
-    module = nn.Conv2d
+    module: ClassVar[type[nn.Module]] = nn.Conv2d
     images = True
 
     @classmethod

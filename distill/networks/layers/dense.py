@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ class Dense(Affine):
     """Products of a matrix."""
 
     name = "dense"
-    module = nn.Linear
+    module: ClassVar[type[nn.Module]] = nn.Linear
     images = False
 
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

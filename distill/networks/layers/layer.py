@@ -80,10 +80,18 @@ class Affine:
         """By how much it may be folded as a first layer that sees ``x``; override where it may."""
         return 1
 
+    def plain(self) -> Tensor:
+        """The weight, without a graph; override where it is made of several parameters, with ``take``."""
+        weight: Tensor = self.layer.weight.detach()
+        return weight
+
+    def take(self, gradient: Tensor) -> None:
+        """Add the gradient by ``plain`` to the parameters' ``.grad``."""
+        accumulate(self.layer.weight, gradient)
+
     def prepared(self, dtype: torch.dtype) -> Tensor:
         """The weight as the products want it; override for another form, in ``add_gradient`` too."""
-        weight: Tensor = self.layer.weight.detach().to(dtype)
-        return weight
+        return self.plain().to(dtype)
 
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """W x + b. Override."""
@@ -99,7 +107,7 @@ class Affine:
 
     def add_gradient(self, weight: Tensor, bias: Tensor) -> None:
         """Add gradients, the weight's by the prepared weight, to the parameters' ``.grad``."""
-        accumulate(self.layer.weight, weight)
+        self.take(weight)
         if self.layer.bias is not None:
             accumulate(self.layer.bias, bias)
 
@@ -115,6 +123,37 @@ class Affine:
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """The bias."""
         return None if self.layer.bias is None else self.layer.bias.detach().to(dtype)
+
+
+class Made(Affine):
+    """Products of a layer that makes its weight of parameters, maybe with noise: by ``made()``; ``changes`` says so.
+
+    One pass has one weight: a forward pass makes it, and the passes that follow have it from there.
+    """
+
+    def plain(self) -> Tensor:
+        """See ``Affine``."""
+        with torch.set_grad_enabled(not self.frozen):
+            made: Tensor = self.layer.made()
+        self._made = made
+        return made.detach()
+
+    def take(self, gradient: Tensor) -> None:
+        """See ``Affine``."""
+        named = self.layer.named_parameters()
+        parameters = [part for name, part in named if name != "bias" and part.requires_grad]
+        if not parameters:
+            return
+        found = torch.autograd.grad(
+            self._made, parameters, gradient.to(self._made.dtype), retain_graph=True, allow_unused=True
+        )
+        for parameter, part in zip(parameters, found, strict=True):
+            if part is not None:  # noise that is off has no part in it
+                accumulate(parameter, part)
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        """See ``Affine``; nothing is prepared once that changes."""
+        return self.prepared(dtype) if self.layer.changes else super().weight(dtype)
 
 
 Layer = Activation | type[Affine]

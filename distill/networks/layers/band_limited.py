@@ -1,0 +1,48 @@
+"""A convolution in the lowest frequencies, ``BandLimited2d`` (``student.band_limit``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from distill.networks.layers.convolution import Convolution
+from distill.networks.layers.layer import Affine, Made
+from distill.networks.parts import BandLimited2d
+
+
+class BandLimitedConvolution(Made, Convolution):
+    """Products of a convolution with a low-pass before it, which is symmetric: its own transpose."""
+
+    name = "band_limited"
+    module = BandLimited2d
+
+    @classmethod
+    def fits(cls, module: nn.Module) -> bool:
+        """See ``Affine``."""
+        return super(Convolution, cls).fits(module)
+
+    def foldable(self, x: Tensor) -> int:
+        """Never, since the low-pass is of whole images."""
+        return 1
+
+    def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """See ``Affine``."""
+        return super().affine(self.layer.low(x), weight, bias)
+
+    def transpose(self, g: Tensor, weight: Tensor, shape: Sequence[int]) -> Tensor:
+        """See ``Affine``."""
+        low: Tensor = self.layer.low(super().transpose(g, weight, shape))
+        return low
+
+    def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
+        """See ``Affine``."""
+        return super().weight_gradient(self.layer.low(x), g, weight, into)
+
+    @property
+    def _stride(self) -> int:
+        stride: int = self.layer.step
+        return stride
+
+
+LAYER: type[Affine] = BandLimitedConvolution

@@ -1,0 +1,75 @@
+"""Training with noise in the network: a function of seed and step, and goes on to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.config.config import Config
+from distill.config.stages import evaluate, train
+from distill.networks.nets import AtariCNN
+from distill.networks.settings import StudentConfig
+from distill.students.folder import load_student
+from distill.train.network import parameter_groups
+from distill.train.setup import build_student
+
+Quick = Callable[..., Config]
+SHAPE = {"convs": [(4, 8, 4)], "hidden": [8]}
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return dict(load_student(run).net.state_dict())
+
+
+@pytest.mark.parametrize("student", [
+    {"noise": "white"}, {"noise": "coloured", "noise_at_play": False}, {"noise": "white", "noise_on": "activations"},
+    {"noise": "white", "band_limit": 0.5},
+])  # fmt: skip
+def test_noise_depends_on_seed_and_step_alone(quick: Quick, student: dict[str, str]) -> None:
+    shape = {**SHAPE, **student}
+    whole = weights(train(quick("whole", student=shape)))
+    torch.rand(3)  # PyTorch's own stream has no part in it
+    train(quick("half", student=shape, train={"last_step": 5, "checkpoint_every": 1}))
+    forked = {"fork_from": str(quick("half").train.out)}
+    second = weights(train(quick("second", student=shape, train=forked)))
+    other = weights(train(quick("other", student=shape, seed=2)))
+    for name, weight in whole.items():
+        assert torch.equal(weight, second[name]), name
+        assert not torch.equal(weight, other[name]), name
+
+
+def test_noise_learns_its_size(quick: Quick) -> None:
+    student = load_student(train(quick("run", student={**SHAPE, "noise": "white"}))).net
+    sizes = [float(part.detach()) for name, part in student.named_parameters() if name.endswith("alpha")]
+    assert len(sizes) == 2
+    assert all(abs(size - 0.25) > 1e-4 for size in sizes)
+
+
+def test_the_size_of_noise_does_not_decay() -> None:
+    net = build_student(StudentConfig(noise="white"), 6)
+    decays, stays = parameter_groups(net, 0.1)
+    assert (decays["weight_decay"], stays["weight_decay"]) == (0.1, 0.0)
+    assert [part.numel() for part in stays["params"]] == [1, 1, 1]
+    assert len(decays["params"]) + len(stays["params"]) == len(list(net.parameters()))
+    plain = build_student(StudentConfig(), 6)
+    assert [len(group["params"]) for group in parameter_groups(plain, 0.1)] == [len(list(plain.parameters()))]
+
+
+def test_a_student_with_noise_at_play_plays_the_same_games_again(
+    quick: Quick, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = train(quick("run", student={**SHAPE, "noise": "white"}))
+    net = load_student(run).net
+    assert isinstance(net, AtariCNN)
+    assert net.spec.draws_at_play
+    scores = []
+    for name in ("first", "second"):
+        torch.rand(3)
+        settings = {"agents": [f"student={run}"], "games": 2, "num_envs": 2, "out": str(tmp_path / name)}
+        scores.append(evaluate(make_config(evaluate=settings))["agents"]["student"])
+    assert scores[0]["returns"] == scores[1]["returns"]
+    assert scores[0]["lengths"] == scores[1]["lengths"]
