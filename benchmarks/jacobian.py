@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 from distill.collect.label import Labeller
-from distill.collect.pipeline import identify
+from distill.collect.order import identify
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
 from distill.envs.presets import OBS_SHAPE

@@ -26,7 +26,7 @@ from distill.train.settings import TrainRun
 if TYPE_CHECKING:
     from torch import nn
 
-    from distill.collect.pipeline import Summary
+    from distill.collect.summary import Summary
     from distill.shrink.ladder import Rung
     from distill.sweep.grid import Cell, Row
     from distill.train.hooks import Hook

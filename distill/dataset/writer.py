@@ -36,6 +36,10 @@ from distill.system.files import fsync_dir, is_vacant, replacing, sha256, write_
 from distill.system.provenance import command_line, versions
 
 
+class WriterInUseError(UserError):
+    """Another process holds this writer's name."""
+
+
 class DatasetWriter:
     """Appends one named writer's shards to a dataset folder, which it creates if need be.
 
@@ -45,17 +49,25 @@ class DatasetWriter:
         writer: this stream's name; two processes may write under different names at once.
         behaviour: who acts and how; a writer's must not change.
         teacher: description of the teacher, kept in the manifest for people.
+        command: the command that asked for it; by default this process's.
 
     Raises:
         UserError: the folder is something else, or differs; the difference is named.
+        WriterInUseError: another process holds that name.
     """
 
     def __init__(
-        self, folder: Path, identity: Identity, writer: str, behaviour: Mapping[str, Any], teacher: Mapping[str, Any]
+        self,
+        folder: Path,
+        identity: Identity,
+        writer: str,
+        behaviour: Mapping[str, Any],
+        teacher: Mapping[str, Any],
+        command: str | None = None,
     ) -> None:
         self.folder, self.identity, self.writer = folder, identity, writer
         self._record = folder / "writers" / f"{writer}.json"
-        self.behaviour = behaviour
+        self.behaviour, self._command = behaviour, command or command_line()
         self._open(identity, teacher)
         self._lock = self._locked()
         try:
@@ -159,7 +171,7 @@ class DatasetWriter:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
-            raise UserError(
+            raise WriterInUseError(
                 f"another process is collecting into {self.folder} as {self.writer!r}; "
                 "wait for it or choose another --collect.writer"
             ) from error
@@ -186,7 +198,7 @@ class DatasetWriter:
         return committed_shards(self.folder).get(self.writer, [])
 
     def _save_record(self) -> None:
-        record = WriterRecord(len(self.shards), self.states, self.behaviour, command_line())
+        record = WriterRecord(len(self.shards), self.states, self.behaviour, self._command)
         write_writer(self._record, record)
 
     def _write_steps(self, path: Path, arrays: ShardArrays) -> FileMark:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from distill.collect.label import Labeller
-from distill.collect.pipeline import identify
+from distill.collect.order import identify
 from distill.collect.settings import CollectConfig, CollectRun
 from distill.dataset.shards import committed_shards
 from distill.dataset.writer import DatasetWriter

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill.agents.actor import Actor, Policy
-from distill.collect.pipeline import Summary
+from distill.collect.summary import Summary
 from distill.config.config import Config
 from distill.config.stages import collect
 from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from distill.agents.actor import Actor
-from distill.collect.pipeline import Summary
+from distill.collect.summary import Summary
 from distill.config.config import Config
 from distill.config.stages import collect
 from distill.dataset.reader import Dataset

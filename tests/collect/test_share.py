@@ -15,7 +15,8 @@ from distill.agents.actor import Policy
 from distill.cli.command import main
 from distill.collect.games import BLOCK, carriers
 from distill.collect.label import Labeller, Seen
-from distill.collect.pipeline import Summary, identify
+from distill.collect.order import identify
+from distill.collect.summary import Summary
 from distill.collect.verify import verify
 from distill.config.config import Config
 from distill.config.stages import collect

@@ -1,0 +1,113 @@
+"""Ray, where somebody asked for it: a cluster to connect to, or one on this machine for as long as a stage lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from distill.errors import UserError, first_line
+from distill.system.plugins import VARIABLE
+
+STORE = 256 * 2**20
+"""Bytes of shared memory of a cluster of our own: agents and settings go through it, recorded states do not."""
+CARRIED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", VARIABLE)
+"""Environment variables that workers on a cluster of others are given, too."""
+
+
+def import_ray(flag: str) -> Any:
+    """The module ``ray``.
+
+    Args:
+        flag: the setting that asked for it, for the error.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f'{flag} needs Ray, which is not installed: pip install -e ".[ray]"') from error
+    return ray
+
+
+@contextlib.contextmanager
+def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
+    """Yield the module ``ray``, connected; what was connected before stays so.
+
+    Args:
+        flag: the setting that asked for it, for errors.
+        address: of a cluster; None for RAY_ADDRESS's, or one on this machine that ends with the context.
+        cpus: cores that one on this machine sets aside, whether it has them or not.
+
+    Raises:
+        UserError: Ray is not installed, or nobody answers.
+    """
+    ray = import_ray(flag)
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _own_signals():
+        try:
+            if address is None:
+                _start(ray, cpus)
+            else:
+                given = {name: os.environ[name] for name in CARRIED if name in os.environ}
+                quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+                ray.init(address, runtime_env={"env_vars": given}, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"no Ray cluster can be used at {address or 'this machine'} ({first_line(error)}); start one by "
+                "`ray start --head`, with the same versions of Ray and Python, or give another address"
+            ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, cpus: float) -> None:
+    """A cluster on this machine, which talks to no one outside it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        "local",
+        num_cpus=math.ceil(cpus),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=STORE,
+    )
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets a handler of SIGTERM when it connects; ours stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def refuse_too_small(ray: Any, flag: str, cpus: float, gpus: float = 0.0) -> None:
+    """Refuse a worker that no node has room for: Ray would wait for one for ever.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, asked in (("CPU", cpus), ("GPU", gpus)):
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if asked > most:
+            raise UserError(
+                f"{flag}={asked:g}, but no node of the Ray cluster has more than {most:g} {name}s; lower it"
+            )
