@@ -49,7 +49,7 @@ def libraries(*folders: str) -> dict[tuple[str, bool], set[str]]:
 def test_every_import_is_declared() -> None:
     needed = names(PROJECT["dependencies"])
     extras = {name: names(asked) for name, asked in PROJECT["optional-dependencies"].items()}
-    optional = needed | extras["hub"] | extras["video"] | extras["onnx"]
+    optional = needed | extras["hub"] | extras["video"] | extras["onnx"] | extras["ray"]
     found = libraries("distill", "teachers")
     assert {library for library, _ in found} >= {"torch", "pillow", "onnx"}, "this test would see nothing"
     wrong = {
@@ -70,6 +70,6 @@ def test_nothing_is_declared_that_nobody_imports() -> None:
     by_torch = {"onnxscript"}  # torch.onnx needs it
     assert names(PROJECT["dependencies"]) - used == set()
     extras = set().union(
-        *(names(PROJECT["optional-dependencies"][name]) for name in ("hub", "video", "onnx", "studies"))
+        *(names(PROJECT["optional-dependencies"][name]) for name in ("hub", "video", "onnx", "studies", "ray"))
     )
     assert extras - used - by_torch == set()

@@ -64,7 +64,8 @@ def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UserError(
                 f"no Ray cluster can be used at {address or 'this machine'} ({first_line(error)}); start one by "
-                "`ray start --head`, with the same versions of Ray and Python, or give another address"
+                "`ray start --head`, with the same versions of Ray and Python, or give another address; where it asks "
+                "for a token, set RAY_AUTH_MODE=token"
             ) from error
     try:
         yield ray

@@ -24,9 +24,13 @@ from distill.config.config import Config
 from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import committed_shards, read_record
+from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.students.folder import save_student
 from distill.system.files import sha256
 from distill.system.ray_cluster import import_ray
+from distill.task import Task
 from teachers.load import load_teacher
 from tests.fixtures import ray_processes
 
@@ -156,6 +160,15 @@ def test_what_a_worker_is_refused_is_said_here(run: Callable[..., Summary], tmp_
     run(states=20, num_workers=1)
     with pytest.raises(UserError, match=r"acted differently: behaviour is sampled, not greedy"):
         run(states=40, num_workers=1, behaviour="greedy")
+
+
+def test_a_student_acts_on_workers(run: Callable[..., Summary], tmp_path: Path) -> None:
+    task = Task("pong", "sb3", get_preset("sb3").hash, 6)
+    save_student(tmp_path / "run" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 6), task)
+    done = run(states=20, num_workers=1, actor=str(tmp_path / "run"), beta=0.5)
+    assert [*states_of(tmp_path / "data")] == [done.writer]
+    assert done.writer.startswith("mix50-")
+    assert verify(tmp_path / "data", load_teacher("pong", game="pong")).states == 20
 
 
 class Killer(threading.Thread):
