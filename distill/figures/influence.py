@@ -46,9 +46,10 @@ def patch_influence(jacobian: Tensor, logits: Tensor, size: int = 1, action: Ten
     """
     rows = _rows(jacobian, logits)  # (B, A, C, H, W)
     action = logits.argmax(-1) if action is None else action
+    if size == 1:
+        return _of_pixels(rows, logits, action)
     gram = torch.einsum("bichw,bjchw->bcijhw", rows, rows)
-    if size > 1:
-        gram = box_sum(gram.flatten(0, 3).unsqueeze(1), size).squeeze(1).view_as(gram)
+    gram = box_sum(gram.flatten(0, 3).unsqueeze(1), size).squeeze(1).view_as(gram)
     return _of_gram(gram.movedim((2, 3), (-2, -1)), logits, action)
 
 
@@ -79,6 +80,15 @@ def _rows(jacobian: Tensor, logits: Tensor) -> Tensor:
     wide = jacobian.double()
     rows: Tensor = p.sqrt() * (wide - (p * wide).sum(1, keepdim=True))
     return rows
+
+
+def _of_pixels(rows: Tensor, logits: Tensor, action: Tensor) -> Tensor:
+    """The same of single pixels, where G is one number: (d log p_c)^2 / sum_y p_y (d log p_y)^2; (B, A, ...)."""
+    chosen = action.view(-1, *[1] * (rows.dim() - 1)).expand(-1, 1, *rows.shape[2:])
+    squares = rows.square()
+    total, p = squares.sum(1), logits.double().softmax(-1).gather(1, action.unsqueeze(1))
+    share = squares.gather(1, chosen).squeeze(1) / total.clamp_min(torch.finfo(total.dtype).tiny)
+    return share / p.view(-1, *[1] * (share.dim() - 1))
 
 
 def _of_gram(gram: Tensor, logits: Tensor, action: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from distill.records.student import Training
 from distill.system.device import arithmetic
 from distill.system.streams import torch_generator
 from distill.task import Task
+from distill.train.adversary import Adversary
 from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
 from distill.train.setup import Data, make_learning_rate, make_objective
@@ -43,6 +44,8 @@ class Lesson:
         self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
         self._share = team.share(self.batch_size, carried_share(config, data.plan))
         self._at = 0
+        attacked = config.train.adversary is not None
+        self._adversary = Adversary(config, net, data, team.rank) if attacked else None
 
     @property
     def task(self) -> Task:
@@ -62,7 +65,7 @@ class Lesson:
             batches(loader, sampler, first, last, carrying=carrying, share=self._share), first
         ):
             self._at = step
-            yield batch
+            yield batch if self._adversary is None else self._adversary.attacked(batch, step)
 
     def weights(self, step: int, total: int) -> Mapping[str, float]:
         """Weights of the objective's terms."""

@@ -48,6 +48,16 @@ class TrainConfig(Section):
     """Steps of linear warm-up; a cosine to zero follows."""
     max_grad_norm: float = 0.5
     """Gradients are clipped to this global norm; 0 turns clipping off."""
+    adversary: str | None = None
+    """Train on attacked states, too, with the teacher's labels of the clean ones: pgd, influence, any attack's name."""
+    adversary_eps: float = 2.0
+    """Size of that attack, in gray levels."""
+    adversary_share: float = 0.5
+    """Share of each batch that is attacked, its last states."""
+    adversary_steps: int = 3
+    """Gradient steps of that attack: pgd."""
+    adversary_pixels: int = 10
+    """Pixels that it changes: influence, swarm."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     states: int | None = None
@@ -84,6 +94,10 @@ class TrainConfig(Section):
         "early_learning_rate": POSITIVE,
         "warmup": ZERO_OR_MORE,
         "max_grad_norm": ZERO_OR_MORE,
+        "adversary_eps": Range("at least 1, since pixels are whole gray levels, and at most 255", 1, 255),
+        "adversary_share": Range("above 0, and at most 1", 0, 1, without=(0,)),
+        "adversary_steps": POSITIVE,
+        "adversary_pixels": Range("between 1 and 7056", 1, 7056),
         "weight_decay": ZERO_OR_MORE,
         "patience": ZERO_OR_MORE,
         "states": POSITIVE,
@@ -100,8 +114,12 @@ class TrainConfig(Section):
     )
 
     def check(self) -> None:
-        """Refuse loggers that are not there."""
+        """Refuse loggers and attacks that are not there."""
         check_loggers(self.loggers)
+        if self.adversary is not None:
+            from distill.attack.method import ATTACKS  # with PyTorch, which settings do not wait for
+
+            ATTACKS.find(self.adversary)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,20 @@ def test_a_swarm_changes_few_pixels_of_the_newest_frame(name: str, pixels: Tenso
     assert after.mean() < before.mean()
 
 
+def test_the_pixels_of_largest_influence_go_as_far_as_they_can(pixels: Tensor, teacher: Victim) -> None:
+    part = pixels[:16]
+    best = teacher.logits(part).argmax(-1)
+    moved = ATTACKS["influence"].perturb(scene(part, teacher, pixels=5))
+    changed = moved != part
+    highest = teacher.influence(part, 1).flatten(1).topk(5, dim=1).indices
+    within = torch.zeros(16, 84 * 84, dtype=torch.bool).scatter_(1, highest, True)
+    assert not changed[:, :-1].any()
+    assert not (changed[:, -1].flatten(1) & ~within).any()
+    assert set(moved[changed].tolist()) <= {0, 255}
+    slope = teacher.slope(part, best, False)[:, -1].flatten(1)[within]
+    assert torch.equal(moved[:, -1].flatten(1)[within] == 255, slope > 0)
+
+
 def test_patches_of_a_swarm() -> None:
     centres = torch.tensor([[0, 84 * 40 + 40]])
     found = around(centres, 3)[0]

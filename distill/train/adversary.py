@@ -1,0 +1,66 @@
+"""Adversarial training: some states of each batch are attacked, and keep the label of the clean state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from distill.attack.method import ATTACKS, Scene
+from distill.attack.settings import ThreatConfig
+from distill.attack.victim import Victim
+from distill.batches.loader import Batch
+from distill.errors import UserError
+from distill.networks.nets import evaluating
+from distill.networks.parts import draws_from
+from distill.system.streams import torch_generator
+from distill.train.auto import carried_share
+from distill.train.settings import TrainRun
+from distill.train.setup import Data
+
+B = TypeVar("B", bound=Batch)
+
+
+class Adversary:
+    """Attacks the last states of each batch, those that carry no derivatives: these are of the clean pixels.
+
+    Args:
+        config: settings, with a ``train.adversary``.
+        net: who is attacked; it attacks the network as it is at that step, in eval mode.
+        data: what it trains on.
+        rank: number of the process, each of which has its own draws.
+
+    Raises:
+        UserError: more states are to be attacked than carry no derivatives.
+    """
+
+    def __init__(self, config: TrainRun, net: nn.Module, data: Data, rank: int = 0) -> None:
+        t = config.train
+        assert t.adversary is not None
+        self._attack, self._net, self._config, self._rank = ATTACKS.find(t.adversary), net, t, rank
+        self._seed, self._device = config.seed, data.loader.device
+        self._threat = ThreatConfig(steps=t.adversary_steps, pixels=t.adversary_pixels)
+        carried = carried_share(config, data.plan) or 0.0
+        if carried + t.adversary_share > 1 + 1e-9:
+            raise UserError(
+                f"--train.adversary_share={t.adversary_share} of each batch is to be attacked, but {carried:g} of it "
+                "carries derivatives of the clean pixels; lower it, or set --objective.jacobian_share"
+            )
+
+    def attacked(self, batch: B, step: int) -> B:
+        """The batch with attacked pixels; what is random depends on the seed and ``step``."""
+        first = len(batch.obs) - round(self._config.adversary_share * len(batch.obs))
+        clean, draws = batch.obs[first:], torch_generator("adversary", self._seed, step, self._rank)
+        if not len(clean):
+            return batch
+        with evaluating(self._net), draws_from(draws):
+            victim = Victim(self._net, self._device)
+            seen = self._attack.perturb(Scene(clean, victim, self._config.adversary_eps, self._threat, draws))
+        if (seen.dtype, seen.shape) != (clean.dtype, clean.shape):
+            raise UserError(
+                f"attack {self._attack.name} gives {seen.dtype} {tuple(seen.shape)}, not {clean.dtype} "
+                f"{tuple(clean.shape)} as it was given; mend its function"
+            )
+        return dataclasses.replace(batch, obs=torch.cat([batch.obs[:first], seen]))
