@@ -153,8 +153,8 @@ class Loader:
 
     def mean_square(self, index: Index, temperature: float, blur: float) -> float:
         """s: mean of ||J_T^T v||^2 after temperature and blur, over at most 2,048 of the states that carry it."""
-        order, carrying = self.carriers_first(index)
-        chosen = np.sort(numbered(Stream.SCALE, self.seed).permutation(index[order[:carrying]])[:2048])
+        carrying = index if self.online else index[self.dataset.carries[index]]
+        chosen = np.sort(numbered(Stream.SCALE, self.seed).permutation(carrying)[:2048])
         smooth = blur_matrix(blur).to(self.device) if blur else None
         total = 0.0
         for number, start in enumerate(range(0, len(chosen), 256)):
@@ -186,6 +186,7 @@ def batches(
     count = (lambda step: sampler.batch_size) if carrying is None else carrying
 
     def load(step: int) -> Batch:
+        loader.dataset.want(sampler.shards(step))
         return loader.load(sampler.batch(step), step, carrying=count(step), noisy=True, share=share)
 
     streamed = isinstance(loader.source, Streamed)

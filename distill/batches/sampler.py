@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,18 +57,28 @@ class Sampler:
         if epoch != self._epoch:
             self._epoch = epoch
             shuffled = numbered(Stream.ORDER, self.seed, epoch).permutation(np.arange(len(self.index)))
-            self._order = self.index[shuffled if self._carries is None else self._stratified(shuffled)]
+            self._order = self.index[self._stratified(shuffled, self.steps_per_epoch)]
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
-    def _stratified(self, shuffled: Index) -> Index:
+    def shards(self, step: int) -> Sequence[int]:
+        """Shards that the batches from ``step`` on need, the first ones first; none where that is all of them."""
+        return ()
+
+    def _stratified(self, shuffled: Index, steps: int) -> Index:
         """The same order, but those that carry derivatives move to the first places of the batches."""
-        assert self._carries is not None
+        if self._carries is None:
+            return shuffled
         carries = self._carries[shuffled]
-        needed = self.steps_per_epoch * self._first
-        early = np.resize(shuffled[carries], (self.steps_per_epoch, self._first))  # repeats them cyclically
+        if self._first and not carries.any():
+            raise UserError(
+                f"none of {len(shuffled):,} training states that are shuffled together carries derivatives; set a "
+                "larger --train.window_shards"
+            )
+        needed = steps * self._first
+        early = np.resize(shuffled[carries], (steps, self._first))  # repeats them cyclically
         is_late = ~carries | (np.cumsum(carries) > needed)
-        late = shuffled[is_late][: self.steps_per_epoch * self.batch_size - needed]
-        return np.concatenate([early, late.reshape(self.steps_per_epoch, -1)], 1).ravel()
+        late = shuffled[is_late][: steps * self.batch_size - needed]
+        return np.concatenate([early, late.reshape(steps, -1)], 1).ravel()
 
     def _check(self, carrying: int) -> None:
         others = carrying < len(self.index)

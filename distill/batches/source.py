@@ -13,6 +13,7 @@ from torch import Tensor
 from distill.dataset.codec import scales
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import FRAME
+from distill.dataset.windowed import WindowedDataset
 from distill.envs.presets import STACK
 from distill.errors import UserError
 
@@ -47,7 +48,7 @@ class Source(Protocol):
 
 
 class Streamed:
-    """Frames in memory, derivatives mapped; every batch is gathered by the CPU and sent."""
+    """Every batch is gathered by the CPU, from where the dataset has it, and sent."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self.dataset, self.device = dataset, device
@@ -124,6 +125,8 @@ def make_source(dataset: Dataset, device: torch.device, hold_data: str, *, deriv
         hold_data: ``auto``, ``device``, ``memory`` or ``disk``.
         derivatives: stored derivatives will be asked for.
     """
+    if isinstance(dataset, WindowedDataset):
+        return Streamed(dataset, device)
     if hold_data == "auto" and device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         hold_data = "device" if resident_bytes(dataset, derivatives=derivatives) < 0.7 * free else "memory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from distill.dataset.codec import scales
-from distill.dataset.repeats import first_copy, play_digest, shard_contents
-from distill.dataset.schema import FRAME, ShardArrays, read_manifest, teacher_name
+from distill.dataset.repeats import Runs, distinct_games, first_copy, play_digest, shard_contents, stack_names
+from distill.dataset.schema import FRAME, GAME_BITS, ShardArrays, read_manifest, teacher_name
 from distill.dataset.shards import (
     committed_shards,
     contents_digest,
@@ -28,9 +28,6 @@ from distill.dataset.store import Wanted, mapped_copy, memory_size, will_need
 from distill.envs.presets import STACK
 from distill.errors import UserError
 from distill.task import Task
-
-GAME_BITS = 40
-GAME_MASK = (1 << GAME_BITS) - 1
 
 
 @dataclass
@@ -59,17 +56,8 @@ class Dataset:
     def __init__(
         self, folder: str | Path, *, jacobian: bool = True, verify: bool = False, mapped: bool = False
     ) -> None:
-        self.folder = Path(folder)
+        self._list(Path(folder))
         self.mapped, self._verify = mapped, verify
-        self.manifest = read_manifest(self.folder)
-        self.identity = self.manifest.identity
-        writers = committed_shards(self.folder)
-        self.shards = [path for paths in writers.values() for path in paths]
-        if not self.shards:
-            raise UserError(f"{self.folder} holds no complete shard yet; run `distill collect` to its end")
-        self.teacher_name = teacher_name(self.folder, self.manifest)
-        self.records = [read_record(path) for path in self.shards]
-        self._refuse_strangers()
         frame_starts = np.cumsum([0, *(record.frames for record in self.records)])
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip
@@ -91,10 +79,8 @@ class Dataset:
         self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
-        self.writers = list(writers)
-        owner = [index for index, paths in enumerate(writers.values()) for _ in paths]
-        self.writer = np.repeat(owner, [len(part) for part in parts])
-        self.episode = np.concatenate([part.episode for part in parts]) + (self.writer << GAME_BITS)
+        owner = np.repeat(self._owners, [len(part) for part in parts])
+        self.episode = np.concatenate([part.episode for part in parts]) + (owner << GAME_BITS)
         self.t = np.concatenate([part.t for part in parts])
         self.action = np.concatenate([part.action for part in parts])
         self.ends_game = np.concatenate([part.terminated | part.truncated for part in parts])
@@ -107,6 +93,21 @@ class Dataset:
         self.jacobians = [None if part.jacobian is None else np.asarray(part.jacobian) for part in parts]
         self._outgrows_memory = sum(part.nbytes for part in self.jacobians if part is not None) > memory_size() / 2
         self.gain = _joined([part.gain for part in parts])
+
+    def _list(self, folder: Path) -> None:
+        """What the records tell: what the dataset is, and its shards."""
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self.identity = self.manifest.identity
+        writers = committed_shards(folder)
+        self.writers = list(writers)
+        self.shards = [path for paths in writers.values() for path in paths]
+        self._owners = [index for index, paths in enumerate(writers.values()) for _ in paths]
+        if not self.shards:
+            raise UserError(f"{folder} holds no complete shard yet; run `distill collect` to its end")
+        self.teacher_name = teacher_name(folder, self.manifest)
+        self.records = [read_record(path) for path in self.shards]
+        self._refuse_strangers()
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -134,6 +135,37 @@ class Dataset:
             return np.full(len(self), self.has_jacobian)
         return self._row >= 0
 
+    @property
+    def writer(self) -> npt.NDArray[np.int64]:
+        """Number of each state's writer, int64 (len,)."""
+        owner: npt.NDArray[np.int64] = self.episode >> GAME_BITS
+        return owner
+
+    @functools.cached_property
+    def runs(self) -> Runs:
+        """Which states are of which game, in few numbers."""
+        return Runs.of(self.episode)
+
+    @functools.cached_property
+    def distinct_games(self) -> dict[int, list[int]]:
+        """See ``distill.dataset.repeats.distinct_games``."""
+        return distinct_games(self)
+
+    def openings(self, firsts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """``stack_names`` of the first states of all games."""
+        return stack_names(self, firsts)
+
+    @property
+    def shard_starts(self) -> npt.NDArray[np.int64]:
+        """First state of every shard, and the number of all, int64 (shards + 1,)."""
+        return np.cumsum([0, *(record.states for record in self.records)], dtype=np.int64)
+
+    def want(self, shards: Collection[int]) -> None:
+        """Say which shards, by number, are read next: those of a dataset in windows are loaded, the others dropped."""
+
+    def keep(self, index: npt.NDArray[np.integer[Any]]) -> None:
+        """Say which states are asked for again and again: a dataset in windows keeps what it has read of them."""
+
     def rows_of(self, index: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
         """Rows of ``v``, ``gain`` and ``row_scale`` that are these states'.
 
@@ -159,6 +191,10 @@ class Dataset:
         rows = (self.pos[index][:, None] + np.arange(1 - STACK, 1)).ravel()
         # torch's index_select works with all threads, and lets Python's other threads run.
         return torch.index_select(self._rows, 0, torch.from_numpy(rows)).view(-1, STACK, *FRAME).numpy()
+
+    def each_frame(self, numbers: npt.NDArray[np.integer[Any]]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Frames uint8 (84, 84), one after the other."""
+        return (self.frames[number] for number in numbers.tolist())
 
     def jacobian(self, index: npt.NDArray[np.integer[Any]]) -> JacobianBatch:
         """Stored derivatives of a batch of states, which must carry them (``carries``)."""
@@ -206,8 +242,9 @@ class Dataset:
 
     def _refuse_strangers(self) -> None:
         """Refuse shards of another dataset; those of earlier versions do not tell."""
+        mine = self.identity.digest
         for path, record in zip(self.shards, self.records, strict=True):
-            if record.identity not in (None, self.identity.digest):
+            if record.identity not in (None, mine):
                 raise UserError(
                     f"{path} was collected differently from {self.folder} (another game, teacher, preset or kind of "
                     "derivatives), so it does not belong there; move it out"

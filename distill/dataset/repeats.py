@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from distill.dataset.reader import Dataset
 
 Index = npt.NDArray[np.int64]
+
+
+class Runs(NamedTuple):
+    """States of one game that are recorded one after the other, in the order of the dataset."""
+
+    start: Index
+    """First state of each run."""
+    length: Index
+    """States of each."""
+    game: Index
+    """``Dataset.episode`` of each."""
+
+    @staticmethod
+    def of(episode: Index) -> Runs:
+        """Runs of the games of all states."""
+        start = np.flatnonzero(np.concatenate([[True], episode[1:] != episode[:-1]]))
+        return Runs(start, np.diff(start, append=len(episode)), episode[start])
+
+
 FEW, NAME = 256, 8
 """States of a shard that is no chance opening, and bytes of a frame's name."""
 PLAYED = ("frames", "pos", "t", "action", "reward", "terminated", "truncated", "life_lost")
@@ -84,14 +103,15 @@ def shared_games(dataset: Dataset, other: Dataset) -> list[int]:
 
 def _paths(dataset: Dataset) -> list[tuple[bytes, int]]:
     """The first stack and the actions of every game, and the game."""
-    order = np.argsort(dataset.episode, kind="stable")
-    games, starts = np.unique(dataset.episode[order], return_index=True)
-    firsts = stack_names(dataset, order[starts])
-    ends = [*starts[1:].tolist(), len(order)]
-    return [
-        (firsts[i].tobytes() + dataset.action[order[first:last]].astype(np.uint8).tobytes(), int(games[i]))
-        for i, (first, last) in enumerate(zip(starts.tolist(), ends, strict=True))
-    ]
+    runs = dataset.runs
+    order = np.argsort(runs.game, kind="stable")
+    games, starts = np.unique(runs.game[order], return_index=True)
+    firsts = dataset.openings(runs.start[order[starts]])
+    paths = []
+    for game, first, mine in zip(games.tolist(), firsts, np.split(order, starts[1:]), strict=True):
+        played = [dataset.action[runs.start[run] : runs.start[run] + runs.length[run]] for run in mine.tolist()]
+        paths.append((first.tobytes() + np.concatenate(played).astype(np.uint8).tobytes(), int(game)))
+    return paths
 
 
 def repeats(dataset: Dataset, index: Index, other: Dataset, others: Index) -> float:
@@ -110,6 +130,6 @@ def stack_names(dataset: Dataset, index: Index) -> npt.NDArray[Any]:
     """A name for the observation of each state, equal where every pixel is; (n,), 32 bytes each."""
     wanted = dataset.pos[index][:, None] + np.arange(1 - STACK, 1)
     frames, place = np.unique(wanted, return_inverse=True)
-    names = b"".join(hashlib.blake2b(dataset.frames[frame], digest_size=NAME).digest() for frame in frames.tolist())
+    names = b"".join(hashlib.blake2b(frame.data, digest_size=NAME).digest() for frame in dataset.each_frame(frames))
     stacks = np.frombuffer(names, np.uint64)[place.reshape(wanted.shape)]
     return np.ascontiguousarray(stacks).view(f"V{NAME * STACK}").ravel()

@@ -25,6 +25,9 @@ from distill.records.dataset import Manifest
 
 FRAMES_PER_CHUNK = 256
 FRAME = (SIZE, SIZE)
+GAME_BITS = 40
+"""Of ``Dataset.episode``, for a game's number within its writer; the writer's number is above them."""
+GAME_MASK = (1 << GAME_BITS) - 1
 
 
 @dataclass

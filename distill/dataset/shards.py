@@ -15,10 +15,11 @@ import zstandard
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from distill.dataset.large import check_file
 from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, ShardArrays, read_manifest
 from distill.errors import UserError
-from distill.records.dataset import FileMark, Identity, ShardRecord, read_shard, read_writer
-from distill.system.files import check_folders, sha256
+from distill.records.dataset import Identity, ShardRecord, read_shard, read_writer
+from distill.system.files import check_folders
 
 FINITE = ("logits", "value", "v", "gain", "row_scale", "jacobian", "reward")
 
@@ -78,7 +79,7 @@ def load_shard(
     """
     record = read_record(folder)
     for name, mark in record.files.items():
-        _check_file(folder / name, mark, verify)
+        check_file(folder / name, mark, verify)
     try:
         tensors = load((folder / "steps.safetensors").read_bytes())
         offsets, blob = tensors.pop("frames_offsets"), tensors.pop("frames_zstd")
@@ -101,16 +102,6 @@ def load_shard(
     return arrays
 
 
-def _check_file(path: Path, mark: FileMark, verify: bool) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; restore it from a copy or collect into a new folder")
-    size = path.stat().st_size
-    if size != mark.bytes:
-        raise UserError(f"{path} has {size} bytes, not {mark.bytes}; it is damaged")
-    if verify and sha256(path) != mark.sha256:
-        raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
-
-
 def folder_digest(folder: Path) -> str:
     """``Dataset.digest`` of a folder, without reading its arrays.
 
@@ -123,7 +114,7 @@ def folder_digest(folder: Path) -> str:
 
 def contents_digest(identity: Identity, records: Mapping[str, ShardRecord]) -> str:
     """SHA-256 over what a dataset is and every byte of its shards, from their records by name."""
-    files = {shard: record.to_dict()["files"] for shard, record in records.items()}
+    files = {shard: {name: vars(mark) for name, mark in record.files.items()} for shard, record in records.items()}
     return hashlib.sha256(json.dumps([identity.to_dict(), files], sort_keys=True).encode()).hexdigest()
 
 

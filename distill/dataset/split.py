@@ -8,8 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
-from distill.dataset.repeats import distinct_games
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.errors import UserError
 from distill.system.streams import Stream, numbered
 
@@ -29,7 +29,7 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
     Raises:
         UserError: a writer has only one game, so none can be held out.
     """
-    games = distinct_games(dataset)
+    games = dataset.distinct_games
     held: list[int] = []
     for writer, name in enumerate(dataset.writers):
         mine = [game for game in games if game >> GAME_BITS == writer]
@@ -40,7 +40,7 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
         keys = {game: f"{seed}:{name}:{game & GAME_MASK}".encode() for game in mine}
         ranked = sorted(keys, key=lambda game: hashlib.sha256(keys[game]).digest())
         held += [copy for game in ranked[:count] for copy in games[game]]
-    is_held = np.isin(dataset.episode, held)
+    is_held = np.repeat(np.isin(dataset.runs.game, held), dataset.runs.length)
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 

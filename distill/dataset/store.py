@@ -158,11 +158,20 @@ def memory_size() -> int:
 
 def will_need(array: npt.NDArray[Any], start: int, size: int) -> None:
     """Tell the kernel that bytes ``start`` .. ``start + size`` of a mapped array are wanted next."""
-    if not hasattr(mmap, "MADV_WILLNEED"):  # Windows
+    _advise(array, start, size, "MADV_WILLNEED")
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Let go of the memory of a mapped array that nothing was written to; what is asked for is read again."""
+    _advise(array, 0, array.nbytes, "MADV_DONTNEED")
+
+
+def _advise(array: npt.NDArray[Any], start: int, size: int, advice: str) -> None:
+    if not hasattr(mmap, advice):  # Windows
         return
     address = array.ctypes.data + start
     first = address - address % mmap.PAGESIZE
-    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(address + size - first), mmap.MADV_WILLNEED)
+    _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(address + size - first), getattr(mmap, advice))
 
 
 @functools.cache

@@ -15,6 +15,8 @@ from distill.records.data import DataUsed
 from distill.records.student import Training
 
 Index = npt.NDArray[np.int64]
+PIECE = 2**17
+"""States that are hashed at once."""
 
 
 def data_used(dataset: Dataset, train_index: Index, held_index: Index) -> DataUsed:
@@ -49,4 +51,8 @@ def held_out(dataset: Dataset, training: Training) -> Index:
 
 
 def _digest(dataset: Dataset, index: Index) -> str:
-    return hashlib.sha256(f"{dataset.digest}:".encode() + np.sort(index).astype("<i8").tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{dataset.digest}:".encode())
+    ordered = index if (index[1:] >= index[:-1]).all() else np.sort(index)
+    for start in range(0, len(ordered), PIECE):
+        digest.update(ordered[start : start + PIECE].astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -12,7 +12,8 @@ from torch import nn
 
 from distill.batches.loader import Loader
 from distill.batches.source import Index
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.engine.step import make_engine
 from distill.figures.fidelity import state_sums
 from distill.figures.figure import OWN, Figure, from_sums, sums_of

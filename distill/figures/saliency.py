@@ -72,9 +72,11 @@ def choose_states(dataset: Dataset, held: Index, count: int = 5) -> Index:
 
 def _in_motion(dataset: Dataset, index: Index) -> npt.NDArray[np.bool_]:
     """True where more pixels changed since the frame before than in the median state."""
-    position = dataset.pos[index]
-    changed = np.array([np.mean(dataset.frames[p] != dataset.frames[p - 1]) for p in position])
-    is_cut = np.array([not dataset.frames[p - 1].any() for p in position])  # the stack starts here
+    changed, is_cut = np.empty(len(index)), np.empty(len(index), np.bool_)
+    for start in range(0, len(index), 256):
+        before, now = dataset.stacks(index[start : start + 256])[:, -2:].swapaxes(0, 1)
+        changed[start : start + 256] = (now != before).mean((1, 2))
+        is_cut[start : start + 256] = ~before.any((1, 2))  # the stack starts here
     lively: npt.NDArray[np.bool_] = (changed >= np.median(changed)) & ~is_cut
     return lively
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from distill.dataset.repeats import repeats
+from distill.dataset.windowed import WindowedDataset
 from distill.engine.step import make_engine
 from distill.figures.fidelity import fidelity
 from distill.networks.nets import AtariCNN, count_parameters
@@ -38,7 +39,9 @@ def describe(config: TrainRun, data: Data, model: nn.Module, total: int) -> None
     carries = data.dataset.carries[data.train_index]
     if stored and not carries.all():
         console.print(f"{carries.sum():,} of the training states carry derivatives, as do the first of every batch")
-    if config.train.verify:
+    if isinstance(data.dataset, WindowedDataset):
+        console.print("how many held-out states occur among the training states is not counted in windows of shards")
+    elif config.train.verify:
         share = repeats(data.dataset, data.val_index, data.dataset, data.train_index)
         if share > 0:
             console.print(f"{share:.1%} of the held-out states scored occur, pixel by pixel, among the training states")

@@ -28,6 +28,8 @@ class TrainConfig(Section):
     """Run folder; the same command continues the run there, and other settings are refused."""
     hold_data: Literal["auto", "device", "memory", "disk"] = "auto"
     """The dataset's place: device (its own memory), memory, or disk (mapped); auto: a GPU if it fits, else memory."""
+    window_shards: int = 0
+    """Shards that are shuffled together, and with hold_data=auto alone held, for data beyond memory; 0: all."""
     resume: bool = False
     """No longer needed, but that the newest run is continued where `out` has {time}; else that starts a new one."""
     steps: int = 5_000
@@ -89,6 +91,7 @@ class TrainConfig(Section):
         "steps": POSITIVE,
         "last_step": POSITIVE,
         "epochs": POSITIVE,
+        "window_shards": ZERO_OR_MORE,
         "batch_size": POSITIVE,
         "learning_rate": POSITIVE,
         "early_learning_rate": POSITIVE,

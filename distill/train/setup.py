@@ -7,15 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from distill.batches.loader import Loader
 from distill.batches.sampler import Sampler
 from distill.batches.source import Index, make_source
+from distill.batches.window_sampler import WindowSampler
+from distill.dataset.opening import open_dataset as opened
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
 from distill.dataset.used import data_used as used_of
+from distill.dataset.windowed import WindowedDataset
 from distill.engine.captured import OWN_TERMS
 from distill.errors import UserError
 from distill.losses.schedule import jacobian_weight
@@ -61,13 +65,20 @@ def open_data(config: TrainRun, device: torch.device) -> Data:
         UserError: it is not there, damaged, or not what the objective asks for.
     """
     t = config.train
-    dataset = Dataset(fill(t.data, env=config.env), verify=t.verify, mapped=t.hold_data == "disk")
+    dataset = open_dataset(config, t.verify)
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
+    dataset.keep(val_index)
     plan = make_plan(config, len(train_index), dataset.identity.jacobian_share)
     sampler = make_sampler(config, plan, dataset, train_index)
     return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index), plan, sampler)
+
+
+def open_dataset(config: TrainRun, verify: bool) -> Dataset:
+    """The dataset that the settings name, held as they say."""
+    t = config.train
+    return opened(fill(t.data, env=config.env), hold_data=t.hold_data, window_shards=t.window_shards, verify=verify)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
@@ -77,7 +88,9 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     _check_eyes(config, dataset)
     if o.derivatives and o.jacobian_targets == "stored":
         _check_stored(o, dataset)
-    wrong = np.flatnonzero(~np.isfinite(dataset.logits).all(1))
+    # The index of a dataset in windows was checked when it was made.
+    windowed = isinstance(dataset, WindowedDataset)
+    wrong = np.flatnonzero(~np.isfinite(dataset.logits[: 0 if windowed else None]).all(1))
     if len(wrong):
         raise UserError(
             f"{dataset.folder} has NaN or infinite logits in {len(wrong)} of {len(dataset)} states, the first of them "
@@ -180,10 +193,17 @@ def make_sampler(config: TrainRun, plan: Plan, dataset: Dataset, train_index: In
     Raises:
         UserError: too few carry any.
     """
-    o, carries = config.objective, dataset.carries[train_index]
-    if not (o.derivatives and o.jacobian_targets == "stored") or carries.all():
-        return Sampler(train_index, config.train.batch_size, config.seed)
-    return Sampler(train_index, config.train.batch_size, config.seed, carries=carries, share=plan.jacobian_share)
+    o, t = config.objective, config.train
+    carries: npt.NDArray[np.bool_] | None = None
+    if o.derivatives and o.jacobian_targets == "stored":
+        carries = dataset.carries[train_index]
+        carries = None if carries.all() else carries
+    if not t.window_shards:
+        return Sampler(train_index, t.batch_size, config.seed, carries=carries, share=plan.jacobian_share)
+    return WindowSampler(
+        train_index, t.batch_size, config.seed, dataset.shard_starts, t.window_shards,
+        carries=carries, share=plan.jacobian_share,
+    )  # fmt: skip
 
 
 def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:

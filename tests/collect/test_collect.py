@@ -14,7 +14,8 @@ from distill.agents.actor import Actor, Policy
 from distill.collect.summary import Summary
 from distill.config.config import Config
 from distill.config.stages import collect
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.dataset.shards import load_shard
 from distill.envs.presets import get_preset
 from distill.errors import UserError

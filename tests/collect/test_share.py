@@ -21,7 +21,8 @@ from distill.collect.verify import verify
 from distill.config.config import Config
 from distill.config.stages import collect
 from distill.dataset.codec import decode
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.engine.engine import Engine
 from distill.envs.presets import get_preset
 from distill.errors import UserError

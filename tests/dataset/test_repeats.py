@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from distill.collect.verify import verify
-from distill.dataset.reader import GAME_BITS, GAME_MASK, Dataset
+from distill.dataset.reader import Dataset
 from distill.dataset.repeats import FEW, distinct_games, play_digest, repeats
-from distill.dataset.schema import ShardArrays
+from distill.dataset.schema import GAME_BITS, GAME_MASK, ShardArrays
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
 from distill.records.seal import sealed
@@ -85,25 +85,26 @@ def test_copies_in_data_of_an_earlier_version_are_refused(pong_copy: Path) -> No
             use()
 
 
+def rearranged(whole: Dataset, states: np.ndarray, episode: np.ndarray) -> Dataset:
+    """States of a dataset in another order, as states of other games."""
+    other = copy.copy(whole)
+    other.pos, other.action, other.episode = whole.pos[states], whole.action[states], episode
+    return other
+
+
 def test_copied_games_stay_on_one_side_of_the_split(pong_data: Path) -> None:
     """However many shards they are cut into, and one copy longer than the other."""
     whole = Dataset(pong_data)
     half = {game: np.flatnonzero(whole.episode == game)[:40] for game in np.unique(whole.episode).tolist()}
     index = np.concatenate(list(half.values()))
-    both = SimpleNamespace(
-        folder="here",
-        writers=["long", "short"],
-        writer=np.repeat([0, 1], [len(whole), len(index)]),
-        episode=np.concatenate([whole.episode, whole.episode[index] + 7 + (1 << GAME_BITS)]),
-        frames=whole.frames,
-        pos=np.concatenate([whole.pos, whole.pos[index]]),
-        action=np.concatenate([whole.action, whole.action[index]]),
-    )
-    groups = distinct_games(both)  # type: ignore[arg-type]
+    states = np.concatenate([np.arange(len(whole)), index])
+    both = rearranged(whole, states, np.concatenate([whole.episode, whole.episode[index] + 7 + (1 << GAME_BITS)]))
+    both.writers = ["long", "short"]
+    groups = distinct_games(both)
     assert sorted(len(copies) for copies in groups.values()) == [2] * len(half)
     assert all(len({game & GAME_MASK for game in copies} - {7}) for copies in groups.values())
     for seed in range(5):
-        train, held = split_by_episode(both, 0.3, seed)  # type: ignore[arg-type]
+        train, held = split_by_episode(both, 0.3, seed)
         assert len(train) > 0
         assert {int(both.pos[state]) for state in held}.isdisjoint(int(both.pos[state]) for state in train)
 
@@ -116,17 +117,9 @@ def test_games_that_only_open_alike_are_different(pong_data: Path) -> None:
 def test_a_dataset_of_one_game_over_and_over_cannot_be_split(pong_data: Path) -> None:
     whole = Dataset(pong_data)
     index = np.flatnonzero(whole.episode == 0)
-    many = SimpleNamespace(
-        folder="here",
-        writers=["greedy"],
-        writer=np.zeros(3 * len(index), int),
-        episode=np.repeat([0, 1, 2], len(index)),
-        frames=whole.frames,
-        pos=np.tile(whole.pos[index], 3),
-        action=np.tile(whole.action[index], 3),
-    )
+    many = rearranged(whole, np.tile(index, 3), np.repeat([0, 1, 2], len(index)))
     with pytest.raises(UserError, match=r"3 games from one writer that are all the same game.*sample the actions"):
-        split_by_episode(many, 0.1, 1)  # type: ignore[arg-type]
+        split_by_episode(many, 0.1, 1)
 
 
 def test_repeats_are_counted_pixel_by_pixel(pong_data: Path) -> None:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from distill.dataset.reader import GAME_BITS, GAME_MASK
+from distill.dataset.reader import Dataset
+from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.dataset.split import split_by_episode
 
 
-def dataset(writers: dict[str, int]) -> Any:
+def dataset(writers: dict[str, int]) -> Dataset:
     """What the split reads of a dataset: writers by name, each with so many games of three states."""
     owner = np.repeat(np.arange(len(writers)), [3 * games for games in writers.values()])
     game = np.concatenate([np.repeat(np.arange(games), 3) for games in writers.values()])
     states = len(owner)
-    return SimpleNamespace(
-        writers=list(writers), writer=owner, episode=(owner << GAME_BITS) + game, folder="here",
-        frames=np.random.default_rng(0).integers(256, size=(states + 3, 84, 84), dtype=np.uint8),
-        pos=3 + np.arange(states), action=np.zeros(states, np.int16),
-    )  # fmt: skip
+    made = Dataset.__new__(Dataset)
+    made.folder, made.writers, made.episode = Path("here"), list(writers), (owner << GAME_BITS) + game
+    made.frames = np.random.default_rng(0).integers(256, size=(states + 3, 84, 84), dtype=np.uint8)
+    made.pos, made.action = 3 + np.arange(states), np.zeros(states, np.int16)
+    return made
 
 
 def test_a_new_writer_leaves_the_others_held_out_games_alone() -> None:
