@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-CODECS = {"int8": np.dtype(np.int8), "fp16": np.dtype(np.float16)}
+CODECS: dict[str, np.dtype[Any]] = {"int8": np.dtype(np.int8), "fp16": np.dtype(np.float16)}
 RELATIVE_ERROR = {"int8": 0.02, "fp16": 0.002}
 """Largest relative error (2-norm) a faithful round trip may show; `distill verify` holds data to it."""
 PEAK = {"int8": 127.0, "fp16": 1.0}

@@ -64,8 +64,9 @@ class WindowedDataset(Dataset):
         self.v, self.gain = columns.get("v"), columns.get("gain")
         self._row_starts = listed.starts[:, 1]
         self._stored = jacobian and "jacobian.npy" in self.records[0].files and bool(self._row_starts[-1])
-        codec: np.dtype[Any] = CODECS[self.identity.codec]
-        rows = (int(self.gain.shape[1]), codec) if self._stored and self.gain is not None else None
+        rows = (
+            (int(self.gain.shape[1]), CODECS[self.identity.codec]) if self._stored and self.gain is not None else None
+        )
         self._windows = Windows(listed, shards, stored=rows, verify=verify, fetch=fetch)
         self._kept = _Kept(np.empty(0, np.int64))
 

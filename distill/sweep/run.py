@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.dataset.reader import Dataset
+from distill.dataset.opening import open_dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
@@ -120,7 +120,8 @@ def _check_data(
     """
     digests = dict.fromkeys((fill(mine.train.data, env=mine.env) for _, mine in cells), "")
     for folder in digests:
-        dataset = Dataset(folder, verify=config.train.verify, mapped=config.train.hold_data == "disk")
+        t = config.train
+        dataset = open_dataset(folder, hold_data=t.hold_data, window_shards=t.window_shards, verify=t.verify)
         if test is not None:
             test.check_fits(dataset)
             test.choose(rows)
