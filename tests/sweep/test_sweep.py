@@ -16,7 +16,7 @@ import yaml
 from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import collect, sweep
-from distill.dataset import shards
+from distill.dataset import large
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
@@ -298,8 +298,8 @@ def test_a_sweep_of_which_nothing_is_left(quick: Quick) -> None:
 
 def test_checksums_are_verified_once(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     verified = []
-    sha256 = shards.sha256
-    monkeypatch.setattr(shards, "sha256", lambda path: verified.append(path) or sha256(path))
+    sha256 = large.sha256
+    monkeypatch.setattr(large, "sha256", lambda path: verified.append(path) or sha256(path))
     sweep(quick({"seed": [1, 2]}))
     assert 0 < len(verified) == len(set(verified))
 
