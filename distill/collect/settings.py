@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.envs.settings import LANES, CommonConfig
-from distill.errors import UserError
 from distill.losses.settings import FRACTION, ROWS
-from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range
-from distill.system.settings import Section, require
+from distill.system.ranges import POSITIVE, SHARE, Range
+from distill.system.ray_settings import RayWorkers
+from distill.system.settings import require
 
 
 @dataclass(frozen=True)
-class CollectConfig(Section):
+class CollectConfig(RayWorkers):
     """Recording what the teacher sees, thinks and feels (its derivatives)."""
 
     out: str = "data/{env}"
@@ -50,17 +50,7 @@ class CollectConfig(Section):
     """States per shard; a kill loses at most the shard being played and the one being labelled."""
     writer: str | None = None
     """Name of this stream of shards; by default named after the actor. Ray's workers add -0, -1, ..."""
-    workers: Literal["local", "ray"] = "local"
-    """Who plays: this process, or processes on a Ray cluster, each a writer of its own (docs/scale.md)."""
-    num_workers: int = 1
-    """Processes that play, with workers=ray."""
-    num_cpus_per_worker: float = 1.0
-    """Cores that Ray sets aside for each."""
-    num_gpus_per_worker: float = 0.0
-    """GPUs that Ray sets aside for each, or shares of one; without, a worker computes on its cores."""
-    ray_address: str | None = None
-    """Ray cluster: host:port, ray://host:10001 or auto; default: RAY_ADDRESS, or one on this machine for the time."""
-
+    SECTION: ClassVar[str] = "collect"
     RANGES: ClassVar[Mapping[str, Range]] = {
         "states": POSITIVE,
         "num_envs": LANES,
@@ -70,9 +60,7 @@ class CollectConfig(Section):
         "epsilon": SHARE,
         "sticky": Range("at least 0 and below 1", 0, 1, without=(1,)),
         "shard_states": POSITIVE,
-        "num_workers": POSITIVE,
-        "num_cpus_per_worker": POSITIVE,
-        "num_gpus_per_worker": ZERO_OR_MORE,
+        **RayWorkers.WORKERS,
     }
     PLACES: ClassVar[tuple[str, ...]] = (
         "out",
@@ -81,14 +69,12 @@ class CollectConfig(Section):
 
     def check(self) -> None:
         """Refuse what cannot work together."""
+        super().check()
         if self.writer is not None:
             good = re.fullmatch(r"\w[\w.-]*", self.writer) is not None
             require(good, "--collect.writer", repr(self.writer), "letters, digits, dots and dashes")
         lanes = self.shard_states >= self.num_envs
         require(lanes, "--collect.shard_states", self.shard_states, "at least collect.num_envs")
-        for name in ("num_workers", "num_cpus_per_worker", "num_gpus_per_worker", "ray_address"):
-            if self.workers != "ray" and getattr(self, name) != getattr(type(self), name):
-                raise UserError(f"--collect.{name} is of --collect.workers=ray; add that, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def base_yaml() -> str:
 
 def _lines(kind: type, defaults: Any, indent: str, only: str | None = None) -> list[str]:
     about = documented(kind)
-    names = [only] if only else [field.name for field in dataclasses.fields(kind)]
+    # A section's own fields come first, then those that it shares with others.
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.name not in inspect.get_annotations(kind))
+    names = [only] if only else [field.name for field in fields]
     return [f"{indent}{name}: {_value(getattr(defaults, name))}  # {about[name]}" for name in names]
 
 

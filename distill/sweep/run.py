@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
 from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
+from distill.sweep.on_ray import Trainings
 from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
 from distill.system.files import is_vacant
@@ -52,7 +54,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
         mine = configs[cell_name(cell)]
         with naming(cell):
             try:
-                where = train(mine)
+                where = trained(mine)
             except DivergedError as error:
                 console.print(str(error))
                 return None
@@ -69,7 +71,10 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             raise ValueError(f"after() returns columns that a row has already: {', '.join(sorted(taken))}")
         return {**row, **more}
 
-    with alone(folder, "sweep.lock", "--sweep.out"):
+    with alone(folder, "sweep.lock", "--sweep.out"), contextlib.ExitStack() as stack:
+        trained: Callable[[TrainRun], Path] = train
+        if config.sweep.workers == "ray" and waiting:
+            trained = stack.enter_context(Trainings(config.sweep, [configs[name] for name in waiting]))
         describe_run(folder, settings)
         rows = run_grid(cells, run, folder / "rows.csv", say=console.print)
     diverged = unfinished(cells, folder / "rows.csv")

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 from distill.envs.ale_vec import MAX_LANES
 from distill.evaluate.settings import EvaluateRun, fills
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
-from distill.system.settings import Section, require
+from distill.system.ray_settings import RayWorkers
+from distill.system.settings import require
 from distill.train.settings import TrainRun
 
 LANES = Range(f"between 1 and {MAX_LANES}", 1, MAX_LANES)
 
 
 @dataclass(frozen=True)
-class SweepConfig(Section):
+class SweepConfig(RayWorkers):
     """One student for every combination of some settings."""
 
     grid: dict[str, list[Any]] = field(default_factory=dict)
@@ -30,7 +31,9 @@ class SweepConfig(Section):
     games: int = 0
     """Whole games per student, under evaluate.protocol; by default none."""
 
+    SECTION: ClassVar[str] = "sweep"
     RANGES: ClassVar[Mapping[str, Range]] = {
+        **RayWorkers.WORKERS,
         "test_states": POSITIVE,
         "games": ZERO_OR_MORE,
     }

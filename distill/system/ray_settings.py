@@ -1,0 +1,43 @@
+"""Settings of what can run on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from distill.errors import UserError
+from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
+from distill.system.settings import Section
+
+
+@dataclass(frozen=True)
+class RayWorkers(Section):
+    """Where the work is done: in this process, or by processes on a Ray cluster (docs/scale.md)."""
+
+    workers: Literal["local", "ray"] = "local"
+    """Who works: this process, or processes on a Ray cluster (docs/scale.md)."""
+    num_workers: int = 1
+    """Processes at work at once, with workers=ray."""
+    num_cpus_per_worker: float = 1.0
+    """Cores that Ray sets aside for each."""
+    num_gpus_per_worker: float = 0.0
+    """GPUs, or shares of one, that Ray sets aside for each; without, it computes on its cores."""
+    ray_address: str | None = None
+    """Ray cluster: host:port, ray://host:10001 or auto; default: RAY_ADDRESS, or one on this machine for the time."""
+
+    SECTION: ClassVar[str]
+    """Its name on the command line."""
+    WORKERS: ClassVar[Mapping[str, Range]] = {
+        "num_workers": POSITIVE,
+        "num_cpus_per_worker": POSITIVE,
+        "num_gpus_per_worker": ZERO_OR_MORE,
+    }
+    """Part of RANGES."""
+
+    def check(self) -> None:
+        """Refuse what only workers on Ray read."""
+        for name in (*self.WORKERS, "ray_address"):
+            if self.workers != "ray" and getattr(self, name) != getattr(RayWorkers, name):
+                flag = f"--{self.SECTION}"
+                raise UserError(f"{flag}.{name} is of {flag}.workers=ray; add that, or leave it out")
