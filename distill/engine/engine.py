@@ -36,7 +36,7 @@ class Tape:
     pixels: Pixels
     """The first layer with its input."""
     inputs: list[Tensor]
-    """Input of each later stage's affine layer."""
+    """Input of each later stage's affine layer, what it sees of that."""
     outputs: list[Tensor]
     """Output of each stage's activation: all that its derivatives need."""
     weights: list[Tensor]
@@ -88,7 +88,7 @@ class Engine:
         h = pixels.forward()
         tape = Tape(pixels, [], [h], [pixels.weight], h)
         for stage in self.stages[1:]:
-            h = h.flatten(1) if stage.flatten else h
+            h = stage.layer.seen(h.flatten(1) if stage.flatten else h)
             tape.inputs.append(h)
             tape.weights.append(stage.layer.weight(self.dtype))
             h = stage.activate(stage.layer.affine(h, tape.weights[-1], stage.layer.bias(self.dtype)))
@@ -125,7 +125,7 @@ class Engine:
         curvature: list[Tensor | None] = []
         for index, stage in enumerate(self.stages):
             if index:
-                tangents.append(tangent.flatten(1) if stage.flatten else tangent)
+                tangents.append(stage.layer.seen(tangent.flatten(1) if stage.flatten else tangent))
                 tangent = stage.layer.affine(tangents[-1], tape.weights[index])
             curvature.append(stage.curvature(tape.outputs[index], tangent, after[index]))
             tangent = stage.slope(tape.outputs[index], tangent)

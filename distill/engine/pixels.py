@@ -19,6 +19,7 @@ from distill.engine.stage import Stage
 from distill.losses.matching import match
 from distill.losses.sobolev import Objective
 from distill.losses.targets import Targets
+from distill.networks.layers.layer import Affine
 
 PIECE_BYTES = 4 * 2**20
 """Floats of one piece: 32 stacks of 4x84x84, about what two cores keep in their second-level caches."""
@@ -55,8 +56,9 @@ class Pixels:
         """The stage's output."""
         weight, bias = self.weight * self.unit, self.layer.bias(self.dtype)
         folded = [self.fold(self.x[piece]) for piece in self.pieces]
-        if len(folded) == 1:
-            folded = [folded[0].to(self.dtype)]  # small enough to keep as floats
+        if len(folded) == 1 or type(self.layer).seen is not Affine.seen:
+            # Small enough to keep as floats, or dearer to look at again.
+            folded = [self.layer.seen(part.to(self.dtype)) for part in folded]
         self._folded = folded if self._keep else []
         if len(folded) == 1:
             return self.stage.activate(self.layer.affine(folded[0], weight, bias))
@@ -112,7 +114,7 @@ class Pixels:
             else:
                 losses, e = self._match(row, targets, piece, k, objective, blur)
                 loss += losses.sum()
-            e = e.to(self.dtype)
+            e = self.layer.seen(e.to(self.dtype))
             gradient = self.layer.weight_gradient(e, g[piece], self.weight, gradient)
             a = self.layer.affine(e, scaled)
             if len(self.pieces) == 1:

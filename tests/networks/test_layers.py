@@ -103,16 +103,16 @@ def test_products_of_every_affine_layer(name: str) -> None:
         weight = products.weight(torch.float32)
     with draws_from(torch.Generator().manual_seed(2)):
         y = module(x)
-    torch.testing.assert_close(products.affine(x, weight, products.bias(torch.float32)), y)
+    torch.testing.assert_close(products.affine(products.seen(x), weight, products.bias(torch.float32)), y)
     g = torch.randn(*y.shape, generator=generator)
     named = dict(module.named_parameters())
     wanted = torch.autograd.grad((y * g).sum(), [x, *named.values()])
     torch.testing.assert_close(products.transpose(g, weight, shape), wanted[0])
-    gradient = products.weight_gradient(x.detach(), g, weight)
+    gradient = products.weight_gradient(products.seen(x.detach()), g, weight)
     products.add_gradient(gradient, g.sum(dim=(0, 2, 3) if g.dim() == 4 else 0))
     for parameter, want in zip(named.values(), wanted[1:], strict=True):
         torch.testing.assert_close(parameter.grad, want)
-    twice = products.weight_gradient(x.detach(), g, weight, gradient.clone())
+    twice = products.weight_gradient(products.seen(x.detach()), g, weight, gradient.clone())
     torch.testing.assert_close(twice, 2 * gradient)
     module.zero_grad()
 

@@ -26,18 +26,15 @@ class BandLimitedConvolution(Made, Convolution):
         """Never, since the low-pass is of whole images."""
         return 1
 
-    def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def seen(self, x: Tensor) -> Tensor:
         """See ``Affine``."""
-        return super().affine(self.layer.low(x), weight, bias)
+        low: Tensor = self.layer.low(x)
+        return low
 
     def transpose(self, g: Tensor, weight: Tensor, shape: Sequence[int]) -> Tensor:
         """See ``Affine``."""
         low: Tensor = self.layer.low(super().transpose(g, weight, shape))
         return low
-
-    def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
-        """See ``Affine``."""
-        return super().weight_gradient(self.layer.low(x), g, weight, into)
 
     @property
     def _stride(self) -> int:

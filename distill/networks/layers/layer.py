@@ -93,16 +93,23 @@ class Affine:
         """The weight as the products want it; override for another form, in ``add_gradient`` too."""
         return self.plain().to(dtype)
 
+    def seen(self, x: Tensor) -> Tensor:
+        """What of its input ``affine`` and ``weight_gradient`` are given: all of it; override for a linear part."""
+        return x
+
     def affine(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """W x + b. Override."""
+        """W x + b, of what is ``seen`` of x. Override."""
         raise NotImplementedError
 
     def transpose(self, g: Tensor, weight: Tensor, shape: Sequence[int]) -> Tensor:
-        """W^T g, of the given shape. Override."""
+        """W^T g, of the given shape, by the whole input. Override."""
         raise NotImplementedError
 
     def weight_gradient(self, x: Tensor, g: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
-        """Gradient of <g, W x> by the prepared weight, added to ``into`` in place where given. Override."""
+        """Gradient of <g, W x> by the prepared weight, of what is ``seen`` of x. Override.
+
+        ``into``: it is added to that in place, and that returned.
+        """
         raise NotImplementedError
 
     def add_gradient(self, weight: Tensor, bias: Tensor) -> None:
