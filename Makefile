@@ -30,7 +30,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari paper-robust paper-digits paper-spacetime docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -145,6 +145,16 @@ paper-synthetic: $(VENV)/.dev
 
 paper-atari: $(VENV)/.dev
 	$(BIN)/python -m studies.atari $(ARGS)
+
+# What other papers say of robustness and of activations: docs/robustness.md, docs/paper/spacetime.md.
+paper-robust: $(VENV)/.dev
+	$(BIN)/python -m studies.robust $(ARGS)
+
+paper-digits: $(VENV)/.dev
+	$(BIN)/python -m studies.digits $(ARGS)
+
+paper-spacetime: $(VENV)/.dev
+	$(BIN)/python -m studies.spacetime $(ARGS)
 
 # The site, in build/site: the pages of docs/ and the Python API from the docstrings.
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -1,0 +1,1 @@
+"""What makes students robust: their teacher, plain and Sobolev distillation, and defences, under attacks."""
