@@ -17,9 +17,10 @@ from distill.api import DivergedError, UserError
 from distill.sweep.grid import Row
 from studies.atari import plan, tables
 from studies.atari.ablation import ablated, ideas_table
-from studies.atari.choose import METHODS, at_one_rate, best_by_others, method, own_best, scored
+from studies.atari.choose import METHODS, best_by_others, by_auto, method, own_best, scored
 from studies.atari.ideas import train_ideas
 from studies.atari.plots import headline, others
+from studies.atari.ratios import ended_alone
 from studies.atari.run import finished, play, record, rows_of, score, train_part, train_same_steps, with_tests
 from studies.common import arguments, start, write_tables
 
@@ -81,7 +82,12 @@ def write(scale: plan.Scale, out: Path) -> None:
     if not grids:
         raise UserError(f"{out} has no rows of the grid that were tested yet; run the parts grid and test first")
     best = {game: scored(own_best(rows)) for game, rows in grids.items()}
-    sections = ["## All games", *tables.headline(best, scale)]
+    columns = {}
+    for game, rows in best.items():
+        columns[tables.TITLES[game]] = rows
+        if ended := ended_alone(rows):
+            columns[f"{tables.TITLES[game]}, games that ended"] = ended
+    sections = ["## All games", *tables.headline(columns, scale)]
     for game, rows in grids.items():
         sections += [f"## {tables.TITLES[game]}", *_game(game, rows, scale, out)]
     sections += ["## Test games against validation games", "Every student that was tested, whatever its settings."]
@@ -96,8 +102,8 @@ def write(scale: plan.Scale, out: Path) -> None:
             sections += [f"## Ideas on top: {tables.TITLES[game]}, a tenth of the data, validation games, last weights"]
             sections += [ideas_table(rows)]
     write_tables(out / "tables.md", "Policy distillation on Atari", sections)
-    headline(out / "headline.png", best, scale)
-    others(out / "others.png", best, scale)
+    headline(out / "headline.png", columns, scale)
+    others(out / "others.png", {tables.TITLES[game]: rows for game, rows in best.items()}, scale)
     print(f"wrote {out}/tables.md, headline.png and others.png")
 
 
@@ -105,9 +111,12 @@ def _game(game: str, rows: Sequence[Row], scale: plan.Scale, out: Path) -> list[
     """A game's tables."""
     best = scored(own_best(rows))
     sections = [tables.set_of_test(best), *tables.comparison(best, scale), tables.cosines(best, scale)]
+    if ended := ended_alone(best):
+        sections += ["### Without the games that the frame limit ended", tables.set_of_test(ended)]
+        sections += tables.comparison(ended, scale)
     sections += ["### What validation games chose", tables.choices(best, scale)]
     for title, part in {
-        "Both with the learning rate that rises from 0.001 to 0.003": at_one_rate(rows),
+        "Both with what `auto` stands for": by_auto(rows),
         "Every seed with the settings that the other seeds chose": best_by_others(rows),
     }.items():
         sections += [f"### {title}", *tables.comparison(scored(part), scale)[:2]]

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.sweep.grid import Cell, Row
-from studies.atari.plan import PLAIN, RISING, SEED, SOBOLEV, STATES, STEPS, UNTIL, WEIGHT
+from distill.train.auto import FEW_PASSES, UNTIL_FEW
+from distill.train.auto import UNTIL as LONG
+from studies.atari.plan import PLAIN, RISING, SEED, SOBOLEV, STATES, STATES_A_STEP, STEPS, UNTIL, WEIGHT
 
 METHODS = ("KL", "Sobolev", "Sobolev throughout")
 """Plain distillation; derivatives first, on a part of each batch; derivatives of all states to the end."""
@@ -43,9 +45,17 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if _settings(row) in kept]
 
 
-def at_one_rate(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the rising learning rate and derivatives or none until half of the steps."""
-    return [row for row in rows if any(as_text(cell).items() <= row.items() for cell in ({**PLAIN, **RISING}, SOBOLEV))]
+def by_auto(rows: Sequence[Row]) -> list[Row]:
+    """The rows with what ``auto`` stands for, of plain distillation and of Sobolev (``distill.train.auto``)."""
+    plain, few, many = (
+        as_text(cell) for cell in ({**PLAIN, **RISING}, {**SOBOLEV, UNTIL: UNTIL_FEW}, {**SOBOLEV, UNTIL: LONG})
+    )
+    kept = []
+    for row in rows:
+        passes = int(row[STEPS]) * STATES_A_STEP / int(row[STATES])
+        if plain.items() <= row.items() or (many if passes >= FEW_PASSES else few).items() <= row.items():
+            kept.append(row)
+    return kept
 
 
 def best_by_others(rows: Sequence[Row]) -> list[Row]:
@@ -64,7 +74,7 @@ def scored(rows: Sequence[Row]) -> list[Row]:
 
 def compared(rows: Sequence[Row]) -> list[Row]:
     """All rows of the grid that a table of test figures shows."""
-    shown = {id(row) for kept in (own_best(rows), best_by_others(rows), at_one_rate(rows)) for row in kept}
+    shown = {id(row) for kept in (own_best(rows), best_by_others(rows), by_auto(rows)) for row in kept}
     return [row for row in rows if id(row) in shown]
 
 

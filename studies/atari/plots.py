@@ -19,19 +19,19 @@ from distill.sweep.grid import Row
 from distill.system.files import replacing
 from studies.atari.choose import METHODS
 from studies.atari.plan import Scale
-from studies.atari.tables import TITLES, Values, pick
+from studies.atari.tables import Values, pick
 
 COLOURS = {"KL": "#d55e00", "Sobolev": "#0072b2"}
 LABELS = {"KL": "KL (plain distillation)", "Sobolev": "KL + Sobolev, at the same cost"}
 
 
 def headline(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
-    """The paper's two figures for every game: held-out KL and top-action disagreement over the share of the data."""
+    """The paper's two figures for every column: held-out KL and top-action disagreement over the share of the data."""
     figure, axes = pyplot.subplots(2, len(rows), figsize=(4.2 * len(rows), 5.6), layout="constrained", squeeze=False)
-    for column, (game, found) in enumerate(rows.items()):
+    for column, (title, found) in enumerate(rows.items()):
         _curves(axes[0, column], found, "test_kl", scale, 1, stats.gmean)
         _curves(axes[1, column], found, "test_action_error", scale, 100, stats.gmean)
-        axes[0, column].set_title(TITLES[game])
+        axes[0, column].set_title(title)
         _plain_log(axes[0, column])
         axes[1, column].set(ylim=(0, None), xlabel=f"% of {scale.states:,} recorded states")
     axes[0, 0].set_ylabel("test KL(teacher ‖ student), nats")
@@ -46,8 +46,8 @@ def others(path: Path, rows: Mapping[str, Sequence[Row]], scale: Scale) -> None:
              "shift1_error": ("disagreement at shift 1, %", 100)}  # fmt: skip
     size = (4.2 * len(rows), 3.0 * len(shown))
     figure, axes = pyplot.subplots(len(shown), len(rows), figsize=size, layout="constrained", squeeze=False)
-    for column, (game, found) in enumerate(rows.items()):
-        axes[0, column].set_title(TITLES[game])
+    for column, (title, found) in enumerate(rows.items()):
+        axes[0, column].set_title(title)
         for line, (name, (label, unit)) in enumerate(shown.items()):
             _curves(axes[line, column], found, name, scale, unit, np.mean)
             axes[line, column].set_ylim(0, None)

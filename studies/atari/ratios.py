@@ -14,6 +14,8 @@ from studies.common import Interval, ratio_interval, ratio_over_games
 
 GAMES = "games"
 """Column of a row: which games its student was tested on."""
+LIMITED = "limited"
+"""Column of a row: which of these games the frame limit ended."""
 SUMMED = {
     "test_kl": "kl",
     "test_action_error": "action_error",
@@ -42,6 +44,24 @@ def by_game(row: Row, figure: str) -> npt.NDArray[np.float64]:
     if not math.fsum(sums) / int(row["test_states"]) == float(row[figure]):
         raise UserError(f"the row of {row['run']} is damaged: its test games do not add up to its {figure}")
     return sums
+
+
+def ended_alone(rows: Sequence[Row]) -> list[Row]:
+    """The rows with figures on the games that ended by themselves; none where the frame limit ended no game."""
+    return [_ended_alone(row) for row in rows if row.get(LIMITED)]
+
+
+def _ended_alone(row: Row) -> Row:
+    limited = set(row[LIMITED].split())
+    names = row[GAMES].split()
+    kept = [i for i, name in enumerate(names) if name.rpartition(":")[0] not in limited]
+    states = sum(int(names[i].rpartition(":")[2]) for i in kept)
+    new = {**row, GAMES: " ".join(names[i] for i in kept), "test_states": str(states), "test_games": str(len(kept))}
+    for figure in SUMMED:
+        sums = by_game(row, figure)[kept]
+        new[_sums(figure)] = " ".join(str(value) for value in sums.tolist())
+        new[figure] = str(math.fsum(sums) / states)
+    return new
 
 
 def ratio(seeds: Sequence[Sequence[Pair]], figure: str) -> Interval:

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from distill.api import Dataset, UserError, load_student
-from distill.dataset.games import whole_games
+from distill.dataset.games import LONGEST_SCRIPT, whole_games
 from distill.dataset.repeats import share_among, stack_names
+from distill.dataset.schema import GAME_BITS, GAME_MASK
+from distill.envs.presets import get_preset
 from distill.figures.by_game import measure_games, over_games
 from distill.sweep.cells import cell_config
 from distill.sweep.grid import Row
 from distill.train.setup import training_split
 from studies.atari.perturb import Index, agreement
 from studies.atari.plan import SEED, STATES, Scale, part_config
-from studies.atari.ratios import game_columns
+from studies.atari.ratios import LIMITED, game_columns
 
 
 class TestGames:
@@ -44,6 +46,7 @@ class TestGames:
         measured = {f"test_{name}": value for name, value in over_games(games).items()}
         size = {"test_games": len(games), "test_states": len(self._index), "test_repeats": self._repeats(row)}
         columns = game_columns([{name: str(value) for name, value in game.items()} for game in games])
+        columns[LIMITED] = " ".join(at_limit(self._dataset, self._index))
         return {**measured, **size, **columns, **agreement(net, self._dataset, self._perturbed)}
 
     def _repeats(self, row: Row) -> float:
@@ -51,6 +54,16 @@ class TestGames:
         cell = {STATES: int(row[STATES]), SEED: int(row[SEED])}
         mine, _ = training_split(cell_config(self._config, cell, Path("unused")), self._training)
         return share_among(self._names, self._trained[mine])
+
+
+def at_limit(dataset: Dataset, index: Index) -> list[str]:
+    """``writer:number`` of the games among these states that the preset's frame limit ended, in order."""
+    preset = get_preset(dataset.task.preset)
+    longest = preset.max_frames // preset.frame_skip
+    unseen = preset.noop_max // preset.frame_skip + 1 + LONGEST_SCRIPT  # steps before the first recorded state
+    games = np.unique(dataset.episode[index])
+    found = [game for game in games.tolist() if dataset.t[dataset.episode == game].max() >= longest - unseen]
+    return [f"{dataset.writers[game >> GAME_BITS]}:{game & GAME_MASK}" for game in found]
 
 
 def evenly(dataset: Dataset, count: int) -> Index:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill.sweep.grid import Cell, Row
-from studies.atari.choose import as_text, at_one_rate, best_by_others, chosen, compared, method, own_best, scored
-from studies.atari.plan import CANDIDATES, EARLY_LR, LR, SEED, SHARE, STATES, UNTIL, WEIGHT
+from studies.atari.choose import as_text, best_by_others, by_auto, chosen, compared, method, own_best, scored
+from studies.atari.plan import CANDIDATES, EARLY_LR, LR, SEED, STATES, STEPS, UNTIL, WEIGHT
 
 
 def row(cell: Cell, seed: int, val: float, test: float) -> Row:
@@ -12,7 +12,7 @@ def row(cell: Cell, seed: int, val: float, test: float) -> Row:
 
 
 def cell(states: int, weight: float, rate: float) -> Cell:
-    return {STATES: states, WEIGHT: weight, LR: rate, UNTIL: 0.5}
+    return {STATES: states, WEIGHT: weight, LR: rate, UNTIL: 0.5, STEPS: 60}
 
 
 TRIED = [cell(states, weight, rate) for states in (100, 200) for weight in (0.0, 1.0) for rate in (1e-3, 3e-3)]
@@ -41,12 +41,17 @@ def test_methods_are_told_by_their_settings() -> None:
     assert names == ["KL"] * 3 + ["Sobolev"] * 2 + ["Sobolev throughout"]
 
 
-def test_both_methods_with_the_rising_rate_are_found() -> None:
-    rows = [as_text({STATES: 100, SEED: seed, **cell}) for seed in (1, 2) for cell in CANDIDATES]
-    found = [(row[SEED], row[WEIGHT], row[EARLY_LR], row.get(SHARE)) for row in at_one_rate(rows)]
+def test_what_auto_stands_for_is_found() -> None:
+    """600 steps of 32 pass over 1,000 states 19 times, and over 2,000 less than 10 times."""
+    rows = [
+        as_text({STATES: states, SEED: seed, STEPS: 600, **cell})
+        for seed in (1, 2) for states in (1000, 2000) for cell in CANDIDATES
+    ]  # fmt: skip
+    found = [(row[SEED], row[STATES], row[WEIGHT], row[EARLY_LR], row[UNTIL]) for row in by_auto(rows)]
     assert found == [
-        (seed, weight, "0.001", share) for seed in ("1", "2") for weight, share in (("0.0", None), ("1.0", "0.25"))
-    ]
+        (seed, states, weight, "0.001", until if weight == "1.0" else "0.5")
+        for seed in ("1", "2") for states, until in (("1000", "0.5"), ("2000", "0.3")) for weight in ("0.0", "1.0")
+    ]  # fmt: skip
 
 
 def test_other_seeds_choose_for_a_seed() -> None:

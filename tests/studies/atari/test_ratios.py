@@ -11,7 +11,7 @@ import pytest
 from distill.api import Dataset, UserError, load_teacher
 from distill.figures.by_game import measure_games, over_games
 from distill.sweep.grid import Row, read_rows, write_rows
-from studies.atari.ratios import GAMES, SUMMED, by_game, game_columns, ratio, resampled
+from studies.atari.ratios import GAMES, LIMITED, SUMMED, by_game, ended_alone, game_columns, ratio, resampled
 from studies.common import ratio_interval, ratio_over_games
 
 FIGURES = {"test_kl": 0.2, "test_action_error": 0.1, "test_merged_action_error": 0.1, "test_total_variation": 0.3}
@@ -83,3 +83,15 @@ def test_students_of_different_test_games_are_not_divided() -> None:
     for other in (without_games(row("b", 2)), row("b", 2, games=3)):
         with pytest.raises(UserError, match="a and others in a table with it were tested on different states"):
             ratio([[(row("a", 1), other)]], "test_kl")
+
+
+def test_games_that_the_frame_limit_ended_can_be_left_out() -> None:
+    given = row("a", 1)
+    assert ended_alone([given, {**given, LIMITED: ""}]) == []
+    (left,) = ended_alone([{**given, LIMITED: "teacher:1 teacher:3"}])
+    assert left[GAMES].split() == ["teacher:0:10", "teacher:2:30"]
+    assert (left["test_states"], left["test_games"]) == ("40", "2")
+    for figure in SUMMED:
+        kept = by_game(given, figure)[[0, 2]]
+        assert by_game(left, figure).tolist() == kept.tolist()
+        assert float(left[figure]) == pytest.approx(kept.sum() / 40)

@@ -73,7 +73,7 @@ def test_what_students_were_tested_on() -> None:
 
 def test_the_headline_marks_what_is_beyond_the_interval() -> None:
     more = [row(50, 0, 2, 0.3), row(50, 1, 1, 0.1), row(50, 1, 2, 0.9)]
-    lines = headline({"pong": [*GRID, *more], "breakout": GRID}, QUICK)[0].splitlines()
+    lines = headline({"Pong": [*GRID, *more], "Breakout": GRID}, QUICK)[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][1:] == ["Pong", "Breakout"]
     assert cells[2] == ["10 %", "**0.250 (0.250 .. 0.250)**", "**0.250 (0.250 .. 0.250)**"]

@@ -9,7 +9,7 @@ import pytest
 
 from distill.api import Dataset, UserError
 from distill.dataset.games import whole_games
-from studies.atari.test_games import evenly
+from studies.atari.test_games import at_limit, evenly
 
 
 def test_states_are_taken_evenly_from_every_whole_game(pong_data: Path) -> None:
@@ -24,3 +24,13 @@ def test_states_are_taken_evenly_from_every_whole_game(pong_data: Path) -> None:
     steps = np.sort(data.t[taken])
     assert set(np.diff(steps).tolist()) == {len(whole) // 40}
     assert evenly(data, 10**6).tolist() == whole.tolist()
+
+
+def test_games_that_reach_the_frame_limit_are_named(pong_data: Path) -> None:
+    data = Dataset(pong_data)
+    index = np.arange(len(data))
+    assert at_limit(data, index) == []
+    last = np.flatnonzero(data.episode == 2)[-1]
+    data.t[last] = 26_999
+    assert at_limit(data, index) == [f"{data.writers[0]}:2"]
+    assert at_limit(data, index[data.episode == 1]) == []
