@@ -201,8 +201,10 @@ class Engine:
 
         first, batch = tapes[0], sum(len(t.logits) if k is None else len(k) for t, k in zip(tapes, keep, strict=True))
         shape = torch.empty((1, *first.pixels.x.shape[1:]), dtype=first.pixels.x.dtype, device=first.logits.device)
+        pixels = Pixels(self.stages[0], shape.expand(batch, *shape.shape[1:]), self.dtype, keep=False)
+        pixels.weight = first.pixels.weight  # of one draw with the others, where weights have noise
         return Tape(
-            Pixels(self.stages[0], shape.expand(batch, *shape.shape[1:]), self.dtype, keep=False),
+            pixels,
             [joined([tape.inputs[index] for tape in tapes]) for index in range(len(first.inputs))],
             [joined([tape.outputs[index] for tape in tapes]) for index in range(len(first.outputs))],
             first.weights,

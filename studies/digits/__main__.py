@@ -1,6 +1,6 @@
 """Do noise and band limits do here what their papers say? The verdict: docs/robustness.md.
 
-python -m studies.digits           all of it, about ten minutes of one core; goes on where it was cut off
+python -m studies.digits           all of it, about six minutes of one core; goes on where it was cut off
 python -m studies.digits --quick   the same in seconds: shows that it runs, no more
 """
 

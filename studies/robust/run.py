@@ -35,7 +35,8 @@ def run_part(part: str, game: str, seed: int, scale: Scale, out: Path) -> None:
     def run(cell: Cell) -> Mapping[str, Any]:
         return {"train": trained, "attack": attacked, "play": played}[part](cell, game, scale)
 
-    run_grid(cells(part, seed, scale), run, rows_of(part, game, scale), say=print)
+    wanted = [cell for cell in cells(part, seed, scale) if part == "train" or is_there(cell, game, scale)]
+    run_grid(wanted, run, rows_of(part, game, scale), say=print)
     finished(part, game, scale, out)
 
 
@@ -50,6 +51,11 @@ def cells(part: str, seed: int, scale: Scale) -> list[Cell]:
     return [
         {"kind": kind, "seed": seed, "method": name, "eps": eps} for kind in (TEACHER, *KINDS) for name, eps in ways
     ]
+
+
+def is_there(cell: Cell, game: str, scale: Scale) -> bool:
+    """Whether the agent of a cell is the teacher, or was trained."""
+    return cell["kind"] == TEACHER or is_student(Path(plan.run_of(game, scale, cell["kind"], cell["seed"])))
 
 
 def trained(cell: Cell, game: str, scale: Scale) -> Mapping[str, Any]:

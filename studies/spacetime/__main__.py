@@ -1,6 +1,6 @@
 """Fits small networks to functions of time and space, with and without derivatives in space.
 
-python -m studies.spacetime           all of it, about a quarter of an hour of one core; goes on where it was cut off
+python -m studies.spacetime           all of it, a few minutes of one core; goes on where it was cut off
 python -m studies.spacetime --quick   the same in seconds: shows that it runs, no more
 """
 
@@ -37,7 +37,7 @@ class Scale:
     seeds: int
 
 
-FULL = Scale((8, 16, 32, 64), steps=2000, seeds=5)
+FULL = Scale((8, 16, 32, 64), steps=1000, seeds=3)
 QUICK = Scale((4, 8), steps=30, seeds=2)
 Values = npt.NDArray[np.float64]
 

@@ -58,7 +58,7 @@ def test_a_slope_over_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     fits = Fits(QUICK, tmp_path / "rows.csv")
     slopes = fits.slopes(function="heat", activation="recu", weight=1.0)
     assert slopes.tolist() == pytest.approx([-1.5] * QUICK.seeds)
-    assert math.prod((2, 3, 2, len(FULL.widths), FULL.seeds)) == 240
+    assert math.prod((2, 3, 2, len(FULL.widths), FULL.seeds)) == 144
 
 
 @pytest.mark.slow
