@@ -11,6 +11,7 @@
 #   make rounds   CONFIG=configs/pong.yaml ARGS="--rounds.keep=data/pong-own --rounds.until_share=0.97"
 #   make finetune CONFIG=configs/breakout.yaml ARGS="--finetune.init=runs/my-student"
 #   make sweep    CONFIG=configs/sweep.yaml ARGS="--sweep.games=8"
+#   make pbt      CONFIG=configs/pong.yaml ARGS="--pbt.num_workers=8"
 #   make shrink   CONFIG=configs/shrink.yaml
 #   make evaluate CONFIG=configs/pong.yaml ARGS="--evaluate.agents=[teacher,runs/my-student]"
 #   make report   CONFIG=configs/pong.yaml
@@ -30,7 +31,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari paper-robust paper-digits paper-spacetime docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep pbt shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari paper-robust paper-digits paper-spacetime docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -47,6 +48,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.runtime
 
 $(VENV)/.onnx: pyproject.toml constraints.txt | $(VENV)/.runtime
 	$(BIN)/python -m pip install --disable-pip-version-check -q $(CONSTRAINTS) -e ".[onnx]"
+	@touch $@
+
+$(VENV)/.ray: pyproject.toml constraints.txt | $(VENV)/.runtime
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(CONSTRAINTS) -e ".[ray]"
 	@touch $@
 
 # Two students from one dataset. The teacher plays first; a first student then plays its own games,
@@ -89,6 +94,9 @@ multitask: $(VENV)/.runtime
 
 sweep: $(VENV)/.runtime
 	$(DISTILL) sweep --config $(CONFIG) $(ARGS)
+
+pbt: $(VENV)/.runtime $(VENV)/.ray
+	$(DISTILL) pbt --config $(CONFIG) $(ARGS)
 
 shrink: $(VENV)/.runtime $(VENV)/.onnx
 	$(DISTILL) shrink --config $(CONFIG) $(ARGS)

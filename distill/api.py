@@ -18,6 +18,7 @@ from distill.config.stages import (
     imitate,
     lesson,
     multitask,
+    pbt,
     report,
     rounds,
     shrink,
@@ -47,6 +48,7 @@ from distill.networks.nets import AtariCNN, NetSpec, to_unit
 from distill.networks.parts import draws_from
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
+from distill.pbt.settings import PbtConfig
 from distill.records.data import OwnGames
 from distill.records.loggers import Logger, register_logger
 from distill.records.student import Training
@@ -101,6 +103,7 @@ __all__ = [
     "ObjectiveConfig",
     "Outputs",
     "OwnGames",
+    "PbtConfig",
     "Place",
     "Preset",
     "ReCU",
@@ -137,6 +140,7 @@ __all__ = [
     "load_teacher",
     "measure",
     "multitask",
+    "pbt",
     "product",
     "register_attack",
     "register_figure",

@@ -14,6 +14,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.multitask.settings import MultitaskRun
+from distill.pbt.settings import PbtRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
 from distill.shrink.settings import ShrinkRun
@@ -25,6 +26,7 @@ from distill.train.settings import TrainRun
 class Config(
     ReportRun,
     ShrinkRun,
+    PbtRun,
     SweepRun,
     MultitaskRun,
     EvaluateRun,

@@ -16,6 +16,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.finetune.settings import FinetuneRun
 from distill.imitate.settings import ImitateRun
 from distill.multitask.settings import MultitaskRun
+from distill.pbt.settings import PbtRun
 from distill.report.settings import ReportRun
 from distill.rounds.settings import RoundsRun
 from distill.shrink.settings import ShrinkRun
@@ -40,6 +41,7 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "finetune": FinetuneRun,
     "multitask": MultitaskRun,
     "sweep": SweepRun,
+    "pbt": PbtRun,
     "shrink": ShrinkRun,
     "evaluate": EvaluateRun,
     "report": ReportRun,
@@ -209,6 +211,21 @@ def sweep(
     from distill.sweep import run
 
     return run.sweep(part(validated(config, "sweep"), SweepRun), cells, after)
+
+
+def pbt(config: Config) -> Path:
+    """Train a population of students whose settings change on the way, or one student by a schedule that one found.
+
+    Returns:
+        The folder: ``student``, ``schedule.yaml``, ``rounds.csv``, ``population.png``, and a run for every round.
+
+    Raises:
+        UserError: bad settings or data, a folder of another population, or Ray cannot be used.
+        DivergedError: every member came to a NaN or infinite loss; it is a UserError too.
+    """
+    from distill.pbt import run
+
+    return run.pbt(part(validated(config, "pbt"), PbtRun))
 
 
 def shrink(config: Config) -> list[Rung]:

@@ -162,15 +162,15 @@ def _in_grid(config: Config, name: str) -> list[str]:
 CLUES = (
     Clue(
         "--teacher",
-        ("collect", "train", "imitate", "rounds", "finetune", "sweep", "shrink", "evaluate", "report", "attack"),
+        ("collect", "train", "imitate", "rounds", "finetune", "sweep", "pbt", "shrink", "evaluate", "report", "attack"),
         _teacher,
         _agent,
     ),
     Clue("--collect.actor", ("collect",), _actor, _student),
-    Clue("--student.init", ("train", "sweep"), _init, _student),
+    Clue("--student.init", ("train", "sweep", "pbt"), _init, _student),
     Clue("--imitate.init", ("imitate", "rounds"), lambda config: _given(config.imitate.init), _student),
     Clue("--finetune.init", ("finetune",), lambda config: _given(config.finetune.init), _agent),
-    Clue("--train.data", ("train", "sweep"), _data, _dataset),
+    Clue("--train.data", ("train", "sweep", "pbt"), _data, _dataset),
     Clue("--train.data", ("shrink",), lambda config: _data(config) if config.shrink.by == "train" else [], _dataset),
     Clue("--evaluate.agents", ("evaluate",), lambda config: _agents(config.evaluate.agents), _agent),
     Clue("--attack.agents", ("attack",), lambda config: _agents(config.attack.agents), _agent),

@@ -12,13 +12,11 @@ from distill.system.settings import Section
 
 
 @dataclass(frozen=True)
-class RayWorkers(Section):
-    """Where the work is done: in this process, or by processes on a Ray cluster (docs/scale.md)."""
+class RayCluster(Section):
+    """Processes on a Ray cluster."""
 
-    workers: Literal["local", "ray"] = "local"
-    """Who works: this process, or processes on a Ray cluster (docs/scale.md)."""
     num_workers: int = 1
-    """Processes at work at once, with workers=ray."""
+    """Processes at work at once on Ray."""
     num_cpus_per_worker: float = 1.0
     """Cores that Ray sets aside for each."""
     num_gpus_per_worker: float = 0.0
@@ -26,8 +24,6 @@ class RayWorkers(Section):
     ray_address: str | None = None
     """Ray cluster: host:port, ray://host:10001 or auto; default: RAY_ADDRESS, or one on this machine for the time."""
 
-    SECTION: ClassVar[str]
-    """Its name on the command line."""
     WORKERS: ClassVar[Mapping[str, Range]] = {
         "num_workers": POSITIVE,
         "num_cpus_per_worker": POSITIVE,
@@ -35,9 +31,20 @@ class RayWorkers(Section):
     }
     """Part of RANGES."""
 
+
+@dataclass(frozen=True)
+class RayWorkers(RayCluster):
+    """Where the work is done: in this process, or by processes on a Ray cluster."""
+
+    workers: Literal["local", "ray"] = "local"
+    """Who works: this process, or processes on a Ray cluster (docs/scale.md)."""
+
+    SECTION: ClassVar[str]
+    """Its name on the command line."""
+
     def check(self) -> None:
         """Refuse what only workers on Ray read."""
         for name in (*self.WORKERS, "ray_address"):
-            if self.workers != "ray" and getattr(self, name) != getattr(RayWorkers, name):
+            if self.workers != "ray" and getattr(self, name) != getattr(RayCluster, name):
                 flag = f"--{self.SECTION}"
                 raise UserError(f"{flag}.{name} is of {flag}.workers=ray; add that, or leave it out")

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim import AdamW
 
+from distill.dataset.reader import Dataset
 from distill.errors import DivergedError
 from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
@@ -35,12 +36,14 @@ from distill.train.team import Team
 from distill.train.validation import Validation, is_over
 
 
-def train(config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] = ()) -> Path:
-    """See ``distill.config.stages.train``, which checks ``config`` first."""
+def train(
+    config: TrainRun, net: nn.Module | None = None, hooks: Sequence[Hook] = (), dataset: Dataset | None = None
+) -> Path:
+    """See ``distill.config.stages.train``, which checks ``config`` first; ``dataset``: it, where it is open already."""
     team = Team.join()
     config = config if net is None else named_after(config, net)
     t, device = config.train, team.device(pick_device(config.device))
-    data = open_data(config, device)
+    data = open_data(config, device, dataset)
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder

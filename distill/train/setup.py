@@ -58,14 +58,18 @@ class Data:
     """Which of them each batch has."""
 
 
-def open_data(config: TrainRun, device: torch.device) -> Data:
+def open_data(config: TrainRun, device: torch.device, dataset: Dataset | None = None) -> Data:
     """The dataset that the settings name, with a loader.
+
+    Args:
+        config: settings.
+        device: where batches go.
+        dataset: it, where it has been opened before.
 
     Raises:
         UserError: it is not there, damaged, or not what the objective asks for.
     """
-    t = config.train
-    dataset = open_dataset(config, t.verify)
+    dataset = open_dataset(config, config.train.verify) if dataset is None else dataset
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)

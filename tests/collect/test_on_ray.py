@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +29,7 @@ from distill.system.files import sha256
 from distill.system.ray_cluster import import_ray
 from distill.task import Task
 from teachers.load import load_teacher
-from tests.fixtures import ray_processes
+from tests.fixtures.ray_cluster import Nodes
 
 MakeConfig = Callable[..., Config]
 
@@ -82,42 +79,6 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"^--collect.workers=ray needs Ray, .*: pip install -e \"\.\[ray\]\"$"):
         import_ray("--collect.workers=ray")
-
-
-@dataclass
-class Nodes:
-    """A cluster that the test is connected to: a head without room for workers, and two nodes that have some."""
-
-    cluster: Any
-    mark: str
-
-    def kill_one(self) -> None:
-        """The node's own process; its workers see that it is gone."""
-        raylet = self.cluster.worker_nodes.pop().all_processes["raylet"][0].process
-        raylet.kill()
-        raylet.wait()
-
-    @property
-    def workers(self) -> list[int]:
-        """Processes that collect, or are about to."""
-        return ray_processes.find(self.mark, "ray::Worker")
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    quick = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 3}
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20, "_system_config": quick}
-    with ray_processes.marked() as mark:
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        for _ in range(2):
-            cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20)
-        yield Nodes(cluster, mark)
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.fixture
@@ -203,7 +164,7 @@ class Killer(threading.Thread):
         return False
 
     def _kill_worker(self) -> int:
-        found = self._nodes.workers
+        found = self._nodes.processes("ray::Worker")
         if not found:
             return 0
         os.kill(self._rng.choice(found), signal.SIGKILL)

@@ -50,14 +50,14 @@ def breakout_student(tmp_path: Path) -> Path:
 
 
 def test_nothing_given_is_pong() -> None:
-    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "pbt", "evaluate", "report"):
         assert which_game(Config(), stage) == Verdict("pong", "by default")
     assert which_game(Config(env="ALE/Breakout-v5"), "collect") == Verdict("breakout", "from --env")
 
 
 def test_the_teacher_tells(zips: Path) -> None:
     path = str(zips / "ppo-SpaceInvadersNoFrameskip-v4.zip")
-    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "evaluate", "report"):
+    for stage in (None, "collect", "train", "imitate", "rounds", "finetune", "sweep", "pbt", "evaluate", "report"):
         assert which_game(Config(teacher=path), stage) == Verdict(SI, f"from --teacher {path}: its file name")
     assert which_game(Config(teacher="breakout"), "collect") == Verdict("breakout", "from --teacher breakout: its data")
     assert which_game(Config(teacher="hf://sb3/dqn-BreakoutNoFrameskip-v4"), "collect").game == "breakout"
@@ -187,7 +187,7 @@ def test_every_stage_says_its_game_first(
 ) -> None:
     """Even where it can do nothing else."""
     monkeypatch.chdir(tmp_path)
-    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "shrink", "evaluate", "report", "attack"):
+    for stage in ("train", "imitate", "rounds", "finetune", "sweep", "pbt", "shrink", "evaluate", "report", "attack"):
         words = [
             stage,
             "--env",
@@ -205,6 +205,7 @@ def test_every_stage_says_its_game_first(
         "rounds",
         "finetune",
         "sweep",
+        "pbt",
         "shrink",
         "evaluate",
         "report",

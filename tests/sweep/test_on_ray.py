@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,9 @@ from distill.config.config import Config
 from distill.config.stages import sweep
 from distill.errors import DivergedError, UserError
 from distill.sweep.settings import SweepConfig
-from tests.fixtures import ray_processes
+from tests.fixtures.ray_cluster import Nodes
 
 TIMES = ("train_seconds",)
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    """Of the processes of a cluster that the test is connected to."""
-    pytest.importorskip("ray")
-    from distill.system.ray_cluster import cluster
-
-    with ray_processes.marked() as mark, cluster("test", None, 2):
-        yield mark
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ def run(make_config: Callable[..., Config], pong_data: Path, tmp_path: Path) -> 
     return start
 
 
-def test_rows_are_those_of_one_process(mark: str, run: Callable[..., Any]) -> None:
+def test_rows_are_those_of_one_process(nodes: Nodes, run: Callable[..., Any]) -> None:
     grid = {"seed": [1, 2], "train.learning_rate": [0.001, 0.01]}
     here, there = run("here", grid), run("there", grid, workers="ray", num_workers=2)
     assert [{k: v for k, v in row.items() if k not in TIMES} for row in here] == [
@@ -53,14 +43,14 @@ def test_rows_are_those_of_one_process(mark: str, run: Callable[..., Any]) -> No
     assert run("there", grid, workers="ray", num_workers=2) == there, "nothing is trained again"
 
 
-def test_a_diverged_cell_is_named_and_the_others_have_rows(mark: str, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_diverged_cell_is_named(nodes: Nodes, run: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"1 of 2 cells diverged and have no row: learning_rate-1e\+30"):
         run("some", {"train.learning_rate": [1e30, 0.001]}, workers="ray", num_workers=2)
     assert len((tmp_path / "some" / "rows.csv").read_text().splitlines()) == 2
 
 
 def test_a_killed_worker_is_replaced_and_its_training_goes_on(
-    mark: str, run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    nodes: Nodes, run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed: list[int] = []
 
@@ -68,7 +58,7 @@ def test_a_killed_worker_is_replaced_and_its_training_goes_on(
         checkpoint, end = tmp_path / "killed" / "seed-1" / "checkpoints" / "last.pt", time.monotonic() + 60
         while time.monotonic() < end and not killed:
             time.sleep(0.005)
-            for pid in ray_processes.find(mark, "ray::train_here") if checkpoint.exists() else []:
+            for pid in nodes.processes("ray::train_here") if checkpoint.exists() else []:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 

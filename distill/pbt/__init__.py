@@ -1,0 +1,1 @@
+"""Population based training: settings that change while students train, found by a population of them."""

@@ -1,0 +1,162 @@
+"""A round of a member: a run of its own, which begins where its parent stands and ends a few hundred steps later."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.figures.fidelity import measure
+from distill.pbt.settings import changed
+from distill.system.files import read_json, write_json
+from distill.train.checkpoint import newest_checkpoint
+from distill.train.hooks import Hook, Status
+from distill.train.loop import train
+from distill.train.settings import TrainRun
+from distill.train.setup import build_student, open_dataset, training_split
+
+SCORE, ROUND = "score.json", "round.json"
+"""In a round's folder: how good it was at its end, and all that there is to tell of it."""
+Settings = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round came to."""
+
+    run: str
+    """Name of its folder."""
+    parent: str
+    """That of the round before it, empty for the first."""
+    number: int
+    """1 for the first."""
+    step: int
+    """Steps in all at its end."""
+    settings: Settings
+    """What it trained with, of what changes."""
+    val_kl: float
+    """KL on held-out games after its last step."""
+
+
+class Score(Hook):
+    """Writes down val/kl at a run's last step.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: dict[str, float] = {}
+
+    def measured(self, now: Status, figures: Mapping[str, float]) -> None:
+        """See ``Hook``."""
+        if "val/kl" in figures:
+            self._last = {"step": now.step, "val_kl": figures["val/kl"]}
+
+    def ended(self, now: Status) -> None:
+        """See ``Hook``."""
+        if self._last.get("step") == now.step:
+            write_json(self._path, self._last)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all members have in common. It can be pickled."""
+
+    config: TrainRun
+    """Settings, but for what changes."""
+    folder: Path
+    """Of the population."""
+    ends: tuple[int, ...]
+    """The step that each round ends after."""
+    where: str
+    """Working folder of whoever asked; paths are relative to it."""
+
+    def enter(self) -> None:
+        """Go to the working folder, in a worker.
+
+        Raises:
+            UserError: this node does not see it.
+        """
+        if not Path(self.where).is_dir():
+            raise UserError(
+                f"node {platform.node()} of the Ray cluster does not see {self.where}; start the command in a folder "
+                "that all nodes see, such as one on a network file system"
+            )
+        os.chdir(self.where)
+
+    def open(self, verify: bool = False) -> Dataset:
+        """The dataset that all train on."""
+        return open_dataset(self.config, verify)
+
+    def play(self, settings: Settings, parent: str, number: int, opened: Callable[[], Dataset]) -> Round:
+        """Train a round, or find it done: its folder is named after all that it depends on.
+
+        Args:
+            settings: what it trains with, of what changes.
+            parent: name of the round before it; empty for the first.
+            number: 1 for the first.
+            opened: the dataset, which is not asked for where the round is done.
+
+        Raises:
+            UserError: as ``train``.
+        """
+        content = json.dumps([parent, {name: settings[name] for name in sorted(settings)}])
+        run = f"round-{number:03d}__{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+        folder, step = self.folder / run, self.ends[number - 1]
+        if (folder / ROUND).is_file():
+            return _read(folder / ROUND)
+        own = {
+            "train.out": str(folder),
+            "train.fork_from": str(self.folder / parent) if parent else None,
+            "train.last_step": step,
+            "train.verify": False,
+        }
+        config = changed(self.config, {**settings, **own})
+        if parent:
+            config = changed(config, {"student.init": None})
+        dataset = opened()
+        train(config, hooks=[Score(folder / SCORE)], dataset=dataset)
+        found = Round(run, parent, number, step, dict(settings), self._kl(folder, config, dataset))
+        write_json(folder / ROUND, asdict(found))
+        return found
+
+    def rounds(self) -> list[Round]:
+        """All rounds that were trained whole, the first first and the best of them first.
+
+        Raises:
+            UserError: a damaged record.
+        """
+        found = [_read(path) for path in self.folder.glob(f"round-*/{ROUND}")]
+        return sorted(found, key=lambda one: (one.number, one.val_kl, one.run))
+
+    def _kl(self, folder: Path, config: TrainRun, dataset: Dataset) -> float:
+        """KL after the last step, at the temperature that all are compared at."""
+        temperature = self.config.objective.temperature
+        if config.objective.temperature == temperature and (folder / SCORE).is_file():
+            return float(read_json(folder / SCORE, "score of a round", "val_kl")["val_kl"])
+        net = build_student(config.student, dataset.logits.shape[1])
+        net.load_state_dict(newest_checkpoint(folder, torch.device("cpu"))["model"])
+        index = training_split(config, dataset)[1]
+        return float(measure(net, dataset, index, temperature=temperature).kl)
+
+    def told(self, content: Mapping[str, Any]) -> Settings:
+        """The settings that change, as floats, from a tuner's."""
+        return {name: float(value) for name, value in content.items()}
+
+
+def _read(path: Path) -> Round:
+    fields = [field.name for field in dataclasses.fields(Round)]
+    told = read_json(path, "record of a round", *fields)
+    return Round(**{name: told[name] for name in fields})

@@ -1,0 +1,130 @@
+"""``distill pbt``: a population of students on Ray Tune, the schedule that it found, and that schedule once more."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.errors import DivergedError
+from distill.pbt.picture import picture
+from distill.pbt.rounds import Job, Round
+from distill.pbt.schedule import ancestry, best_of, read_schedule, write_schedule
+from distill.pbt.settings import PbtRun, changed, check_pbt, ends_of
+from distill.pbt.tuner import Search, make_trainable, search
+from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
+from distill.students.folder import is_student
+from distill.sweep.alone import alone, refuse_several_processes
+from distill.sweep.grid import write_rows
+from distill.system.files import replace_folder, write_bytes
+from distill.system.progress import Bar, console, print_table
+from distill.system.ray_cluster import cluster, import_ray, refuse_too_small
+from distill.system.settings import fill, part
+from distill.train import run as of_training
+from distill.train.settings import TrainRun
+from distill.train.setup import check_dataset, data_used, training_split
+
+FREE = (
+    *of_training.FREE,
+    *(f"pbt.{name}" for name in ("out", "num_workers", "num_cpus_per_worker", "num_gpus_per_worker", "ray_address")),
+)
+MATTERS = (*of_training.MATTERS, "pbt")
+SCHEDULE, ROWS, PICTURE = "schedule.yaml", "rounds.csv", "population.png"
+
+
+def pbt(config: PbtRun) -> Path:
+    """See ``distill.config.stages.pbt``, which checks ``config`` first."""
+    refuse_several_processes("population based training")
+    check_pbt(config)
+    p = config.pbt
+    folder = fill(p.out, env=config.env, seed=config.seed)
+    asked = plain(config)
+    if is_same_run(folder, asked, PbtRun, "--pbt.out", FREE, MATTERS) and is_student(folder):
+        console.print(f"{folder}: already trained; nothing to do")
+        return folder
+    ends = tuple(ends_of(config.train.steps, p.perturbation_interval))
+    segments = []
+    if p.replay is not None:
+        segments = read_schedule(p.replay, config.train.steps)
+        ends = tuple(segment.until for segment in segments)
+    else:
+        import_ray("distill pbt")
+    job = Job(part(config, TrainRun), folder, ends, os.getcwd())
+    _check_data(config, job, [segment.settings for segment in segments])
+    with alone(folder, "pbt.lock", "--pbt.out"):
+        describe_run(folder, asked)
+        if segments:
+            _replay(job, [segment.settings for segment in segments])
+        else:
+            _populate(config, job)
+        return _finish(config, job)
+
+
+def _check_data(config: PbtRun, job: Job, given: Sequence[Mapping[str, float]]) -> None:
+    """Verify the data once, and refuse now what a round would be refused for later."""
+    dataset = job.open(config.train.verify)
+    space = config.pbt.space.items()
+    for settings in given or [{name: ends[end] for name, ends in space} for end in (0, 1)]:
+        check_dataset(changed(job.config, settings), dataset)
+    used = data_used(job.config, dataset, training_split(job.config, dataset)[0])
+    for one in job.rounds():
+        refuse_other_data(job.folder / one.run, used, "--pbt.out")
+
+
+def _populate(config: PbtRun, job: Job) -> None:
+    p, rounds = config.pbt, len(job.ends)
+    with cluster("distill pbt", p.ray_address, p.num_workers * p.num_cpus_per_worker) as ray:
+        refuse_too_small(ray, "--pbt.num_cpus_per_worker", p.num_cpus_per_worker)
+        refuse_too_small(ray, "--pbt.num_gpus_per_worker", 0, p.num_gpus_per_worker)
+        total, done = p.members * rounds, len(job.rounds())
+        with Bar(f"{p.scheduler}, {p.members} members", "rounds", total, min(done, total)) as bar:
+
+            def watch(result: Mapping[str, Any]) -> None:
+                found = job.rounds()
+                best = f"best val KL {min(one.val_kl for one in found):.4f}" if found else "none whole yet"
+                bar.update(min(len(found), total), best)
+
+            search(make_trainable(job), Search(p, rounds, config.seed, job.folder), watch)
+
+
+def _replay(job: Job, segments: Sequence[Mapping[str, float]]) -> None:
+    parent, opened = "", functools.cache(job.open)
+    for number, settings in enumerate(segments, 1):
+        parent = job.play(settings, parent, number, opened).run
+
+
+def _finish(config: PbtRun, job: Job) -> Path:
+    """Write what was found, the student last: where that is, all is."""
+    rounds, folder = job.rounds(), job.folder
+    best = best_of(rounds, job.ends[-1])
+    if best is None:
+        raise DivergedError(f"{folder}: every member diverged; lower --pbt.space, and choose another --pbt.out")
+    chain = ancestry(rounds, best)
+    names = sorted({name for one in rounds for name in one.settings})
+    write_rows(folder / ROWS, [_row(one, names, one in chain) for one in rounds])
+    write_schedule(folder / SCHEDULE, chain, config.seed)
+    what = f"{config.env}: {len(rounds)} rounds, the best student in colour"
+    write_bytes(folder / PICTURE, picture(rounds, chain, what))
+
+    def copy(new: Path) -> None:
+        shutil.copytree(folder / best.run / "student", new)
+
+    replace_folder(folder / "student", copy)
+    lines = [
+        [f"{one.step:,}", *(f"{one.settings.get(name, 0):.3g}" for name in names), f"{one.val_kl:.4f}"] for one in chain
+    ]
+    short = [name.rpartition(".")[2].replace("_", " ") for name in names]
+    print_table("the best student's schedule", ["until step", *short, "val kl"], lines)
+    console.print(f"written: {folder / SCHEDULE}, {ROWS}, {PICTURE}, student")
+    return folder
+
+
+def _row(one: Round, names: Sequence[str], best: bool) -> dict[str, str]:
+    told = {name: "" if name not in one.settings else str(one.settings[name]) for name in names}
+    return {
+        "run": one.run, "parent": one.parent, "round": str(one.number), "step": str(one.step), **told,
+        "val_kl": str(one.val_kl), "best": str(int(best)),
+    }  # fmt: skip
