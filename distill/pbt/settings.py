@@ -23,7 +23,7 @@ SPACE = {
     "objective.jacobian_weight": [0.1, 10.0],
     "objective.jacobian_share": [0.125, 1.0],
     "train.learning_rate": [0.0003, 0.01],
-    "train.weight_decay": [1e-6, 0.01],
+    "train.weight_decay": [0.0001, 0.1],
 }
 
 

@@ -73,7 +73,7 @@ def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.Captur
     text = capsys.readouterr().out
     for key in known(stage_parser(command)):
         assert f"--{key} " in text, key
-    reads_lambda = command in ("train", "imitate", "rounds", "multitask", "sweep", "shrink")
+    reads_lambda = command in ("train", "imitate", "rounds", "multitask", "sweep", "pbt", "shrink")
     assert ("Lambda: weight of the Sobolev term" in " ".join(text.split())) == reads_lambda
     first, _, rest = text.partition("options:")
     assert "settings that matter first:" in first
@@ -87,8 +87,8 @@ def test_help_of_a_stage_lists_every_setting(command: str, capsys: pytest.Captur
         (
             "collect",
             "--objective.k=2",
-            "distill imitate and distill multitask and distill rounds and distill shrink and distill sweep and distill "
-            "train",
+            "distill imitate and distill multitask and distill pbt and distill rounds and distill shrink and distill "
+            "sweep and distill train",
         ),
         ("evaluate", "--sweep.games=3", "distill sweep"),
         ("report", "--evaluate.data=x", "distill evaluate and distill multitask and distill shrink and distill sweep"),
