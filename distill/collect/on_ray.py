@@ -76,6 +76,7 @@ def collect(order: Order) -> Summary:
     summary.added = summary.states - total
     summary.bytes_per_state = bytes_of(shards) / sum(read_record(shard).states for shard in shards)
     summary.seconds = {part: sum(one.seconds.get(part, 0.0) for one in members) / len(members) for part in PARTS}
+    summary.cpu = sum(one.cpu for one in members)
     show(summary)
     return summary
 
@@ -107,6 +108,8 @@ class Member:
     """Workers that died since its last shard."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Of its worker."""
+    cpu: float = 0.0
+    """Processor seconds of its worker."""
     worker: Any = None
     """Handle of the actor."""
 
@@ -151,7 +154,7 @@ class Drive:
                 started = started or time.perf_counter()
                 summary.games += told.games
                 member.deaths = 0 if told.states > member.states else member.deaths
-                member.states, member.seconds = told.states, told.seconds
+                member.states, member.seconds, member.cpu = told.states, told.seconds, told.cpu
                 self._go_on(member)
                 states = others + sum(one.states for one in self._members)
                 rate = (states - summary.states) / max(time.perf_counter() - started, 1e-9)

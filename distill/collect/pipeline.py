@@ -45,7 +45,7 @@ def _fill(order: Order, writer: DatasetWriter) -> Summary:
             bar.update(c.states - left, f"{rate:,.0f}/s, {scores(summary.games)}")
         session.settle()
         summary.wall = time.perf_counter() - started
-        summary.seconds = session.seconds
+        summary.seconds, summary.cpu = session.seconds, session.cpu
     summary.added = writer.states - summary.states
     summary.states = writer.states
     summary.bytes_per_state = bytes_of(writer.shards) / writer.states

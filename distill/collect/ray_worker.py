@@ -28,6 +28,8 @@ class Told:
     """Games that ended since it was last asked."""
     seconds: dict[str, float]
     """How long each part ran."""
+    cpu: float
+    """Processor seconds since it began."""
 
 
 def open_patiently(order: Order, name: str) -> DatasetWriter:
@@ -86,4 +88,4 @@ class Worker:
         return self._told([])
 
     def _told(self, games: list[Game]) -> Told:
-        return Told(self._writer.states, games, self._session.seconds)
+        return Told(self._writer.states, games, self._session.seconds, self._session.cpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Self
 
 from distill.collect.label import Labeller
@@ -38,6 +39,7 @@ class Session:
             self._play = stack.enter_context(Play(order.config, self._writer, order.actors(device), crew))
             self._scribe = stack.enter_context(Scribe(labeller, self._writer, self._play.players))
             self._stack = stack.pop_all()
+        self._begun = time.process_time()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -47,6 +49,11 @@ class Session:
     def seconds(self) -> dict[str, float]:
         """How long each part ran: env and actor (one after the other) beside label and write."""
         return self._play.seconds | self._scribe.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Processor seconds of this process, all threads, since it was entered."""
+        return time.process_time() - self._begun
 
     def record(self, states: int) -> list[Game]:
         """Play a shard of so many states and begin to write it; returns the games that ended.

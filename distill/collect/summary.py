@@ -32,6 +32,8 @@ class Summary:
     """How long each part ran: env and actor (one after the other) beside label and write; mean of several writers."""
     wall: float = 0.0
     """Wall-clock from the first step to the last commit."""
+    cpu: float = 0.0
+    """Processor seconds of who played and labelled, all threads of all writers' processes, from the first step on."""
     bytes_per_state: float = 0.0
     """Bytes on disk per state, over all committed shards of this writer, or of these writers."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matplotlib import ticker
 from matplotlib.axes import Axes
 
 from distill.pbt.rounds import Round
@@ -61,4 +62,10 @@ def _setting(axes: Axes, name: str, rounds: Sequence[Round], chain: Sequence[Rou
 
 def _look(axes: Axes) -> None:
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    subs = (1,) if high > 300 * low else (1, 2, 5) if high > 3 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(labelsize=8)
     axes.grid(color=THEME.faint, alpha=0.25, lw=0.6)

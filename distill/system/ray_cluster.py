@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from distill.system.plugins import VARIABLE
 
 STORE = 256 * 2**20
 """Bytes of shared memory of a cluster of our own: agents and settings go through it, recorded states do not."""
+ANSWER_S = 10.0
 CARRIED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", VARIABLE)
 """Environment variables that workers on a cluster of others are given, too."""
 
@@ -53,6 +55,8 @@ def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
         yield ray
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        refuse_deaf(address)
     with _own_signals():
         try:
             if address is None:
@@ -71,6 +75,24 @@ def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def refuse_deaf(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try for minutes.
+
+    Raises:
+        UserError: naming it.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # auto, local, or a name that Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nobody answers at {address} ({first_line(error)}); start a Ray cluster there by `ray start --head`, or "
+            "give another address"
+        ) from error
 
 
 def _start(ray: Any, cpus: float) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,7 @@ def test_two_workers_fill_one_dataset_and_three_go_on(
     assert states_of(data) == {"teacher-0": 35, "teacher-1": 35}
     assert (done.states, done.added, done.writer) == (70, 70, "teacher-0 .. teacher-1")
     assert done.wall > 0
+    assert done.cpu > 0
     assert done.bytes_per_state > 10_000
     assert all(done.seconds[part] > 0 for part in ("env", "actor", "label", "write"))
 
@@ -198,6 +200,27 @@ def test_killed_workers_and_a_killed_node_lose_and_double_nothing(
 ) -> None:
     survive(nodes, run, tmp_path / "data", kills=3, states=1600)
     assert capsys.readouterr().out.count("died; another goes on after") >= 3
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was_killed(tmp_path: Path, start: Callable[..., Any]) -> None:
+    pytest.importorskip("ray")
+    data = tmp_path / "data"
+    words = ["collect", "--device=cpu", f"--collect.out={data}", "--collect.workers=ray", "--collect.num_workers=2",
+             "--collect.num_envs=2", "--collect.shard_states=16"]  # fmt: skip
+    process = start(*words, "--collect.states=1000000")
+    end = time.monotonic() + 90
+    while len(list(data.glob("shards/*/shard.json"))) < 4:
+        assert time.monotonic() < end, process.stderr.read_text()
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process = start(*words, "--collect.states=1")  # waits until the workers of the killed one are gone
+    assert process.wait() == 0, process.stderr.read_text()
+    states = sum(states_of(data).values()) + 40
+    process = start(*words, f"--collect.states={states}")
+    assert process.wait() == 0, process.stderr.read_text()
+    assert verify(data, load_teacher("pong", game="pong")).states == states
 
 
 @pytest.mark.slow
