@@ -69,6 +69,9 @@ def collect(order: Order) -> Summary:
     with cluster("--collect.workers=ray", c.ray_address, c.num_workers * c.num_cpus_per_worker) as ray:
         refuse_too_small(ray, "--collect.num_cpus_per_worker", c.num_cpus_per_worker)
         refuse_too_small(ray, "--collect.num_gpus_per_worker", 0, c.num_gpus_per_worker)
+        room = int(ray.cluster_resources().get("CPU", 0) // c.num_cpus_per_worker)
+        if room < c.num_workers:
+            console.print(f"the Ray cluster has cores for {room} of {c.num_workers} workers at once; the others follow")
         with Bar(f"collect on {c.num_workers} workers", "states", c.states, total) as bar:
             Drive(ray, order, members, bar).run(summary)
     shards = [shard for name in have for shard in _shards(order.folder, [name])]

@@ -117,10 +117,14 @@ def test_two_workers_fill_one_dataset_and_three_go_on(
     np.testing.assert_array_equal(one.action, other.action[mine])
 
 
-def test_what_a_worker_is_refused_is_said_here(run: Callable[..., Summary], tmp_path: Path) -> None:
+def test_what_a_worker_is_refused_is_said_here(
+    run: Callable[..., Summary], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match=r"^--collect.num_cpus_per_worker=64, but no node of the Ray cluster has more"):
         run(states=20, num_cpus_per_worker=64.0)
-    run(states=20, num_workers=1)
+    run(states=12, num_workers=3, num_cpus_per_worker=2.0, num_envs=1, shard_states=4)
+    assert "has cores for 2 of 3 workers at once; the others follow" in capsys.readouterr().out
+    assert [*states_of(tmp_path / "data").values()] == [4] * 3
     with pytest.raises(UserError, match=r"acted differently: behaviour is sampled, not greedy"):
         run(states=40, num_workers=1, behaviour="greedy")
 
