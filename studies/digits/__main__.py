@@ -35,9 +35,8 @@ def noise_table(rows: Sequence[Row]) -> str:
     for method in METHODS:
         line = [method, *(_percent(_column(rows, "method", method, how)) for how in ("clean", "fgsm", "pgd"))]
         gain = [a - b for a, b in zip(_column(rows, "method", method, "pgd"), base, strict=True)]
-        seconds = _column(rows, "method", method, "seconds")
-        lines.append([*line, _percent(gain), f"{sum(seconds) / len(seconds):.0f}"])
-    return markdown(["training", "clean, %", "fgsm, %", "pgd, %", "pgd, points above adversarial", "seconds"], lines)
+        lines.append([*line, _percent(gain)])
+    return markdown(["training", "clean, %", "fgsm, %", "pgd, %", "pgd, points above adversarial"], lines)
 
 
 def limit_table(rows: Sequence[Row]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +58,11 @@ def run(scale: Scale, out: Path) -> tuple[list[Row], list[Row]]:
 
 
 def _row(options: dict[str, object], cell: Cell, scale: Scale, *, adversarial: bool) -> dict[str, Any]:
-    net, data, began = make_net(options, cell["seed"]), digits(cell["seed"]), time.perf_counter()
+    net, data = make_net(options, cell["seed"]), digits(cell["seed"])
     fit(net, data, cell["steps"], cell["seed"], adversarial=adversarial)
-    seconds = time.perf_counter() - began
     noisy = "noise" in options
     found = accuracies(net, data, scale.draws if noisy else 1, 8 if noisy else 1, cell["seed"])
-    return {**found, "seconds": round(seconds, 1), "weights": _stored(net)}
+    return {**found, "weights": _stored(net)}
 
 
 def _stored(net: nn.Module) -> int:

@@ -31,7 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "kl": Kind("KL", PLAIN),
     "sobolev": Kind("Sobolev", ObjectiveConfig(jacobian_weight=1.0)),
     "adversarial": Kind("adversarial", PLAIN, adversary="pgd"),
-    "noise": Kind("adversarial, white noise", PLAIN, StudentConfig(noise="white"), adversary="pgd", draws=8),
+    "noise": Kind("adversarial, white noise", PLAIN, StudentConfig(noise="white"), adversary="pgd", draws=4),
     "band": Kind("band-limited, 0.5", PLAIN, StudentConfig(band_limit=0.5)),
 }
 
