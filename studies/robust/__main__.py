@@ -1,6 +1,6 @@
 """Which students are robust? Teacher, KL, Sobolev and defences under attacks: docs/robustness.md has the tables.
 
-python -m studies.robust                      all of it: about an hour of one core; goes on where it was cut off
+python -m studies.robust                      all of it: over an hour of one core; goes on where it was cut off
 python -m studies.robust --parts record train   some parts; --seeds 1 for one seed, --games for other games than Pong
 python -m studies.robust --parts tables       tables from the rows in the results folder
 python -m studies.robust --quick              a small form in minutes: shows that it runs, no more

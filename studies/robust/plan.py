@@ -22,6 +22,10 @@ class Kind:
     objective: ObjectiveConfig
     student: StudentConfig = field(default_factory=StudentConfig)
     adversary: str | None = None
+    adversary_steps: int = 1
+    """Of pgd in training; one from a random start is fast adversarial training (Wong et al. 2020)."""
+    after: str | None = None
+    """Kind of the student, of the same seed, that it begins as."""
     draws: int = 1
     """Of the agent's noise that an attacker averages slopes over."""
 
@@ -32,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "sobolev": Kind("Sobolev", ObjectiveConfig(jacobian_weight=1.0)),
     "adversarial": Kind("adversarial", PLAIN, adversary="pgd"),
     "noise": Kind("adversarial, white noise", PLAIN, StudentConfig(noise="white"), adversary="pgd", draws=4),
+    "then": Kind("KL, then adversarial by 3 steps", PLAIN, adversary="pgd", adversary_steps=3, after="kl"),
     "band": Kind("band-limited, 0.5", PLAIN, StudentConfig(band_limit=0.5)),
 }
 
@@ -94,7 +99,11 @@ def first(game: str, scale: Scale) -> Config:
 def training(game: str, scale: Scale, name: str, seed: int) -> Config:
     """A student's training; all take as many steps on as many states."""
     settings = TrainConfig(out=run_of(game, scale, name, seed), steps=scale.steps)
-    return replace(_training(game, scale, KINDS[name], settings), seed=seed)
+    config = replace(_training(game, scale, KINDS[name], settings), seed=seed)
+    after = KINDS[name].after
+    if after is None:
+        return config
+    return replace(config, student=replace(config.student, init=run_of(game, scale, after, seed)))
 
 
 def attacking(game: str, scale: Scale, name: str, seed: int, method: str | None = None, eps: float = EPS) -> Config:
@@ -129,6 +138,7 @@ def _training(game: str, scale: Scale, kind: Kind, settings: TrainConfig) -> Con
         settings, data=f"{scale.data}/{game}", batch_size=64, val_every=1000, val_states=1024,
         warmup=min(200, scale.steps),
     )  # fmt: skip
-    if kind.adversary is not None:  # one step from a random start, as fast adversarial training has it
-        train = replace(train, adversary=kind.adversary, adversary_eps=EPS, adversary_steps=1)
+    if kind.adversary is not None:
+        steps = kind.adversary_steps
+        train = replace(train, adversary=kind.adversary, adversary_eps=EPS, adversary_steps=steps)
     return Config(env=game, device=scale.device, student=kind.student, objective=kind.objective, train=train)
