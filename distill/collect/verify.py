@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from distill.collect.label import Labeller
+from distill.dataset.checked import open_checked
 from distill.dataset.codec import RELATIVE_ERROR
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
@@ -54,7 +55,7 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
     Raises:
         UserError: damage, another teacher, or labels that differ by more than the codec's error.
     """
-    dataset = Dataset(folder, verify=True)
+    dataset = open_checked(Path(folder))
     identity = dataset.identity
     if identity.teacher != teacher.info.fingerprint:
         raise UserError(

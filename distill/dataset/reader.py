@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,18 @@ class Dataset:
         self._row_starts = np.cumsum([0, *(record.rows for record in self.records)])
         self.row_scale: npt.NDArray[np.float16] | None = None
         parts: list[ShardArrays] = []
-        contents: list[tuple[str, set[str]]] = []
+        played: list[str | None] = []
         for number, (path, place) in enumerate(places.items()):
             frames = self.frames[place]
             part = load_shard(path, jacobian=jacobian, verify=verify, frames=frames, decompress=not mapped)
             if verify:
                 refuse_not_finite(path, part)
-            contents.append((path.name, self._known_of(number, part, verify)))
+            # One of an earlier version does not tell what was played, so that takes time.
+            played.append(play_digest(part) if verify and self.records[number].play is None else None)
             refuse_other_arrays(path, part, parts[0] if parts else part)
             self._keep_scale(number, part)
             parts.append(part)
-        self._refuse_copies(contents)
+        self.refuse_copies(played)
         self._rows = torch.from_numpy(self.frames).view(len(self.frames), -1)
         self.pos = np.concatenate([part.pos + start for part, start in zip(parts, frame_starts, strict=False)])
         # Game numbers are unique within a writer; the writer's index makes them unique overall.
@@ -224,14 +225,19 @@ class Dataset:
                 assert part is not None
                 will_need(part, row * part[0].nbytes, part[0].nbytes)
 
-    def _known_of(self, number: int, part: ShardArrays, verify: bool) -> set[str]:
-        """What is in a shard; one of an earlier version does not tell what was played, so that takes time."""
-        known = shard_contents(self.records[number])
-        played = play_digest(part) if verify and self.records[number].play is None else None
-        return known | ({played} if played else set())
+    def refuse_copies(self, played: Sequence[str | None] = ()) -> None:
+        """Refuse shards that are there twice.
 
-    def _refuse_copies(self, contents: list[tuple[str, set[str]]]) -> None:
-        copy = first_copy(contents)
+        Args:
+            played: ``play_digest`` of each, where its record, of an earlier version, does not have it.
+
+        Raises:
+            UserError: naming the first.
+        """
+        known = [shard_contents(record) for record in self.records]
+        for contents, digest in zip(known, played, strict=False):
+            contents |= {digest} if digest else set()
+        copy = first_copy(zip((path.name for path in self.shards), known, strict=True))
         if copy is not None:
             writer = copy[0].rsplit("-", 1)[0]
             raise UserError(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from distill.dataset.codec import CODECS, scales
 from distill.dataset.index import Shards, read_index
 from distill.dataset.reader import Dataset, JacobianBatch
-from distill.dataset.repeats import NAME, shard_contents, stack_names
+from distill.dataset.repeats import NAME, stack_names
 from distill.dataset.schema import FRAME
 from distill.dataset.store import Wanted, mapped_copy, release
 from distill.dataset.windows import Windows
@@ -51,8 +51,7 @@ class WindowedDataset(Dataset):
         fetch: Callable[[int], None] | None = None,
     ) -> None:
         self._list(Path(folder))
-        named = zip((path.name for path in self.shards), map(shard_contents, self.records), strict=True)
-        self._refuse_copies(list(named))
+        self.refuse_copies()
         self.mapped, self._verify = False, verify
         listed = Shards(self.shards, self.records, self._owners)
         if fetch is not None:
