@@ -1,4 +1,4 @@
-"""Batches of data beyond memory: shards are shuffled, and then the states of a few of them at a time."""
+"""Batches of data beyond memory: drawn from a window of shards, which slides over all of them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from distill.batches.source import Index
 from distill.system.streams import generator
 
 OVERLAP = 2
-"""Batches of a window in which states that the window before it had left over still come."""
+"""Batches after a slide in which states that were left over before it still come."""
 
 
 class WindowSampler(Sampler):
-    """Shuffled epochs as a ``Sampler``'s, but a window of whole shards after the other.
+    """Shuffled epochs as a ``Sampler``'s, but a batch has states of a window of shards only.
 
-    Every epoch puts the shards in a new order; each window's states are shuffled among themselves. What does not fill a
-    batch goes to the next window, as its first states. All is a function of (seed, step), whatever is held in memory.
+    Every epoch puts the shards in a new order, in a circle. A window of W shards goes round it, a shard at a time. Each
+    shard's states are shuffled and dealt to the W places of the window that it is in, so that every state comes once;
+    the states of a place are shuffled among themselves, and those that do not fill a batch come first at the next one.
+    All is a function of (seed, step), whatever is held in memory.
 
     Args:
         index: states to train on, sorted.
         batch_size: of each step.
         seed: of the order.
         starts: first state of each shard, and behind the last.
-        window: shards that are shuffled together.
+        window: W, shards that are shuffled together.
         carries: see ``Sampler``.
         share: see ``Sampler``.
     """
@@ -45,51 +47,62 @@ class WindowSampler(Sampler):
         super().__init__(index, batch_size, seed, carries=carries, share=share)
         self._bounds = np.searchsorted(index, starts)
         self._shards = np.flatnonzero(np.diff(self._bounds))  # that have states to train on
-        self._window = window
-        self._number, self._first_batch, self._batches = -1, 0, 0
-        self._shuffled, self._left = self._shards, self._shards[:0]
+        self._window = min(window, len(self._shards))
+        self._place, self._first_batch, self._batches = -1, 0, 0
+        self._circle, self._left = self._shards, self._shards[:0]
 
     def batch(self, step: int) -> Index:
         """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
-        place = self._seek(step) - self._first_batch
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        number = self._seek(step) - self._first_batch
+        return self._order[number * self.batch_size : (number + 1) * self.batch_size]
 
     def shards(self, step: int) -> Sequence[int]:
-        """Those of the batch's window, and of the one before or after it: two windows at most."""
-        place = self._seek(step) - self._first_batch
-        near = -1 if place < OVERLAP and self._number > 0 else 1
-        beside = self._of(self._number + near) or self._shuffle(self._epoch + 1)[: self._window].tolist()
-        return [*self._of(self._number), *beside]
+        """The window of the batch, and the shard that leaves it or comes next: W + 1."""
+        number = self._seek(step) - self._first_batch
+        window = self._at(self._circle, self._place)
+        if number < OVERLAP and self._place > 0:
+            return [*window, *self._at(self._circle, self._place - 1)[:1]]
+        if self._place + 1 < len(self._shards):
+            return [*window, *self._at(self._circle, self._place + 1)[-1:]]
+        after = self._at(self._shuffle(self._epoch + 1), 0)
+        return [*window, *[shard for shard in after if shard not in window][:1]]
 
-    def _of(self, window: int) -> list[int]:
-        """The shards of a window of this epoch; none behind the last."""
-        shards: list[int] = self._shuffled[window * self._window : (window + 1) * self._window].tolist()
+    def _at(self, circle: Index, place: int) -> list[int]:
+        """The window's shards, the oldest one first."""
+        shards: list[int] = circle[np.arange(place - self._window + 1, place + 1) % len(circle)].tolist()
         return shards
 
     def _shuffle(self, epoch: int) -> Index:
         """The order of the shards in an epoch."""
-        return generator("window of shards", self.seed, epoch).permutation(self._shards)
+        return generator("circle of shards", self.seed, epoch).permutation(self._shards)
 
     def _seek(self, step: int) -> int:
-        """Make the window that has a step's batch the current one; returns the batch's place in the epoch."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch or place < self._first_batch:
-            self._epoch = epoch
-            self._shuffled = self._shuffle(epoch)
-            self._number, self._first_batch, self._batches = -1, 0, 0
-            self._left = np.empty(0, np.int64)
-        while place >= self._first_batch + self._batches:
-            self._next()
-        return place
+        """Bring the window to where a step's batch is; returns the batch's number in the epoch."""
+        epoch, number = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch or number < self._first_batch:
+            self._epoch, self._circle = epoch, self._shuffle(epoch)
+            self._place, self._first_batch, self._batches = -1, 0, 0
+            self._left = self._shards[:0]
+        while number >= self._first_batch + self._batches:
+            self._slide()
+        return number
 
-    def _next(self) -> None:
-        """Go on to the next window."""
-        self._number += 1
+    def _slide(self) -> None:
+        """Go on by a shard."""
+        self._place += 1
         self._first_batch += self._batches
-        own = [np.arange(*self._bounds[shard : shard + 2]) for shard in self._of(self._number)]
-        drawn = generator("states of a window", self.seed, self._epoch, self._number)
-        pool = np.concatenate([self._left, drawn.permutation(np.concatenate(own))])
+        dealt = [self._dealt(shard, age) for age, shard in enumerate(reversed(self._at(self._circle, self._place)))]
+        drawn = generator("states of a window", self.seed, self._epoch, self._place)
+        pool = np.concatenate([self._left, drawn.permutation(np.concatenate(dealt))])
         self._batches = len(pool) // self.batch_size
         used = self._batches * self.batch_size
         self._left = pool[used:]
         self._order = self.index[self._stratified(pool[:used], self._batches)] if used else pool[:0]
+
+    def _dealt(self, shard: int, age: int) -> Index:
+        """Those of a shard's states that come when it has been in the window for ``age`` slides."""
+        states = np.arange(*self._bounds[shard : shard + 2])
+        order = generator("states of a shard", self.seed, self._epoch, shard).permutation(states)
+        if self._carries is not None:  # each deal has equally many that carry derivatives
+            order = order[np.argsort(~self._carries[order], kind="stable")]
+        return order[age :: self._window]

@@ -16,12 +16,12 @@ def open_dataset(
     Args:
         folder: dataset folder.
         hold_data: ``disk`` maps it; see ``TrainConfig``.
-        window_shards: shards that are shuffled at a time; with ``auto`` no more than twice as many are held. 0: all.
+        window_shards: shards that are shuffled at a time; with ``auto`` one more is held. 0: all.
         verify: check its checksums first.
 
     Raises:
         UserError: no dataset, a lost shard, or damage.
     """
     if window_shards and hold_data == "auto":
-        return WindowedDataset(folder, 2 * window_shards, verify=verify)
+        return WindowedDataset(folder, window_shards + 1, verify=verify)
     return Dataset(folder, verify=verify, mapped=hold_data == "disk")
