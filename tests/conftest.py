@@ -21,7 +21,7 @@ from distill.config.stages import collect
 from distill.config.validate import validated
 from distill.system.settings import Section
 
-pytest_plugins = ["tests.fixtures.nets", "tests.fixtures.quick", "tests.fixtures.ray_cluster"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("nets", "quick", "ray_cluster", "store")]
 KINDS = get_type_hints(Config).items()
 SECTIONS = {name: kind for name, kind in KINDS if isinstance(kind, type) and issubclass(kind, Section)}
 ROOT = Path(__file__).parents[1]

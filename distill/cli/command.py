@@ -44,6 +44,8 @@ TOOLS = {
     "info": "describe a teacher, dataset or student",
     "verify": "check a dataset's checksums and re-label a sample with its teacher",
     "export": "write a student as onnx, int8 onnx, safetensors or sb3 zip",
+    "push": "send a dataset, run or teacher to a store such as s3://",
+    "pull": "fetch one from there into a folder",
     "configs": "list the settings files that come along, or copy one to change it",
 }
 ALIASES = {"--env-id": "--env", "--capture-video": "--evaluate.capture_video", "--total-timesteps": "--collect.states"}

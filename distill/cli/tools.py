@@ -1,4 +1,4 @@
-"""The small commands: ``distill info``, ``distill verify``, ``distill export`` and ``distill configs``."""
+"""The small commands: ``distill info``, ``verify``, ``export``, ``push``, ``pull`` and ``configs``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def run(command: str, words: Sequence[str]) -> int:
         parser.add_argument("--sample", type=int, default=256, help="states to label again")
         args = parser.parse_args(words)
         _verify(args.dataset, args.teacher, args.sample)
+    elif command == "push":
+        parser.add_argument("folder", help="dataset, run, student or teacher here")
+        parser.add_argument("url", help="where to, such as s3://bucket/data/pong")
+        args = parser.parse_args(words)
+        _push(args.folder, args.url)
+    elif command == "pull":
+        parser.add_argument("url", help="what, such as s3://bucket/data/pong")
+        parser.add_argument("folder", help="new folder here")
+        args = parser.parse_args(words)
+        _pull(args.url, args.folder)
     elif command == "configs":
         from distill.cli import configs
 
@@ -218,6 +228,32 @@ def _labels(verdict: Verdict) -> list[tuple[str, str]]:
         ("values", "not stored" if value is None else f"within {value:.1e}"),
         ("derivatives", "not stored" if jacobian is None else f"{jacobian:.2%} relative error"),
     ]
+
+
+def _push(folder: str, url: str) -> None:
+    from distill.dataset.opening import push_indexed
+    from distill.system.mirror import push_folder
+    from distill.system.stores import address, is_store
+
+    path = at_home(folder)
+    if not is_store(url):
+        raise UserError(f"{url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path")
+    if not path.exists():
+        raise UserError(f"there is nothing at {path}; name a dataset, a run, a student or a teacher")
+    if (path / "dataset.json").exists():
+        print(f"sent: {push_indexed(path, address(url)):,} shards are in {address(url)}")
+    else:
+        print(f"sent: {push_folder(path, address(url)):,} files are in {address(url)}")
+
+
+def _pull(url: str, folder: str) -> None:
+    from distill.dataset.opening import pull
+    from distill.system.stores import is_store
+
+    if not is_store(url):
+        raise UserError(f"{url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path")
+    pull(url, at_home(folder))
+    print(f"fetched: {folder}")
 
 
 def _export(path: str, form: str, out: str) -> None:

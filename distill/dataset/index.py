@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,14 @@ class Shards:
     records: Sequence[ShardRecord]
     writers: Sequence[int]
     """Number of the writer of each."""
+    fetch: Callable[[str], None] | None = None
+    """Called with a shard's name before its files are read."""
+
+    def file(self, number: int) -> ShardFile:
+        """A shard's file, here by now."""
+        if self.fetch is not None:
+            self.fetch(self.paths[number].name)
+        return ShardFile(self.paths[number], self.records[number])
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -87,7 +95,7 @@ def read_index(folder: Path, shards: Shards, *, verify: bool) -> tuple[Array, di
             console.print(f"{folder}: reading {len(shards.paths):,} shards once, for an index of them")
 
         def one(number: int) -> None:
-            file = ShardFile(shards.paths[number], shards.records[number])
+            file = shards.file(number)
             if verify:
                 file.check("steps.safetensors")
             parts = _of_shard(file, starts[number], shards.writers[number])
@@ -118,7 +126,7 @@ def _columns(tails: dict[str, tuple[int, ...]], states: int, rows: int) -> dict[
 
 def _tails(shards: Shards) -> dict[str, tuple[int, ...]]:
     """Shape of a line of every column, as the first shard has it."""
-    first = _of_shard(ShardFile(shards.paths[0], shards.records[0]), np.zeros(3, np.int64), 0)
+    first = _of_shard(shards.file(0), np.zeros(3, np.int64), 0)
     return {name: values.shape[1:] for name, values in first.items()}
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from distill.dataset.codec import scales
+from distill.dataset.remote import fetching
 from distill.dataset.repeats import Runs, distinct_games, first_copy, play_digest, shard_contents, stack_names
 from distill.dataset.schema import FRAME, GAME_BITS, ShardArrays, read_manifest, teacher_name
 from distill.dataset.shards import (
@@ -58,6 +59,9 @@ class Dataset:
     ) -> None:
         self._list(Path(folder))
         self.mapped, self._verify = mapped, verify
+        remote = fetching(self.folder, self.shards, self.records, None)
+        if remote is not None:
+            remote.fetch_all()
         frame_starts = np.cumsum([0, *(record.frames for record in self.records)])
         places = {path: slice(first, last) for path, (first, last) in
                   zip(self.shards, itertools.pairwise(frame_starts), strict=True)}  # fmt: skip

@@ -13,6 +13,7 @@ from distill.dataset.split import split_by_episode
 from distill.errors import UserError
 from distill.records.data import DataUsed
 from distill.records.student import Training
+from distill.system.mirror import origin
 
 Index = npt.NDArray[np.int64]
 PIECE = 2**17
@@ -22,7 +23,9 @@ PIECE = 2**17
 def data_used(dataset: Dataset, train_index: Index, held_index: Index) -> DataUsed:
     """What is used where ``train_index`` of a dataset is trained on and ``held_index`` is held out."""
     sides = (_digest(dataset, train_index), _digest(dataset, held_index))
-    return DataUsed(str(dataset.folder), dataset.manifest.created, len(dataset), dataset.digest, *sides)
+    return DataUsed(
+        origin(dataset.folder) or str(dataset.folder), dataset.manifest.created, len(dataset), dataset.digest, *sides
+    )
 
 
 def held_out(dataset: Dataset, training: Training) -> Index:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from distill.dataset.codec import CODECS, scales
 from distill.dataset.index import Shards, read_index
 from distill.dataset.reader import Dataset, JacobianBatch
+from distill.dataset.remote import fetch_index, fetching
 from distill.dataset.repeats import NAME, stack_names
 from distill.dataset.schema import FRAME
 from distill.dataset.store import Wanted, mapped_copy, release
@@ -20,6 +21,8 @@ from distill.envs.presets import STACK
 from distill.errors import UserError
 
 Index = npt.NDArray[np.integer[Any]]
+ROOM = 8
+"""Shards of a store, besides those that are held, that have room here: threads read others."""
 PIECE = 16_384
 """Frames that are read at once, where there is no end of them."""
 
@@ -35,27 +38,18 @@ class WindowedDataset(Dataset):
         shards: how many are held at most.
         verify: check the index's checksum now, and that of every shard when it is first held.
         jacobian: make derivatives available.
-        fetch: called with a shard's number before its files are read.
 
     Raises:
         UserError: no dataset, a lost shard, or damage.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        shards: int,
-        *,
-        jacobian: bool = True,
-        verify: bool = False,
-        fetch: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, folder: str | Path, shards: int, *, jacobian: bool = True, verify: bool = False) -> None:
         self._list(Path(folder))
         self.refuse_copies()
         self.mapped, self._verify = False, verify
-        listed = Shards(self.shards, self.records, self._owners)
-        if fetch is not None:
-            fetch(0)
+        remote = fetching(self.folder, self.shards, self.records, shards + ROOM)
+        fetch_index(self.folder)
+        listed = Shards(self.shards, self.records, self._owners, None if remote is None else remote.fetch)
         self._whole, columns = read_index(self.folder, listed, verify=verify)
         self.pos, self.episode, self.t = columns["pos"], columns["episode"], columns["t"]
         self.action, self.ends_game, self.logits = columns["action"], columns["ends_game"], columns["logits"]
@@ -63,10 +57,9 @@ class WindowedDataset(Dataset):
         self.v, self.gain = columns.get("v"), columns.get("gain")
         self._row_starts = listed.starts[:, 1]
         self._stored = jacobian and "jacobian.npy" in self.records[0].files and bool(self._row_starts[-1])
-        rows = (
-            (int(self.gain.shape[1]), CODECS[self.identity.codec]) if self._stored and self.gain is not None else None
-        )
-        self._windows = Windows(listed, shards, stored=rows, verify=verify, fetch=fetch)
+        codec, gain = CODECS[self.identity.codec], self.gain
+        stored = (int(gain.shape[1]), codec) if self._stored and gain is not None else None
+        self._windows = Windows(listed, shards, stored=stored, verify=verify)
         self._kept = _Kept(np.empty(0, np.int64))
 
     @property

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from distill.dataset.index import Shards
-from distill.dataset.large import ShardFile
 from distill.dataset.schema import FRAME
 from distill.dataset.store import will_need
 from distill.envs.presets import STACK
@@ -41,7 +40,6 @@ class Windows:
         slots: how many are held at most.
         stored: rows of a state's derivatives, and type of their codes; None where none are stored, or wanted.
         verify: compare a shard's checksums when it is loaded for the first time.
-        fetch: called with a shard's number before its files are read.
     """
 
     def __init__(
@@ -51,9 +49,8 @@ class Windows:
         *,
         stored: tuple[int, np.dtype[Any]] | None,
         verify: bool,
-        fetch: Callable[[int], None] | None = None,
     ) -> None:
-        self._shards, self._stored, self._fetch = shards, stored, fetch
+        self._shards, self._stored = shards, stored
         starts = shards.starts
         self._row_starts, self._frame_starts = starts[:, 1], starts[:, 2]
         self._longest = int(np.diff(self._frame_starts).max())
@@ -99,7 +96,7 @@ class Windows:
         def read(number: int) -> None:
             (mine,) = np.nonzero(owner == number)
             wanted, where = np.unique(local[mine], return_inverse=True)
-            found[mine] = self._file(number).frames(wanted)[where]
+            found[mine] = self._shards.file(number).frames(wanted)[where]
 
         self._each(read, others)
         return found
@@ -121,7 +118,7 @@ class Windows:
                 assert held.row_scale is not None
                 stored, scale[mine] = held.jacobian, held.row_scale[local[mine]]
             else:
-                file = self._file(number)
+                file = self._shards.file(number)
                 stored, scale[mine] = file.jacobian(), file.row_scale(local[mine])
             # A row at a time: a fancy index would copy once more.
             for place, row in zip(mine.tolist(), local[mine].tolist(), strict=True):
@@ -140,13 +137,8 @@ class Windows:
             for _ in pool.map(read, numbers):
                 pass
 
-    def _file(self, number: int) -> ShardFile:
-        if self._fetch is not None:
-            self._fetch(number)
-        return ShardFile(self._shards.paths[number], self._shards.records[number])
-
     def _load(self, number: int, slot: int) -> Held:
-        file = self._file(number)
+        file = self._shards.file(number)
         if number in self._unchecked:
             file.check()
             self._unchecked.discard(number)

@@ -7,7 +7,7 @@ import datetime
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +16,7 @@ import zstandard
 from safetensors.numpy import save
 
 from distill.dataset.codec import CODECS
+from distill.dataset.remote import Sender
 from distill.dataset.repeats import play_digest, shard_contents
 from distill.dataset.schema import FRAMES_PER_CHUNK, ShardArrays, read_manifest
 from distill.dataset.shards import committed_shards, read_record, refuse_not_finite
@@ -33,6 +34,7 @@ from distill.records.dataset import (
     write_writer,
 )
 from distill.system.files import fsync_dir, is_vacant, replacing, sha256, write_bytes
+from distill.system.mirror import UNSENT
 from distill.system.provenance import command_line, versions
 
 
@@ -70,6 +72,7 @@ class DatasetWriter:
         self.behaviour, self._command = behaviour, command or command_line()
         self._open(identity, teacher)
         self._lock = self._locked()
+        self._sender: Sender | None = None
         try:
             self._check_behaviour()
             # In this order: a committed shard that lost its shard.json is reported, not deleted.
@@ -80,6 +83,8 @@ class DatasetWriter:
             self.states = sum(record.states for record in records)
             self._contents: dict[str, set[str]] = {}
             self._save_record()
+            self._sender = Sender.of(folder, writer)
+            self._send([shard for shard in self.shards if (shard / UNSENT).exists()])
         except BaseException:
             self.close()
             raise
@@ -99,6 +104,8 @@ class DatasetWriter:
         self._refuse_copy(digest)
         folder = self.folder / "shards" / f"{self.writer}-{len(self.shards):05d}"
         folder.mkdir()
+        if self._sender is not None:
+            self._sender.announce(folder)
         fsync_dir(folder.parent)
         files = {"steps.safetensors": self._write_steps(folder / "steps.safetensors", arrays)}
         try:
@@ -117,11 +124,22 @@ class DatasetWriter:
         self.states += len(arrays)
         self.next_episode = played.next_episode
         self._save_record()
+        self._send([folder])
         return folder
 
     def close(self) -> None:
-        """Let another process use this writer's name."""
-        self._lock.close()
+        """Let another process use this writer's name; readers of a store then know of all shards."""
+        try:
+            if self._sender is not None:
+                self._sender.tell()
+        finally:
+            self._lock.close()
+
+    def _send(self, shards: Sequence[Path]) -> None:
+        """Send committed shards to the store that the folder is a copy of, where it is one."""
+        if self._sender is not None:
+            for shard in shards:
+                self._sender.send(shard)
 
     def _refuse_copy(self, contents: str | None) -> None:
         """The same games twice would put copies of training states among the held-out ones."""

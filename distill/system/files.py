@@ -29,11 +29,18 @@ def fsync_dir(folder: Path) -> None:
 
 
 def at_home(name: str | Path) -> Path:
-    """The path that ``name`` means; ``~`` at its beginning is a home folder.
+    """The path that ``name`` means; ``~`` at its beginning is a home folder, ``s3://`` and the like their copy here.
 
     Raises:
-        UserError: nobody here has that home.
+        UserError: nobody here has that home, or the store cannot be used.
     """
+    if ":/" in str(name):
+        from distill.system.stores import is_store
+
+        if is_store(name):
+            from distill.system.mirror import mirrored
+
+            return mirrored(name)
     try:
         return Path(name).expanduser()
     except RuntimeError as error:

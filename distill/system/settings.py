@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from distill.errors import UserError
 from distill.system.files import at_home
 from distill.system.ranges import Range, check_ranges, check_types
+from distill.system.stores import is_store
 
 S = TypeVar("S", bound="Section")
 
@@ -54,6 +55,8 @@ def check_settings(settings: Section, above: str = "") -> None:
         value = getattr(settings, name)
         good = value is None or (value.strip() != "" and value.isprintable())
         require(good, f"--{above}{name}", repr(value), "the name of a file or folder")
+        if name == "out" and above != "collect." and is_store(value):
+            raise UserError(f"--{above}out must be a folder here; `distill push` sends it to {value} afterwards")
     for field in fields(settings):
         inner = getattr(settings, field.name)
         if isinstance(inner, Section):

@@ -1,0 +1,277 @@
+"""Datasets, students and teachers in a store, on a server that speaks S3."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distill.cli.command import main
+from distill.collect.verify import verify
+from distill.config.config import Config
+from distill.config.stages import collect, train
+from distill.dataset.opening import open_dataset, push_indexed
+from distill.dataset.reader import Dataset
+from distill.dataset.remote import Sender, push_dataset
+from distill.dataset.windowed import WindowedDataset
+from distill.errors import UserError
+from distill.students.folder import load_student
+from distill.system import mirror, stores
+from distill.system.files import at_home
+from distill.system.stores import Store
+from teachers.load import agent_game, load_teacher
+from tests.fixtures.store import new_cache
+
+SIZES = {"states": 200, "num_envs": 4, "shard_states": 64}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a store was asked for what."""
+    seen: Counter[str] = Counter()
+    for name in ("sizes", "read", "write", "upload", "download", "size"):
+        method = getattr(Store, name)
+
+        def counted(self: Store, *given: Any, _name: str = name, _method: Any = method, **options: Any) -> Any:
+            seen[_name] += 1
+            return _method(self, *given, **options)
+
+        monkeypatch.setattr(Store, name, counted)
+    return seen
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything of a dataset but copies."""
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept if "cache" not in path.parts}
+
+
+def compare(data: Dataset, other: Dataset) -> None:
+    assert (len(data), data.digest) == (len(other), other.digest)
+    index = np.random.default_rng(1).permutation(len(data))[:50]
+    np.testing.assert_array_equal(data.stacks(index), other.stacks(index))
+    np.testing.assert_array_equal(data.jacobian(index).codes, other.jacobian(index).codes)
+
+
+def test_pushed_and_pulled_it_is_the_same(bucket: str, pong_copy: Path, tmp_path: Path, capsys: Any) -> None:
+    url = f"{bucket}/data/pong"
+    assert main(["push", str(pong_copy), url]) == 0
+    assert "sent: 5 shards" in capsys.readouterr().out
+    assert main(["pull", url, str(tmp_path / "pulled")]) == 0
+    assert files(tmp_path / "pulled") == files(pong_copy)
+    compare(Dataset(at_home(url)), Dataset(pong_copy))
+    assert main(["info", url]) == 0
+    assert "600 in" in capsys.readouterr().out
+    assert main(["verify", url, "--sample", "8"]) == 0
+
+
+@pytest.mark.parametrize("scheme", ["s3", "file"])
+def test_a_run_reads_it_as_from_a_disk(
+    bucket: str, scheme: str, quick: Callable[..., Config], pong_copy: Path, tmp_path: Path
+) -> None:
+    url = f"{bucket}/pong" if scheme == "s3" else f"file://{tmp_path}/there/pong"
+    push_indexed(pong_copy, url)
+    changes = {"steps": 12, "window_shards": 2}
+    runs = [
+        train(quick(str(number), objective={"jacobian_weight": 0.1}, train={"data": data, **changes}))
+        for number, data in enumerate([str(pong_copy), url])
+    ]
+    here, there = (torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"] for run in runs)
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    assert json.loads((runs[1] / "data.json").read_text())["folder"] == url
+
+
+def test_listing_is_one_call_and_two_objects_of_each_writer(
+    bucket: str, pong_copy: Path, calls: Counter[str], make_config: Callable[..., Config]
+) -> None:
+    collect(make_config(seed=3, collect={"out": str(pong_copy), "writer": "second", **SIZES}))
+    push_dataset(pong_copy, f"{bucket}/pong")
+    calls.clear()
+    place = at_home(f"{bucket}/pong")
+    assert calls == {"read": 1 + 2 * 2, "sizes": 1}
+    assert len(list(place.glob("shards/*/shard.json"))) == 5 + 4
+    assert not list(place.glob("shards/*/*.npy"))
+    at_home(f"{bucket}/pong")
+    assert calls.total() == 6  # known for a while
+
+
+def test_a_window_fetches_the_shards_that_it_needs(bucket: str, pong_copy: Path, calls: Counter[str]) -> None:
+    push_indexed(pong_copy, f"{bucket}/pong")
+    place = at_home(f"{bucket}/pong")
+    calls.clear()
+    data = open_dataset(place, window_shards=1)
+    assert isinstance(data, WindowedDataset)
+    data.distinct_games  # noqa: B018
+    assert calls["download"] == 2 + 2  # the index, and the first shard, which tells what there is
+    data.want([3])
+    compare_to = Dataset(pong_copy)
+    index = np.arange(data.shard_starts[3], data.shard_starts[4])
+    np.testing.assert_array_equal(data.stacks(index), compare_to.stacks(index))
+    assert calls["download"] == 6
+
+
+def test_copies_keep_to_their_limit(bucket: str, pong_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    push_indexed(pong_copy, f"{bucket}/pong")
+    whole = Dataset(pong_copy)
+    largest = max(sum(mark.bytes for mark in record.files.values()) for record in whole.records)
+    monkeypatch.setattr("distill.dataset.windowed.ROOM", 1)
+    monkeypatch.setenv("DISTILL_CACHE_GB", str(3.1 * largest / 1e9))
+    place = at_home(f"{bucket}/pong")
+    data = open_dataset(place, window_shards=1)
+    for number in (0, 1, 2, 3, 4, 1, 0):
+        data.want([number])
+        index = np.arange(data.shard_starts[number], data.shard_starts[number + 1])
+        np.testing.assert_array_equal(data.stacks(index), whole.stacks(index))
+        assert len(list(place.glob("shards/*/jacobian.npy"))) <= 3
+    with pytest.raises(UserError, match=r"needs .* GB here and DISTILL_CACHE_GB allows .*--train.window_shards"):
+        Dataset(place)
+    monkeypatch.setenv("DISTILL_CACHE_GB", "much")
+    with pytest.raises(UserError, match=r"DISTILL_CACHE_GB must be a positive number of gigabytes, got 'much'"):
+        Dataset(place)
+
+
+def test_an_interrupted_push_goes_on(
+    bucket: str, pong_copy: Path, calls: Counter[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url, upload, left = f"{bucket}/pong", Store.upload, iter([True] * 5)
+
+    def failing(self: Store, path: Path, name: str) -> None:
+        if path.name == "jacobian.npy" and not next(left, False):
+            raise OSError("the network is down")
+        upload(self, path, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "THREADS", 1)
+        left = iter([True] * 2)
+        patch.setattr(Store, "upload", failing)
+        with pytest.raises(OSError, match="the network is down"):
+            push_dataset(pong_copy, url)
+    there = Store(url).sizes("shards")
+    assert sorted(there)[-1] == "shards/teacher-00002/steps.safetensors"  # no sentinel: it does not count
+    new_cache(tmp_path / "reader", monkeypatch)
+    assert len(Dataset(at_home(url)).shards) == 2
+    calls.clear()
+    push_dataset(pong_copy, url)
+    assert calls["upload"] == 5  # one file of the third, both of the others
+    new_cache(tmp_path / "other", monkeypatch)
+    compare(Dataset(at_home(url)), Dataset(pong_copy))
+    calls.clear()
+    push_dataset(pong_copy, url)
+    assert calls["upload"] == 0
+
+
+def test_damage_in_the_store_is_refused(bucket: str, pong_copy: Path) -> None:
+    url = f"{bucket}/pong"
+    push_dataset(pong_copy, url)
+    content = bytearray((pong_copy / "shards/teacher-00001/jacobian.npy").read_bytes())
+    content[-1] ^= 1
+    Store(url).write("shards/teacher-00001/jacobian.npy", bytes(content))
+    with pytest.raises(UserError, match=rf"{url}/shards/teacher-00001/jacobian\.npy does not match its checksum"):
+        Dataset(at_home(url))
+    assert not (at_home(url) / "shards/teacher-00001/jacobian.npy").exists()
+
+
+def test_collection_sends_what_it_commits(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    collect(make_config(collect={"out": url, **SIZES}))
+    collect(make_config(collect={"out": str(tmp_path / "here"), **SIZES}))
+    new_cache(tmp_path / "second", monkeypatch)
+    collect(make_config(collect={"out": url, **SIZES, "states": 300}))  # on another machine
+    collect(make_config(collect={"out": str(tmp_path / "here"), **SIZES, "states": 300}))
+    new_cache(tmp_path / "third", monkeypatch)
+    compare(Dataset(at_home(url)), Dataset(tmp_path / "here"))
+    assert not list(tmp_path.glob("*/stores/*/shards/*/unsent"))
+
+
+def test_what_was_committed_and_not_sent_is_sent_later(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    config = make_config(collect={"out": url, **SIZES})
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "send", lambda self, shard: (_ for _ in ()).throw(UserError("no network")))
+        with pytest.raises(UserError, match="no network"):
+            collect(config)
+    place = at_home(url)
+    assert len(list(place.glob("shards/*/unsent"))) == 1
+    assert not Store(url).sizes("shards")
+    collect(config)
+    new_cache(tmp_path / "reader", monkeypatch)
+    assert verify(at_home(url), load_teacher("pong"), sample=8).states == 200
+
+
+def test_two_machines_with_one_writers_name_are_told(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    collect(make_config(collect={"out": url, **SIZES}))
+    shards = shutil.copytree(at_home(url) / "shards", tmp_path / "shards")
+    record = json.loads((shards / "teacher-00001" / "shard.json").read_text())
+    sender = Sender(at_home(url), url, "teacher")
+    (shards / "teacher-00001" / "shard.json").write_text(json.dumps({**record, "seed": 9}))
+    with pytest.raises(UserError, match="has another shard teacher-00001: somebody else writes there as 'teacher'"):
+        sender.send(shards / "teacher-00001")
+
+
+def test_another_dataset_there_is_refused(bucket: str, pong_copy: Path, pong_quarter: Path) -> None:
+    push_dataset(pong_copy, f"{bucket}/pong")
+    with pytest.raises(UserError, match=rf"{bucket}/pong holds another dataset than"):
+        push_dataset(pong_quarter, f"{bucket}/pong")
+
+
+def test_students_and_teachers_are_used_by_their_address(
+    bucket: str, quick: Callable[..., Config], tmp_path: Path
+) -> None:
+    run = train(quick())
+    zipped = tmp_path / "mine-pong.zip"
+    shutil.copy("teachers/pretrained/pong-ppo.zip", zipped)
+    for what, url in ((run, f"{bucket}/runs/mine"), (zipped, f"{bucket}/teachers/mine-pong.zip")):
+        assert main(["push", str(what), url]) == 0
+    assert main(["info", f"{bucket}/runs/mine"]) == 0
+    assert load_student(at_home(f"{bucket}/runs/mine")).fingerprint == load_student(run).fingerprint
+    assert load_teacher(f"{bucket}/teachers/mine-pong.zip").info.fingerprint == load_teacher("pong").info.fingerprint
+    assert agent_game(f"{bucket}/teachers/mine-pong.zip") == ("pong", "its file name")
+    (run / "student" / "student.json").write_text("{}")
+    Store(f"{bucket}/runs/mine").write("student/student.json", b"{}")  # somebody else's push
+    mirror._looked.clear()
+    assert (at_home(f"{bucket}/runs/mine") / "student" / "student.json").read_bytes() == b"{}"
+
+
+def test_without_packages_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
+    mirror._looked.clear()
+    assert main(["info", "s3://bucket/pong"]) == 1
+    assert "stores need fsspec and s3fs; pip install 'atari-sobolev[stores]'" in capsys.readouterr().err
+
+
+def test_what_is_not_there_or_cannot_be_reached(
+    bucket: str, quick: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no dataset at "):
+        train(quick(train={"data": f"{bucket}/nothing"}))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(stores, "OPTIONS", {"skip_instance_cache": True})
+    mirror._looked.clear()
+    with pytest.raises(UserError, match=rf"{bucket}/pong cannot be used: .*credentials and the network"):
+        at_home(f"{bucket}/pong")
+
+
+def test_runs_are_written_here(quick: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"--train.out must be a folder here; .*distill push"):
+        quick(train={"out": "s3://bucket/run"})
+
+
+def test_addresses_have_one_spelling() -> None:
+    assert [stores.address(name) for name in ("s3://b/x/", Path("s3://b/x"), "file:///t/x")] == [
+        "s3://b/x", "s3://b/x", "file:///t/x",
+    ]  # fmt: skip
+    assert not any(map(stores.is_store, ("data/pong", "/tmp/s3", "hf://org/repo", "my.module:net", "C:/data")))
