@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from distill.batches.noise import PixelNoise
-from distill.batches.sampler import Sampler
+from distill.batches.sampler import Order
 from distill.batches.source import Index, Source, States, Streamed
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_passes
@@ -167,7 +167,7 @@ class Loader:
 
 def batches(
     loader: Loader,
-    sampler: Sampler,
+    sampler: Order,
     first: int,
     last: int,
     *,

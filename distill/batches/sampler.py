@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,21 @@ from distill.system.streams import Stream, numbered
 
 OFTEN = 1.5
 """Times an epoch that states which carry derivatives may come, on average; above that, too few carry them."""
+
+
+class Order(Protocol):
+    """Says which states each batch has."""
+
+    batch_size: int
+    """States of each."""
+    steps_per_epoch: int
+    """Batches of a pass over the data."""
+
+    def batch(self, step: int) -> Index:
+        """Indices of the states of batch ``step`` (0, 1, ...), int64 (batch_size,)."""
+
+    def shards(self, step: int) -> Sequence[int]:
+        """Shards that the batches from ``step`` on need, the first ones first; none where that is all of them."""
 
 
 class Sampler:

@@ -29,6 +29,7 @@ class WindowSampler(Sampler):
         seed: of the order.
         starts: first state of each shard, and behind the last.
         window: W, shards that are shuffled together.
+        part: of the data, whose order is unlike that of the other parts.
         carries: see ``Sampler``.
         share: see ``Sampler``.
     """
@@ -41,10 +42,12 @@ class WindowSampler(Sampler):
         starts: Index,
         window: int,
         *,
+        part: int = 0,
         carries: npt.NDArray[np.bool_] | None = None,
         share: float = 1.0,
     ) -> None:
         super().__init__(index, batch_size, seed, carries=carries, share=share)
+        self._key = (seed, part) if part else (seed,)
         self._bounds = np.searchsorted(index, starts)
         self._shards = np.flatnonzero(np.diff(self._bounds))  # that have states to train on
         self._window = min(window, len(self._shards))
@@ -74,7 +77,7 @@ class WindowSampler(Sampler):
 
     def _shuffle(self, epoch: int) -> Index:
         """The order of the shards in an epoch."""
-        return generator("circle of shards", self.seed, epoch).permutation(self._shards)
+        return generator("circle of shards", *self._key, epoch).permutation(self._shards)
 
     def _seek(self, step: int) -> int:
         """Bring the window to where a step's batch is; returns the batch's number in the epoch."""
@@ -92,7 +95,7 @@ class WindowSampler(Sampler):
         self._place += 1
         self._first_batch += self._batches
         dealt = [self._dealt(shard, age) for age, shard in enumerate(reversed(self._at(self._circle, self._place)))]
-        drawn = generator("states of a window", self.seed, self._epoch, self._place)
+        drawn = generator("states of a window", *self._key, self._epoch, self._place)
         pool = np.concatenate([self._left, drawn.permutation(np.concatenate(dealt))])
         self._batches = len(pool) // self.batch_size
         used = self._batches * self.batch_size
@@ -102,7 +105,7 @@ class WindowSampler(Sampler):
     def _dealt(self, shard: int, age: int) -> Index:
         """Those of a shard's states that come when it has been in the window for ``age`` slides."""
         states = np.arange(*self._bounds[shard : shard + 2])
-        order = generator("states of a shard", self.seed, self._epoch, shard).permutation(states)
+        order = generator("states of a shard", *self._key, self._epoch, shard).permutation(states)
         if self._carries is not None:  # each deal has equally many that carry derivatives
             order = order[np.argsort(~self._carries[order], kind="stable")]
         return order[age :: self._window]

@@ -18,8 +18,9 @@ from distill.rounds.settings import RoundsRun
 from distill.system.settings import part
 from distill.system.streams import torch_generator
 from distill.train.auto import Plan
+from distill.train.order import make_sampler
 from distill.train.settings import TrainConfig, TrainRun
-from distill.train.setup import check_scale, make_loader, make_sampler
+from distill.train.setup import check_scale, make_loader
 
 
 class Lesson:

@@ -28,9 +28,10 @@ from distill.system.progress import console, print_table
 from distill.system.settings import fill, part
 from distill.train.auto import make_plan
 from distill.train.loop import train
+from distill.train.order import make_sampler
 from distill.train.run import FREE, MATTERS
 from distill.train.settings import TrainRun
-from distill.train.setup import check_dataset, make_sampler, make_student, training_split
+from distill.train.setup import check_dataset, make_student, training_split
 
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from distill.errors import UserError, first_line
@@ -16,26 +17,32 @@ from distill.train.fork import read_fork
 from distill.train.saver import Kept
 from distill.train.settings import TrainRun
 from distill.train.setup import Data, scale_of
+from distill.train.team import ALONE, Team
 
 
-def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None) -> dict[str, Tensor]:
+def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None, team: Team = ALONE) -> dict[str, Tensor]:
     """Set the progress of a run that begins, or restore that in ``folder``; returns the best weights so far.
+
+    The team's main process reads and measures, and tells the others, which may be on machines without that folder.
 
     Raises:
         UserError: a checkpoint that is damaged, of other data or of another network.
     """
+    # What is told to other processes goes by the host's memory.
+    device = data.loader.device if team.world == 1 else torch.device("cpu")
     if folder is not None:
-        return _go_on(data, kept, folder)
-    scale = scale_of(config, data)
+        return _go_on(data, kept, folder, team, device)
+    scale = team.agree(scale_of(config, data) if team.main else 0.0)
     kept.progress = Progress(jacobian_scale=scale, train_states=len(data.train_index), data=data.used.to_dict())
-    if config.train.fork_from is not None:
-        _take(config, kept, read_fork(config, config.train.fork_from, data.loader.device))
+    fork = config.train.fork_from
+    if fork is not None:
+        _take(config, kept, team.agree(read_fork(config, fork, device) if team.main else {}))
     return {}
 
 
-def _go_on(data: Data, kept: Kept, folder: Path) -> dict[str, Tensor]:
+def _go_on(data: Data, kept: Kept, folder: Path, team: Team, device: torch.device) -> dict[str, Tensor]:
     states, used = len(data.train_index), data.used
-    content = newest_checkpoint(folder, data.loader.device)
+    content = team.agree(newest_checkpoint(folder, device) if team.main else {})
     before = Progress(**content["progress"])
     change = used.change_since(DataUsed.told(before.data))
     if before.train_states != states:
@@ -47,7 +54,8 @@ def _go_on(data: Data, kept: Kept, folder: Path) -> dict[str, Tensor]:
     kept.restore(content)
     kept.progress = dataclasses.replace(before, data=used.to_dict())
     console.print(f"{folder}: continuing at step {before.step}")
-    return best_weights(content, folder, data.loader.device)
+    best = team.agree(best_weights(content, folder, device) if team.main else {})
+    return {name: tensor.to(data.loader.device) for name, tensor in best.items()}
 
 
 def _take(config: TrainRun, kept: Kept, content: dict[str, Any]) -> None:

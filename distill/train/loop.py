@@ -43,21 +43,21 @@ def train(
     team = Team.join()
     config = config if net is None else named_after(config, net)
     t, device = config.train, team.device(pick_device(config.device))
-    data = open_data(config, device, dataset)
+    data = open_data(config, device, dataset, team)
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
     total, last = steps(config, data.sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)
     folder, resuming = team.agree(open_run(config, data.used, check) if team.main else (Path(), False))
-    if is_student(folder):
+    if team.agree(is_student(folder)):
         console.print(f"{folder}: already trained; nothing to do")
         return folder
 
     optimizer = AdamW(parameter_groups(student, t.weight_decay), lr=0.0, fused=True)
     again = how_to_go_on(t.out, folder, "--train.out", newest=t.resume)
     kept = Kept(student, optimizer, Progress(), config.to_dict(), again)
-    best = begin(config, data, kept, folder if resuming else None)
+    best = begin(config, data, kept, folder if resuming else None, team)
     progress: Progress = kept.progress
     lesson = Lesson(config, student, data, progress.jacobian_scale, team)
     rate, size = lesson.learning_rate, lesson.batch_size

@@ -30,6 +30,8 @@ class TrainConfig(Section):
     """The dataset's place: device (its own memory), memory, or disk (mapped); auto: a GPU if it fits, else memory."""
     window_shards: int = 0
     """Shards that are shuffled together, and with hold_data=auto alone held, for data beyond memory; 0: all."""
+    parts: int = 1
+    """Parts of whole shards that every batch takes as many states of; as many processes can hold one part each."""
     resume: bool = False
     """No longer needed, but that the newest run is continued where `out` has {time}; else that starts a new one."""
     steps: int = 5_000
@@ -92,6 +94,7 @@ class TrainConfig(Section):
         "last_step": POSITIVE,
         "epochs": POSITIVE,
         "window_shards": ZERO_OR_MORE,
+        "parts": POSITIVE,
         "batch_size": POSITIVE,
         "learning_rate": POSITIVE,
         "early_learning_rate": POSITIVE,

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from distill.batches.loader import Loader
-from distill.batches.sampler import Sampler
+from distill.batches.parts import EVERY
+from distill.batches.sampler import Order
 from distill.batches.source import Index, make_source
-from distill.batches.window_sampler import WindowSampler
 from distill.dataset.opening import open_dataset as opened
 from distill.dataset.reader import Dataset
 from distill.dataset.split import by_random_games, split_by_episode
@@ -34,8 +33,10 @@ from distill.students.folder import load_student
 from distill.system.settings import fill
 from distill.system.streams import Stream, numbered
 from distill.train.auto import Plan, make_plan
+from distill.train.order import make_sampler
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
+from distill.train.team import ALONE, Team
 
 VANISHING = 1e-30
 """A mean square of derivatives below this counts as zero."""
@@ -54,35 +55,49 @@ class Data:
     used: DataUsed
     plan: Plan
     """How the training goes over them."""
-    sampler: Sampler
+    sampler: Order
     """Which of them each batch has."""
 
 
-def open_data(config: TrainRun, device: torch.device, dataset: Dataset | None = None) -> Data:
-    """The dataset that the settings name, with a loader.
+def open_data(
+    config: TrainRun, device: torch.device, dataset: Dataset | None = None, team: Team = ALONE
+) -> Data:
+    """The dataset that the settings name, with a loader; of a team's, each process holds its part.
 
     Args:
         config: settings.
         device: where batches go.
         dataset: it, where it has been opened before.
+        team: processes that take each step together.
 
     Raises:
         UserError: it is not there, damaged, or not what the objective asks for.
     """
-    dataset = open_dataset(config, config.train.verify) if dataset is None else dataset
+    if dataset is None:
+        dataset = open_dataset(config, config.train.verify, team.world)
+    team.refuse_other(dataset.digest)
     check_dataset(config, dataset)
     loader = make_loader(config, dataset, device)
     train_index, val_index = training_split(config, dataset)
     dataset.keep(val_index)
     plan = make_plan(config, len(train_index), dataset.identity.jacobian_share)
-    sampler = make_sampler(config, plan, dataset, train_index)
+    sampler = make_sampler(config, plan, dataset, train_index, team)
     return Data(dataset, loader, train_index, val_index, data_used(config, dataset, train_index), plan, sampler)
 
 
-def open_dataset(config: TrainRun, verify: bool) -> Dataset:
-    """The dataset that the settings name, held as they say."""
+def open_dataset(config: TrainRun, verify: bool, processes: int = 1) -> Dataset:
+    """The dataset that the settings name, held as they say by each of so many processes.
+
+    Raises:
+        UserError: no dataset, damage, or parts that the processes cannot share equally.
+    """
     t = config.train
-    return opened(fill(t.data, env=config.env), hold_data=t.hold_data, window_shards=t.window_shards, verify=verify)
+    if t.parts % processes and t.parts > 1:
+        raise UserError(f"--train.parts={t.parts} cannot be held by {processes} processes equally; use a multiple")
+    window = t.window_shards or (EVERY if t.parts > 1 else 0)  # a part as a whole is a window of all its shards
+    if 0 < window < EVERY and t.parts > 1:  # each part has one more, that comes next
+        window = (window + 1) * t.parts // processes - 1
+    return opened(fill(t.data, env=config.env), hold_data=t.hold_data, window_shards=window, verify=verify)
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
@@ -191,25 +206,6 @@ def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
     return train_index, np.sort(chosen)
 
 
-def make_sampler(config: TrainRun, plan: Plan, dataset: Dataset, train_index: Index) -> Sampler:
-    """Batches of the training states, those first that carry the derivatives that the objective reads.
-
-    Raises:
-        UserError: too few carry any.
-    """
-    o, t = config.objective, config.train
-    carries: npt.NDArray[np.bool_] | None = None
-    if o.derivatives and o.jacobian_targets == "stored":
-        carries = dataset.carries[train_index]
-        carries = None if carries.all() else carries
-    if not t.window_shards:
-        return Sampler(train_index, t.batch_size, config.seed, carries=carries, share=plan.jacobian_share)
-    return WindowSampler(
-        train_index, t.batch_size, config.seed, dataset.shard_starts, t.window_shards,
-        carries=carries, share=plan.jacobian_share,
-    )  # fmt: skip
-
-
 def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUsed:
     """Which data a run with these training states uses."""
     return used_of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
@@ -283,7 +279,7 @@ def scale_of(config: TrainRun, data: Data) -> float:
     return data.loader.mean_square(data.train_index, o.temperature, o.jacobian_blur)
 
 
-def steps(config: TrainRun, sampler: Sampler) -> tuple[int, int]:
+def steps(config: TrainRun, sampler: Order) -> tuple[int, int]:
     """(optimizer steps in all, for schedules; the step after which this run ends).
 
     Raises:

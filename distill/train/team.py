@@ -81,6 +81,17 @@ class Team:
             )
         return slice(self.rank, None, self.world)
 
+    def refuse_other(self, digest: str | None) -> None:
+        """Refuse data that is not the main process's: machines have copies of their own.
+
+        Raises:
+            UserError: it is another.
+        """
+        if self.agree(digest) != digest:
+            raise UserError(
+                f"process {self.rank} has other data than process 0; let --train.data be the same on all machines"
+            )
+
     def agree(self, value: T) -> T:
         """The main process's value, everywhere."""
         if self.world == 1:

@@ -147,7 +147,14 @@ def check(words: list[str]) -> None:
 def only_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small commands parse their words and then do nothing: what they would work on is not here."""
     monkeypatch.chdir(ROOT)
-    for module, name in ((tools, "_info"), (tools, "_verify"), (tools, "_export"), (configs, "show")):
+    for module, name in (
+        (tools, "_info"),
+        (tools, "_verify"),
+        (tools, "_export"),
+        (tools, "_push"),
+        (tools, "_pull"),
+        (configs, "show"),
+    ):
         monkeypatch.setattr(module, name, lambda *words: None)
 
 
