@@ -4,9 +4,9 @@
 
 Processes of their own, one for each size, open the data as ``distill train --train.window_shards=16`` does and take
 Sobolev steps of a small student, by turns; a turn crosses a window. Memory is what a process holds in the end, mapped
-files included. States are 16,384 real ones of Pong many times over: rewards and first actions differ from
-copy to copy, so that shards and games are different ones; derivatives, of a sixteenth of the states, are hard links.
-Ten million states take 2 GB of disk and are deleted afterwards.
+files included. States are 16,384 real ones of Pong many times over: rewards and first actions differ from copy to copy,
+so that shards and games are different ones; derivatives, of a sixteenth of the states, are hard links. Ten million
+states take 2 GB of disk and are deleted afterwards.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ def trainer(folder: str) -> None:
     stream = enumerate(lesson.batches(0, 10**6, 10**6))
     tell(opened=opened, scale=first)
     for _ in sys.stdin:
-        clock = time.perf_counter()
+        clock = time.process_time()
         for step, batch in itertools.islice(stream, STEPS):
             optimizer.zero_grad()
             lesson.gradient(batch, lesson.weights(step, 10**6))
             optimizer.step()
-        tell(step=(time.perf_counter() - clock) / STEPS, **held())
+        tell(step=(time.process_time() - clock) / STEPS, **held())
 
 
 def tell(**found: float) -> None:
