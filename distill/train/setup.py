@@ -59,9 +59,7 @@ class Data:
     """Which of them each batch has."""
 
 
-def open_data(
-    config: TrainRun, device: torch.device, dataset: Dataset | None = None, team: Team = ALONE
-) -> Data:
+def open_data(config: TrainRun, device: torch.device, dataset: Dataset | None = None, team: Team = ALONE) -> Data:
     """The dataset that the settings name, with a loader; of a team's, each process holds its part.
 
     Args:
