@@ -103,7 +103,7 @@ def test_second_process_with_the_same_name_is_refused(tmp_path: Path, open_write
         timeout=60,
     )
     assert done.stdout == "b opened\n"
-    assert "UserError: another process is collecting into" in done.stderr
+    assert "WriterInUseError: another process is collecting into" in done.stderr
     assert "as 'a'; wait for it or choose another --collect.writer" in done.stderr
 
 
