@@ -3,7 +3,8 @@
     python benchmarks/ray_collection.py --out runs/bench/ray_collection.json
 
 Pong with the bundled teacher, 8 games in a process, one derivative a state. Everything takes turns: one process, then
-1, 2, 4 and 8 workers of a cluster on this machine, each into a new dataset of as many states. Two figures:
+1, 2, 4 and 8 workers of a cluster on this machine. Every process records as many states, so that what it takes to get
+going weighs the same. Two figures:
 
 * States per second of wall-clock, from the first step to the last commit (``Summary.wall``); workers are started
   before. On a busy machine two processes get more of the cores than one, and this says nothing.
@@ -36,8 +37,12 @@ WORKERS = (1, 2, 4, 8)
 Found = dict[int, list[float]]
 
 
-def turn(states: int, folder: Path, device: str, workers: int) -> tuple[float, float]:
-    """States per second and processor seconds a state of a collection into a new folder; 0 workers: this process."""
+def turn(each: int, folder: Path, device: str, workers: int) -> tuple[float, float]:
+    """States per second and processor seconds a state of a collection into a new folder; 0 workers: this process.
+
+    ``each``: states that a process records.
+    """
+    states = each * max(1, workers)
     settings = CollectConfig(out=str(folder), states=states, shard_states=512)
     if workers:
         on_ray = {"workers": "ray", "num_workers": workers}
@@ -55,20 +60,20 @@ def over_alone(found: Found, workers: int) -> float:
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    rounds, states = (1, 2_048) if args.quick else (4, 4_096)
+    rounds, each = (1, 512) if args.quick else (3, 8_192)
     rates: Found = defaultdict(list)
     costs: Found = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch, cluster("ray_collection", None, max(WORKERS)):
         for number in range(1 + rounds):
             for workers in (0, *WORKERS):
-                rate, cost = turn(states if number else states // 8, Path(scratch) / "data", args.device, workers)
+                rate, cost = turn(each if number else 512, Path(scratch) / "data", args.device, workers)
                 if number:  # the first round warms up
                     rates[workers].append(rate)
                     costs[workers].append(cost)
     details: dict[str, object] = {
         "states_per_second": {workers: [round(value) for value in values] for workers, values in rates.items()},
         "cpu_ms_per_state": {workers: [round(1e3 * v, 3) for v in values] for workers, values in costs.items()},
-        "states": states, "rounds": rounds, "cores": os.cpu_count(),
+        "states_of_each": each, "rounds": rounds, "cores": os.cpu_count(),
     }  # fmt: skip
     rows = []
     for workers in WORKERS:

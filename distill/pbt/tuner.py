@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from distill.dataset.reader import Dataset
-from distill.errors import DivergedError, UserError, first_line
+from distill.errors import DivergedError, UserError
 from distill.pbt.rounds import Job, Round
 from distill.pbt.settings import PbtConfig
 from distill.system.files import read_json, write_json
@@ -79,20 +79,19 @@ def search(trainable: type, how: Search, watch: Watch) -> None:
         scratch = how.folder / NAME
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            results: Any = _tuner(tune, tune.with_resources(trainable, wanted), how).fit()
+            _tuner(tune, tune.with_resources(trainable, wanted), how).fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    for error in results.errors:
-        cause = getattr(error, "cause", error)
-        why = f"{how.folder}: a member failed {FAILURES} times ({first_line(cause)})"
-        raise UserError(f"{why}; see Ray's logs, and give it more memory") from cause
-    refused = [str(result.metrics["refused"]) for result in results if (result.metrics or {}).get("refused")]
-    if refused:
-        raise UserError(refused[0])
 
 
 def notify(result: Mapping[str, Any]) -> None:
-    """A round has ended. Tune keeps its callbacks in a file, so they hold nothing themselves."""
+    """A round has ended. Tune keeps its callbacks in a file, so they hold nothing themselves.
+
+    Raises:
+        UserError: a member was refused something. (Were it only to end, those who wait for it would wait for ever.)
+    """
+    if "refused" in result:
+        raise UserError(str(result["refused"]))
     for watch in _WATCHING:
         watch(result)
 
@@ -103,6 +102,11 @@ def _tuner(tune: Any, trained: Any, how: Search) -> Any:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             notify(result)
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            raise UserError(
+                f"{how.folder}: a member's worker failed {FAILURES} times; see Ray's logs, and give it more memory"
+            )
 
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
@@ -203,19 +207,19 @@ def make_trainable(job: Job) -> type:
         def setup(self, config: dict[str, Any]) -> None:
             tune_process()
             load_plugins()
-            job.enter()
             self._dataset: Dataset | None = None
             self._last = ("", 0)
 
         def step(self) -> dict[str, Any]:
             parent, number = self._last
             settings = job.told(self.config)
+            job.enter()  # Tune changes the folder whenever it gives an actor to another member
             try:
                 found = job.play(settings, parent, number + 1, self._opened)
             except DivergedError:
                 return {"val_kl": WORST, "diverged": True}
             except UserError as error:
-                return {"val_kl": WORST, "refused": str(error), "done": True}
+                return {"val_kl": WORST, "refused": str(error)}
             self._last = (found.run, found.number)
             return told(found)
 

@@ -35,13 +35,17 @@ Make = Callable[..., Config]
 
 
 @pytest.fixture
-def make(make_config: Make, pong_data: Path, tmp_path: Path) -> Make:
-    """``make("out", train={...}, members=4, ...)``: twelve steps of very small students, in three rounds."""
+def make(make_config: Make, pong_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """``make("out", train={...}, members=4, ...)``: twelve steps of very small students, in three rounds.
+
+    Paths are relative, as most people give them.
+    """
+    monkeypatch.chdir(tmp_path)
 
     def build(out: str = "population", train: dict[str, Any] | None = None, **settings: Any) -> Config:
         of_train = {"data": str(pong_data), "steps": 12, "batch_size": 16, "warmup": 2, "val_every": 4,
                     "val_states": 40, "loggers": [], **(train or {})}  # fmt: skip
-        p = {"out": str(tmp_path / out), "members": 4, "space": SPACE, "perturbation_interval": 4, "num_workers": 2}
+        p = {"out": out, "members": 4, "space": SPACE, "perturbation_interval": 4, "num_workers": 2}
         return make_config(student={"convs": [(4, 8, 4)], "hidden": [8]}, train=of_train, pbt={**p, **settings})
 
     return build
@@ -74,7 +78,7 @@ def interrupted(config: Config, folder: Path) -> dict[Path, float]:
 def test_a_population_and_its_schedule_replayed_without_ray(
     nodes: Nodes, make: Make, pong_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = interrupted(make(), tmp_path / "population")
+    before = interrupted(make(), Path("population"))
     assert 5 <= len(before) < 12
     folder = pbt(make())
     assert {path: path.stat().st_mtime for path in before} == before
