@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import itertools
 import json
-import math
-import os
 import re
 import statistics
 import subprocess
@@ -26,27 +23,21 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from measure import Row, main  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
-import numpy as np
 import torch
-from safetensors.numpy import load_file, save
+from data import tiled
 
 from distill.collect.settings import CollectConfig
 from distill.config.config import Config
 from distill.config.stages import collect
 from distill.config.validate import validated
-from distill.dataset.repeats import play_digest
-from distill.dataset.shards import load_shard
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
-from distill.records.dataset import FileMark, read_shard, read_writer, write_shard, write_writer
 from distill.system.device import pick_device
-from distill.system.files import sha256
 from distill.train.lesson import Lesson
 from distill.train.settings import TrainConfig
 from distill.train.setup import make_student, open_data, scale_of
@@ -62,48 +53,6 @@ def collected(folder: Path) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
         collect(validated(Config(env="pong", seed=1, collect=settings)))
     return folder
-
-
-def tiled(folder: Path, source: Path, states: int) -> Path:
-    """A data set of at least so many states, its shards and games all different ones."""
-    (folder / "writers").mkdir(parents=True)
-    (folder / "dataset.json").write_bytes((source / "dataset.json").read_bytes())
-    shards = sorted((source / "shards").iterdir())
-    writer = shards[0].name.rsplit("-", 1)[0]
-    tensors = [load_file(shard / "steps.safetensors") for shard in shards]
-    arrays = [load_shard(shard, jacobian=False) for shard in shards]
-    records = [read_shard(shard / "shard.json") for shard in shards]
-    games, count = records[-1].next_episode, math.ceil(states / SHARD)
-    for number in range(count):
-        copy, place = divmod(number, len(shards))
-        target = folder / "shards" / f"{writer}-{number:05d}"
-        target.mkdir(parents=True)
-        changed = _changed(tensors[place], copy, games)
-        (target / "steps.safetensors").write_bytes(save(changed))
-        os.link(shards[place] / "jacobian.npy", target / "jacobian.npy")
-        told = {name: changed[name] for name in ("reward", "action", "episode")}
-        steps = FileMark((target / "steps.safetensors").stat().st_size, sha256(target / "steps.safetensors"))
-        record = dataclasses.replace(
-            records[place],
-            files={**records[place].files, "steps.safetensors": steps},
-            next_episode=(copy + 1) * games,
-            play=play_digest(dataclasses.replace(arrays[place], **told)),
-        )
-        write_shard(target / "shard.json", record)
-    known = read_writer(source / "writers" / f"{writer}.json")
-    write_writer(folder / "writers" / f"{writer}.json", dataclasses.replace(known, shards=count, states=count * SHARD))
-    return folder
-
-
-def _changed(tensors: dict[str, Any], copy: int, games: int) -> dict[str, Any]:
-    """The ``copy``-th copy of a shard: another number in a reward, in the first actions, in the games' numbers."""
-    reward, action = tensors["reward"].copy(), tensors["action"].copy()
-    reward[0] = copy
-    starts = np.flatnonzero(np.diff(tensors["episode"], prepend=-1))
-    for digit in range(6):
-        inside = starts[starts + digit < len(action)] + digit
-        action[inside] = (action[inside] + copy // 6**digit) % 6
-    return {**tensors, "reward": reward, "action": action, "episode": tensors["episode"] + copy * games}
 
 
 def settings(folder: str) -> Config:

@@ -57,7 +57,7 @@ NEEDED = [name for name, hint in LEAVES if type(None) not in getattr(hint, "__ar
 NUMBERS = [
     name
     for name, hint in LEAVES
-    if {int, float} & kinds(hint) and "student" not in name and get_origin(hint) is not dict
+    if {int, float} & kinds(hint) and name not in ("student.convs", "student.hidden") and get_origin(hint) is not dict
 ]
 
 
