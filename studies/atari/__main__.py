@@ -120,6 +120,8 @@ def _game(game: str, rows: Sequence[Row], scale: plan.Scale, out: Path) -> list[
         "Every seed with the settings that the other seeds chose": best_by_others(rows),
     }.items():
         sections += [f"### {title}", *tables.comparison(scored(part), scale)[:2]]
+        if ended := ended_alone(scored(part)):
+            sections += ["Without the games that the frame limit ended:", *tables.comparison(ended, scale)[:2]]
     plain = [row for row in best if method(row) == METHODS[0]]
     sections += ["### Sobolev to the end of the training, at equal cost"]
     sections += tables.comparison(best, scale, METHODS[2])[:2]

@@ -57,6 +57,7 @@ def _ended_alone(row: Row) -> Row:
     kept = [i for i, name in enumerate(names) if name.rpartition(":")[0] not in limited]
     states = sum(int(names[i].rpartition(":")[2]) for i in kept)
     new = {**row, GAMES: " ".join(names[i] for i in kept), "test_states": str(states), "test_games": str(len(kept))}
+    new.pop("test_repeats", None)  # it is a share of all states
     for figure in SUMMED:
         sums = by_game(row, figure)[kept]
         new[_sums(figure)] = " ".join(str(value) for value in sums.tolist())

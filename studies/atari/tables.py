@@ -144,9 +144,13 @@ def set_of_test(rows: Sequence[Row]) -> str:
     """What these students were tested on."""
     known = {(row["test_games"], int(row["test_states"])) for row in rows}
     sets = " or ".join(f"{states:,} states, evenly from {games} whole games" for games, states in sorted(known))
-    repeats = {row[STATES]: float(row["test_repeats"]) for row in rows}
-    shares = ", ".join(f"{value:.1%} at {int(states):,}" for states, value in repeats.items())
-    return f"Tested on {sets}. Of these states so many occur, pixel by pixel, among the training states: {shares}."
+    repeats: dict[str, list[float]] = {}
+    for row in rows:
+        if "test_repeats" in row:
+            repeats.setdefault(row[STATES], []).append(float(row["test_repeats"]))
+    shares = ", ".join(f"{np.mean(found):.1%} at {int(states):,}" for states, found in repeats.items())
+    among = "Of these states so many occur, pixel by pixel, among the training states, mean over seeds"
+    return f"Tested on {sets}." + (f" {among}: {shares}." if shares else "")
 
 
 def against_validation(grids: Mapping[str, Sequence[Row]]) -> str:

@@ -88,7 +88,8 @@ def test_students_of_different_test_games_are_not_divided() -> None:
 def test_games_that_the_frame_limit_ended_can_be_left_out() -> None:
     given = row("a", 1)
     assert ended_alone([given, {**given, LIMITED: ""}]) == []
-    (left,) = ended_alone([{**given, LIMITED: "teacher:1 teacher:3"}])
+    (left,) = ended_alone([{**given, LIMITED: "teacher:1 teacher:3", "test_repeats": "0.1"}])
+    assert "test_repeats" not in left  # it was of all states
     assert left[GAMES].split() == ["teacher:0:10", "teacher:2:30"]
     assert (left["test_states"], left["test_games"]) == ("40", "2")
     for figure in SUMMED:
