@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.errors import DivergedError
+from distill.errors import DivergedError, UserError
 from distill.pbt.picture import picture
 from distill.pbt.rounds import Job, Round
-from distill.pbt.schedule import ancestry, best_of, read_schedule, write_schedule
+from distill.pbt.schedule import Segment, ancestry, best_of, read_schedule, write_schedule
 from distill.pbt.settings import PbtRun, changed, check_pbt, ends_of
 from distill.pbt.tuner import Search, make_trainable, search
 from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
@@ -22,7 +22,7 @@ from distill.sweep.grid import write_rows
 from distill.system.files import replace_folder, write_bytes
 from distill.system.progress import Bar, console, print_table
 from distill.system.ray_cluster import cluster, import_ray, refuse_too_small
-from distill.system.settings import fill, part
+from distill.system.settings import check_settings, fill, part
 from distill.train import run as of_training
 from distill.train.settings import TrainRun
 from distill.train.setup import check_dataset, data_used, training_split
@@ -42,25 +42,42 @@ def pbt(config: PbtRun) -> Path:
     p = config.pbt
     folder = fill(p.out, env=config.env, seed=config.seed)
     asked = plain(config)
-    if is_same_run(folder, asked, PbtRun, "--pbt.out", FREE, MATTERS) and is_student(folder):
+    ends = tuple(ends_of(config.train.steps, p.perturbation_interval))
+    segments: Sequence[Segment] = []
+    done = is_same_run(folder, asked, PbtRun, "--pbt.out", FREE, MATTERS) and is_student(folder)
+    if p.replay is not None:
+        segments = _segments(config, p.replay)
+        ends = tuple(segment.until for segment in segments)
+        if done and read_schedule(str(folder / SCHEDULE), config.train.steps) != segments:
+            raise UserError(
+                f"{folder} was trained by another schedule than {p.replay} is now; choose another --pbt.out"
+            )
+    if done:
         console.print(f"{folder}: already trained; nothing to do")
         return folder
-    ends = tuple(ends_of(config.train.steps, p.perturbation_interval))
-    segments = []
-    if p.replay is not None:
-        segments = read_schedule(p.replay, config.train.steps)
-        ends = tuple(segment.until for segment in segments)
-    else:
+    if p.replay is None:
         import_ray("distill pbt")
     job = Job(part(config, TrainRun), folder, ends, os.getcwd())
     _check_data(config, job, [segment.settings for segment in segments])
     with alone(folder, "pbt.lock", "--pbt.out"):
         describe_run(folder, asked)
         if segments:
-            _replay(job, [segment.settings for segment in segments])
-        else:
-            _populate(config, job)
-        return _finish(config, job)
+            rounds = _replay(job, [segment.settings for segment in segments])
+            return _finish(config, job, rounds, rounds[-1])
+        _populate(config, job)
+        rounds = job.rounds()
+        return _finish(config, job, rounds, best_of(rounds, ends[-1]))
+
+
+def _segments(config: PbtRun, name: str) -> Sequence[Segment]:
+    """Those of a schedule, whose settings are checked as if they were given."""
+    segments = read_schedule(name, config.train.steps)
+    for segment in segments:
+        try:
+            check_settings(changed(config, segment.settings))
+        except UserError as error:
+            raise UserError(f"--pbt.replay={name}, until step {segment.until:,}: {error}") from error
+    return segments
 
 
 def _check_data(config: PbtRun, job: Job, given: Sequence[Mapping[str, float]]) -> None:
@@ -90,16 +107,18 @@ def _populate(config: PbtRun, job: Job) -> None:
             search(make_trainable(job), Search(p, rounds, config.seed, job.folder), watch)
 
 
-def _replay(job: Job, segments: Sequence[Mapping[str, float]]) -> None:
-    parent, opened = "", functools.cache(job.open)
+def _replay(job: Job, segments: Sequence[Mapping[str, float]]) -> Sequence[Round]:
+    """Its rounds; others may lie beside them, where the schedule was edited since."""
+    rounds: list[Round] = []
+    opened = functools.cache(job.open)
     for number, settings in enumerate(segments, 1):
-        parent = job.play(settings, parent, number, opened).run
+        rounds.append(job.play(settings, rounds[-1].run if rounds else "", number, opened))
+    return rounds
 
 
-def _finish(config: PbtRun, job: Job) -> Path:
+def _finish(config: PbtRun, job: Job, rounds: Sequence[Round], best: Round | None) -> Path:
     """Write what was found, the student last: where that is, all is."""
-    rounds, folder = job.rounds(), job.folder
-    best = best_of(rounds, job.ends[-1])
+    folder = job.folder
     if best is None:
         raise DivergedError(f"{folder}: every member diverged; lower --pbt.space, and choose another --pbt.out")
     chain = ancestry(rounds, best)

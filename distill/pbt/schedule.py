@@ -77,7 +77,8 @@ def read_schedule(name: str, steps: int) -> list[Segment]:
         raise UserError(f"--pbt.replay={name} cannot be read: {error}; name a schedule.yaml of distill pbt") from error
     if not isinstance(content, dict) or content.get("form") != FORM or content.get("version") != 1:
         raise UserError(f"--pbt.replay={name} is no schedule of distill pbt of this version; name its schedule.yaml")
-    segments = [_segment(name, one) for one in content.get("segments") or [{}]]
+    told = content.get("segments")
+    segments = [_segment(name, one) for one in (told if isinstance(told, list) and told else [{}])]
     ends = [0, *(one.until for one in segments)]
     if any(later <= earlier for earlier, later in itertools.pairwise(ends)):
         raise UserError(f"--pbt.replay={name}: its segments must end after ever more steps")
@@ -87,7 +88,7 @@ def read_schedule(name: str, steps: int) -> list[Segment]:
 
 
 def _segment(name: str, told: object) -> Segment:
-    if not isinstance(told, dict) or not isinstance(told.get("until"), int):
+    if not isinstance(told, dict) or type(told.get("until")) is not int:
         raise UserError(f"--pbt.replay={name}: every segment must say until which step it lasts, as until: 500")
     settings = {key: value for key, value in told.items() if key != "until"}
     for key, value in settings.items():

@@ -103,6 +103,8 @@ def check_pbt(config: PbtRun) -> None:
     for name in ("epochs", "last_step", "fork_from", "patience"):
         if getattr(t, name) != getattr(usual, name):
             raise UserError(f"--train.{name} does not go with distill pbt, whose rounds are trainings; leave it out")
+    if config.pbt.replay is not None:  # its rounds are those of the schedule
+        return
     interval = config.pbt.perturbation_interval
     require(interval < t.steps, "--pbt.perturbation_interval", interval, f"below --train.steps={t.steps}")
     for end in (0, 1):

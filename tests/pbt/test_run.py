@@ -161,6 +161,8 @@ def test_what_cannot_be_is_refused(make: Make, tmp_path: Path, settings: dict[st
         ("a: 1", "is no schedule of distill pbt of this version"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 4}, {until: 4}]", "must end after ever more steps"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 4}]", "is of 4 steps, not 12; set --train.steps=4"),
+        ("form: pbt-schedule\nversion: 1\nsegments: 5", "must say until which step it lasts"),
+        ("form: pbt-schedule\nversion: 1\nsegments: [{until: true}]", "must say until which step it lasts"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{train.steps: 4}]", "must say until which step it lasts"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 12, train.steps: 4}]", "changes 'train.steps'; a sch"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 12, train.weight_decay: x}]", "must be a number, got 'x'"),
@@ -170,6 +172,34 @@ def test_schedules_that_are_none(tmp_path: Path, text: str, message: str) -> Non
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_schedule(str(tmp_path / "s.yaml"), 12)
+
+
+def write_schedule(path: Path, *rates: float) -> str:
+    segments = [{"until": 6 * number, "train.learning_rate": rate} for number, rate in enumerate(rates, 1)]
+    path.write_text(yaml.safe_dump({"form": "pbt-schedule", "version": 1, "seed": 1, "segments": segments}))
+    return str(path)
+
+
+def test_an_edited_schedule_is_another_training(make: Make, tmp_path: Path) -> None:
+    given = write_schedule(tmp_path / "s.yaml", 0.001, 0.002)
+    again = make("edited", replay=given, perturbation_interval=500)  # has no say in a replay
+    folder = pbt(again)
+    assert pbt(again) == folder, "nothing to do"
+    write_schedule(tmp_path / "s.yaml", 0.001, 0.01)
+    with pytest.raises(UserError, match=r"edited is by another schedule than .*s\.yaml is now; choose anoth"):
+        pbt(again)
+    for path in (folder / "student").iterdir():
+        path.unlink()
+    (folder / "student").rmdir()  # as if it was killed before its end
+    pbt(again)
+    assert [float(row["train.learning_rate"]) for row in rows_of(folder)] == [0.001, 0.01], "only what it says now"
+
+
+def test_values_of_a_schedule_are_checked_like_flags(make: Make, tmp_path: Path) -> None:
+    given = write_schedule(tmp_path / "s.yaml", 0.001, -0.001)
+    with pytest.raises(UserError, match=r"s\.yaml, until step 12: --train.learning_rate must be"):
+        pbt(make("negative", replay=given))
+    assert not (tmp_path / "negative").exists()
 
 
 def test_without_ray_one_sentence_says_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
