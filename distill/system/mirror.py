@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -76,8 +77,14 @@ def _look(store: Store) -> Path:
 
 
 def _fetch_folder(store: Store, place: Path) -> None:
-    """All files of a run, a student or a teacher."""
+    """All files of a run, a student or a teacher, and no others."""
     sizes = store.sizes()
+    if (place / "dataset.json").is_file():
+        if any(not path.with_name(UNSENT).exists() for path in place.glob(f"shards/*/{SHARD}")):
+            raise UserError(
+                f"{store.url} had a dataset and has none any more; put it back, or remove the copy of it, {place}"
+            )
+        return  # what was collected here is to be sent
     if sum(sizes.values()) > LARGEST:
         raise UserError(
             f"{store.url} has {sum(sizes.values()):,} bytes and is no dataset; name a run or an agent in it"
@@ -89,6 +96,10 @@ def _fetch_folder(store: Store, place: Path) -> None:
             store.download(name, path)
 
     for_each(fetch, sizes)
+    for path in [path for path in place.rglob("*") if _is_sent(path) and str(path.relative_to(place)) not in sizes]:
+        path.unlink(missing_ok=True)  # it is there no more
+    if not sizes:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _fetch_records(store: Store, place: Path, manifest: bytes) -> None:
@@ -110,6 +121,8 @@ def _fetch_records(store: Store, place: Path, manifest: bytes) -> None:
                 temporary = path.with_name(f".{SHARD}.{os.getpid()}")
                 temporary.write_text(text)
                 os.replace(temporary, path)  # no fsync: it can be fetched again
+            elif path.read_text() != text and not path.with_name(UNSENT).exists():
+                raise UserError(f"{store.url} has another shard {shard} than {place}, a copy of it; remove the copy")
         mine = place / "writers" / Path(name).name
         if record is not None and _counted(record) > (_counted(mine.read_bytes()) if mine.is_file() else -1):
             write_bytes(mine, record)
@@ -232,7 +245,12 @@ def push_folder(folder: Path, url: str) -> int:
     store = Store(url)
     if folder.is_file():
         store.upload(folder, "")
-        return 1
+        card = folder.with_suffix(".md")
+        if not card.is_file():
+            return 1
+        parent, _, name = store.url.rpartition("/")
+        Store(parent).upload(card, Path(name).with_suffix(".md").name)
+        return 2
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if _is_sent(path)]
 
     def send(name: str) -> None:

@@ -26,6 +26,7 @@ from distill.students.folder import load_student
 from distill.system import mirror, stores
 from distill.system.files import at_home
 from distill.system.stores import Store
+from teachers.card import read_card
 from teachers.load import agent_game, load_teacher
 from tests.fixtures.store import new_cache
 
@@ -275,3 +276,43 @@ def test_addresses_have_one_spelling() -> None:
         "s3://b/x", "s3://b/x", "file:///t/x",
     ]  # fmt: skip
     assert not any(map(stores.is_store, ("data/pong", "/tmp/s3", "hf://org/repo", "my.module:net", "C:/data")))
+
+
+def test_what_is_gone_from_a_store_is_not_read_from_its_copy(
+    bucket: str, pong_copy: Path, tmp_path: Path, capsys: Any
+) -> None:
+    there = tmp_path / "there"
+    url = f"file://{there}"
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "checkpoints/1.pt", "checkpoints/2.pt"):
+        (tmp_path / "run" / name).write_text(name)
+    assert main(["push", str(tmp_path / "run"), f"{url}/run"]) == 0
+    push_indexed(pong_copy, f"{url}/pong")
+    run, data = at_home(f"{url}/run"), at_home(f"{url}/pong")
+    Dataset(data)  # its shards are here now
+
+    (there / "run" / "checkpoints" / "2.pt").unlink()
+    mirror._looked.clear()
+    assert sorted(path.name for path in at_home(f"{url}/run").rglob("*.*")) == ["1.pt", "config.yaml"]
+    record = there / "pong" / "ledgers" / "teacher.json"
+    record.write_text(record.read_text().replace("sha256", "sha265", 1))  # a shard of the same name
+    mirror._looked.clear()
+    with pytest.raises(UserError, match=r"/pong has another shard teacher-0000\d than .*; remove the copy"):
+        at_home(f"{url}/pong")
+
+    shutil.rmtree(there)
+    mirror._looked.clear()
+    assert not at_home(f"{url}/run").exists()
+    assert not run.exists()
+    assert main(["info", f"{url}/pong"]) == 1
+    assert f"/pong had a dataset and has none any more; put it back, or remove the copy of it, {data}" in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
+
+
+def test_a_teacher_travels_with_its_card(bucket: str, tmp_path: Path) -> None:
+    for suffix in (".zip", ".md"):
+        shutil.copy(f"teachers/pretrained/pong-ppo{suffix}", tmp_path / f"pong-mine{suffix}")
+    url = f"{bucket}/teachers/pong-mine.zip"
+    assert main(["push", str(tmp_path / "pong-mine.zip"), url]) == 0
+    assert read_card(at_home(url).with_suffix(".md")) == read_card(tmp_path / "pong-mine.md") != {}
