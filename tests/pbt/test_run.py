@@ -186,7 +186,7 @@ def test_an_edited_schedule_is_another_training(make: Make, tmp_path: Path) -> N
     folder = pbt(again)
     assert pbt(again) == folder, "nothing to do"
     write_schedule(tmp_path / "s.yaml", 0.001, 0.01)
-    with pytest.raises(UserError, match=r"edited is by another schedule than .*s\.yaml is now; choose anoth"):
+    with pytest.raises(UserError, match=r"edited was trained by another schedule than .*s\.yaml is now; choose anoth"):
         pbt(again)
     for path in (folder / "student").iterdir():
         path.unlink()
