@@ -243,7 +243,30 @@ def _push(folder: str, url: str) -> None:
     if (path / "dataset.json").exists():
         print(f"sent: {push_indexed(path, address(url)):,} shards are in {address(url)}")
     else:
+        _refuse_another(path, address(url))
         print(f"sent: {push_folder(path, address(url)):,} files are in {address(url)}")
+
+
+def _refuse_another(folder: Path, url: str) -> None:
+    """Files of two runs, or of a run and a dataset, must not mix: a reader would take one's for the other's."""
+    from distill.records.runs import differences
+    from distill.system.stores import Store
+    from distill.system.yaml_text import BadYaml, load_yaml
+    from distill.train.run import FREE, MATTERS
+
+    store = Store(url)
+    if store.size("dataset.json") is not None:
+        raise UserError(f"{url} has a dataset; choose another address for {folder}")
+    there = store.read("config.yaml")
+    if there is None or not (folder / "config.yaml").is_file():
+        return
+    try:
+        before, now = load_yaml(there.decode()), load_yaml((folder / "config.yaml").read_text())
+    except (BadYaml, UnicodeDecodeError):
+        return  # cut off; the new one replaces it
+    changed = differences(before or {}, now or {}, MATTERS, FREE)
+    if changed:
+        raise UserError(f"{url} has another run than {folder}: {'; '.join(changed)}; choose another address")
 
 
 def _pull(url: str, folder: str) -> None:

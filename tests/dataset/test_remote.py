@@ -310,6 +310,20 @@ def test_what_is_gone_from_a_store_is_not_read_from_its_copy(
     )
 
 
+def test_another_run_there_is_refused(bucket: str, pong_copy: Path, tmp_path: Path, capsys: Any) -> None:
+    for seed in (1, 2):
+        (tmp_path / f"run{seed}").mkdir()
+        (tmp_path / f"run{seed}" / "config.yaml").write_text(f"seed: {seed}\ntrain: {{steps: 5}}\n")
+    assert main(["push", str(tmp_path / "run1"), f"{bucket}/run"]) == 0
+    assert main(["push", str(tmp_path / "run1"), f"{bucket}/run"]) == 0, "the same one may be sent again"
+    assert main(["push", str(tmp_path / "run2"), f"{bucket}/run"]) == 1
+    assert "seed was 1, now 2; choose another address" in capsys.readouterr().err.replace("\n", " ")
+    assert Store(f"{bucket}/run").read("config.yaml") == (tmp_path / "run1" / "config.yaml").read_bytes()
+    push_dataset(pong_copy, f"{bucket}/pong")
+    assert main(["push", str(tmp_path / "run1"), f"{bucket}/pong"]) == 1
+    assert f"{bucket}/pong has a dataset; choose another address" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_a_teacher_travels_with_its_card(bucket: str, tmp_path: Path) -> None:
     for suffix in (".zip", ".md"):
         shutil.copy(f"teachers/pretrained/pong-ppo{suffix}", tmp_path / f"pong-mine{suffix}")
