@@ -82,7 +82,8 @@ def _fetch_folder(store: Store, place: Path) -> None:
     if (place / "dataset.json").is_file():
         if any(not path.with_name(UNSENT).exists() for path in place.glob(f"shards/*/{SHARD}")):
             raise UserError(
-                f"{store.url} had a dataset and has none any more; put it back, or remove the copy of it, {place}"
+                f"{store.url} had a dataset and has none any more; put it back (`distill push {place} {store.url}`, if "
+                "all of it is here), or remove that copy"
             )
         return  # what was collected here is to be sent
     if sum(sizes.values()) > LARGEST:

@@ -305,9 +305,11 @@ def test_what_is_gone_from_a_store_is_not_read_from_its_copy(
     assert not at_home(f"{url}/run").exists()
     assert not run.exists()
     assert main(["info", f"{url}/pong"]) == 1
-    assert f"/pong had a dataset and has none any more; put it back, or remove the copy of it, {data}" in (
+    assert f"/pong had a dataset and has none any more; put it back (`distill push {data} " in (
         capsys.readouterr().err.replace("\n", " ")
     )
+    assert main(["push", str(data), f"{url}/pong"]) == 0, "nothing is lost"
+    assert (there / "pong" / "ledgers" / "teacher.json").is_file()
 
 
 def test_another_run_there_is_refused(bucket: str, pong_copy: Path, tmp_path: Path, capsys: Any) -> None:
