@@ -41,6 +41,10 @@ Watch = Callable[[Mapping[str, Any]], object]
 _WATCHING: list[Watch] = []
 
 
+class Ended(BaseException):
+    """Ends a search, with a sentence. No ``Exception``: Tune takes one in a callback for a failure of the member."""
+
+
 @dataclass(frozen=True)
 class Search:
     """How a population is searched."""
@@ -80,6 +84,8 @@ def search(trainable: type, how: Search, watch: Watch) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             _tuner(tune, tune.with_resources(trainable, wanted), how).fit()
+        except Ended as error:
+            raise UserError(str(error)) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -88,10 +94,10 @@ def notify(result: Mapping[str, Any]) -> None:
     """A round has ended. Tune keeps its callbacks in a file, so they hold nothing themselves.
 
     Raises:
-        UserError: a member was refused something. (Were it only to end, those who wait for it would wait for ever.)
+        Ended: a member was refused something. (Were it alone to end, those who wait for it would wait for ever.)
     """
     if "refused" in result:
-        raise UserError(str(result["refused"]))
+        raise Ended(str(result["refused"]))
     for watch in _WATCHING:
         watch(result)
 
@@ -104,7 +110,7 @@ def _tuner(tune: Any, trained: Any, how: Search) -> Any:
             notify(result)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            raise UserError(
+            raise Ended(
                 f"{how.folder}: a member's worker failed {FAILURES} times; see Ray's logs, and give it more memory"
             )
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from distill.errors import UserError
 from distill.pbt.settings import PbtConfig
 from distill.pbt.tuner import Search, search
 from tests.fixtures.ray_cluster import Nodes
@@ -62,3 +65,24 @@ def test_exploitation_combines_what_each_member_knows(nodes: Nodes, tmp_path: Pa
     together = quality(tmp_path / "pbt")
     assert alone[-1] < 1.2 - 0.9**2 + 0.05, "one direction stays where it was"
     assert together[-1] > 1.1, "the optimum is 1.2"
+
+
+def test_what_one_member_is_refused_ends_all(nodes: Nodes, tmp_path: Path) -> None:
+    from ray import tune
+
+    base: Any = tune.Trainable
+
+    class Refused(base):  # type: ignore[misc]
+        def step(self) -> dict[str, Any]:
+            return (
+                {"val_kl": 1e30, "refused": "the data are gone; bring them back"}
+                if self.config["h"] < 0.5
+                else {"val_kl": 1.0}
+            )
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            (Path(checkpoint_dir) / "nothing").touch()
+
+    how = Search(PbtConfig(members=2, space={"h": [0.1, 1.0]}), 3, 0, tmp_path, ({"h": 0.9}, {"h": 0.2}))
+    with pytest.raises(UserError, match=r"^the data are gone; bring them back$"):
+        search(Refused, how, lambda result: None)
