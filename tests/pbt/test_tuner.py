@@ -83,6 +83,12 @@ def test_what_one_member_is_refused_ends_all(nodes: Nodes, tmp_path: Path) -> No
         def save_checkpoint(self, checkpoint_dir: str) -> None:
             (Path(checkpoint_dir) / "nothing").touch()
 
+        def load_checkpoint(self, checkpoint_dir: str) -> None:
+            assert (Path(checkpoint_dir) / "nothing").exists()
+
+        def reset_config(self, new_config: dict[str, float]) -> bool:
+            return True
+
     how = Search(PbtConfig(members=2, space={"h": [0.1, 1.0]}), 3, 0, tmp_path, ({"h": 0.9}, {"h": 0.2}))
     with pytest.raises(UserError, match=r"^the data are gone; bring them back$"):
         search(Refused, how, lambda result: None)
