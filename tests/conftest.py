@@ -102,6 +102,7 @@ for line in sys.stdin:
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
         if order["file_size"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], order["file_size"]))
+            sys.dont_write_bytecode = True  # it would be cut off, and broken for all who import it later
         os.chdir(order["cwd"])
         os.environ.update(order["env"])
         try:

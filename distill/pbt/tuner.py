@@ -22,7 +22,7 @@ from distill.system.files import read_json, write_json
 from distill.system.plugins import load_plugins
 from distill.system.ray_cluster import import_ray
 from distill.system.runtime import tune_process
-from distill.system.streams import generator
+from distill.system.streams import seed_globals
 
 WORST = 1e30
 """Score of a round that diverged: whoever has it copies another."""
@@ -162,8 +162,7 @@ def _scheduler(how: Search, space: dict[str, Any]) -> Any:
         """Whatever else draws from Python's generator, and whoever is the last to end a round: the same decisions."""
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
-            random.seed(f"{how.seed} {result['training_iteration']}")
-            np.random.seed(generator("pbt", how.seed, result["training_iteration"]).integers(2**32))
+            seed_globals("pbt", how.seed, result["training_iteration"])
             return super().on_trial_result(tune_controller, trial, result)
 
     return Seeded(
@@ -184,8 +183,7 @@ def _settled(seed: int) -> Iterator[None]:
     """Tune draws from Python's and NumPy's own generators, and talks; both are put back behind it."""
     before, state, legacy = dict(os.environ), random.getstate(), np.random.get_state()
     os.environ.update(QUIET)
-    random.seed(seed)
-    np.random.seed(seed)
+    seed_globals("pbt", seed)
     loud = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
     levels = [logger.level for logger in loud]
     for logger in loud:

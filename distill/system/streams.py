@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import random
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,13 @@ def torch_generator(name: str, *key: int | str) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(int(generator(name, *key).integers(LARGEST)))
+
+
+def seed_globals(name: str, *key: int | str) -> None:
+    """Seed Python's and NumPy's own generators, for a library that draws from them; as ``generator`` otherwise."""
+    drawn = generator(name, *key)
+    random.seed(int(drawn.integers(LARGEST)))
+    np.random.seed(int(drawn.integers(2**32)))
 
 
 def numbered(stream: Stream, seed: int, *key: int) -> np.random.Generator:
