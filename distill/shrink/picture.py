@@ -76,8 +76,8 @@ def _panel(axes: Axes, rungs: Sequence[Rung], random: float, measure: str) -> No
     axes.axhline(teacher.score, color=THEME.faint, lw=1)
     axes.axhline(random, color=THEME.faint, lw=1, ls=(0, (4, 3)))
     axes.annotate(
-        "random", (0.01, random), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
-        color=THEME.faint, fontsize=8,
+        "random", (0.99, random), xycoords=("axes fraction", "data"), xytext=(0, -10), textcoords="offset points",
+        color=THEME.faint, fontsize=8, ha="right",
     )  # fmt: skip
     for series in (PYTORCH, RUNTIME, QUANTISED):
         if series is RUNTIME and measure:
@@ -86,6 +86,9 @@ def _panel(axes: Axes, rungs: Sequence[Rung], random: float, measure: str) -> No
         if series.precision == FLOAT32:
             black = Series(TEACHER, FLOAT32, series.measure, THEME.ink, "*", series.hollow)
             _points(axes, [teacher], measure or series.measure, black)
+    scores = [random, *(one.score for one in rungs)]
+    span = max(scores) - min(scores)
+    axes.set_ylim(min(scores) - 0.15 * span, max(scores) + 0.2 * span)  # intervals of two seeds may be ten times as wide
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.1, high * (high / low) ** 0.12)  # room for the teacher's name
