@@ -88,7 +88,9 @@ def _panel(axes: Axes, rungs: Sequence[Rung], random: float, measure: str) -> No
             _points(axes, [teacher], measure or series.measure, black)
     scores = [random, *(one.score for one in rungs)]
     span = max(scores) - min(scores)
-    axes.set_ylim(min(scores) - 0.15 * span, max(scores) + 0.2 * span)  # intervals of two seeds may be ten times as wide
+    axes.set_ylim(
+        min(scores) - 0.15 * span, max(scores) + 0.2 * span
+    )  # intervals of two seeds may be ten times as wide
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.1, high * (high / low) ** 0.12)  # room for the teacher's name
