@@ -51,12 +51,15 @@ def random_batch(batch: int, actions: int, device: torch.device, share: float = 
     return Inputs(obs.to(device), logits.to(device), Targets(v.to(device), codes.to(device), scale.to(device)))
 
 
-def collected(folder: Path, states: int) -> Path:
-    """States of Pong, played and labelled by the bundled teacher."""
+def collected(folder: Path, states: int, shards: int = 1, jacobian_share: float = 1.0) -> Path:
+    """States of Pong, played and labelled by the bundled teacher; a share of them with derivatives."""
     from distill.config.stages import collect
 
     with contextlib.redirect_stdout(io.StringIO()):
-        collect(Config(env="pong", collect=CollectConfig(out=str(folder), states=states, shard_states=states)))
+        settings = CollectConfig(
+            out=str(folder), states=states, shard_states=states // shards, jacobian_share=jacobian_share
+        )
+        collect(Config(env="pong", collect=settings))
     return folder
 
 

@@ -12,8 +12,6 @@ states take 2 GB of disk and are deleted afterwards.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import itertools
 import json
 import re
@@ -29,11 +27,9 @@ from measure import Row, main  # first: it sets the process up, before PyTorch i
 # isort: split
 
 import torch
-from data import tiled
+from data import collected, tiled
 
-from distill.collect.settings import CollectConfig
 from distill.config.config import Config
-from distill.config.stages import collect
 from distill.config.validate import validated
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
@@ -45,14 +41,6 @@ from distill.train.setup import make_student, open_data, scale_of
 SHARD, SHARDS = 4_096, 4
 WINDOW, STEPS = 16, 600
 """Shards of a window, and steps of a turn: more than a window has."""
-
-
-def collected(folder: Path) -> Path:
-    """A small real data set."""
-    settings = CollectConfig(out=str(folder), states=SHARDS * SHARD, shard_states=SHARD, jacobian_share=1 / 16)
-    with contextlib.redirect_stdout(io.StringIO()):
-        collect(validated(Config(env="pong", seed=1, collect=settings)))
-    return folder
 
 
 def settings(folder: str) -> Config:
@@ -130,7 +118,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     sizes = (20_000, 60_000) if args.quick else (100_000, 1_000_000, 10_000_000)
     trainers = {}
     with tempfile.TemporaryDirectory() as folder:
-        source = collected(Path(folder) / "once")
+        source = collected(Path(folder) / "once", SHARDS * SHARD, SHARDS, 1 / 16)
         for states in sizes:
             data = tiled(Path(folder) / str(states), source, states)
             made = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,18 @@ from distill.system.streams import generator
 
 OVERLAP = 2
 """Batches after a slide in which states that were left over before it still come."""
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """What slides over which shards."""
+
+    starts: Index
+    """First state of each shard, and behind the last."""
+    window: int
+    """W, shards that are shuffled together."""
+    part: int = 0
+    """Of the data, whose order is unlike that of the other parts."""
 
 
 class WindowSampler(Sampler):
@@ -27,9 +40,7 @@ class WindowSampler(Sampler):
         index: states to train on, sorted.
         batch_size: of each step.
         seed: of the order.
-        starts: first state of each shard, and behind the last.
-        window: W, shards that are shuffled together.
-        part: of the data, whose order is unlike that of the other parts.
+        sliding: the window and the shards.
         carries: see ``Sampler``.
         share: see ``Sampler``.
     """
@@ -39,18 +50,16 @@ class WindowSampler(Sampler):
         index: Index,
         batch_size: int,
         seed: int,
-        starts: Index,
-        window: int,
+        sliding: Sliding,
         *,
-        part: int = 0,
         carries: npt.NDArray[np.bool_] | None = None,
         share: float = 1.0,
     ) -> None:
         super().__init__(index, batch_size, seed, carries=carries, share=share)
-        self._key = (seed, part) if part else (seed,)
-        self._bounds = np.searchsorted(index, starts)
+        self._key = (seed, sliding.part) if sliding.part else (seed,)
+        self._bounds = np.searchsorted(index, sliding.starts)
         self._shards = np.flatnonzero(np.diff(self._bounds))  # that have states to train on
-        self._window = min(window, len(self._shards))
+        self._window = min(sliding.window, len(self._shards))
         self._place, self._first_batch, self._batches = -1, 0, 0
         self._circle, self._left = self._shards, self._shards[:0]
 

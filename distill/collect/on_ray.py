@@ -20,7 +20,7 @@ from distill.collect.summary import PARTS, Summary, bytes_of, scores, show
 from distill.dataset.shards import committed_shards, read_record
 from distill.errors import UserError, first_line
 from distill.system.progress import Bar, console
-from distill.system.ray_cluster import cluster, refuse_too_small
+from distill.system.ray_cluster import answer, workers
 
 DEATHS = 10
 """A writer whose workers die so often without a shard in between is given up."""
@@ -66,9 +66,7 @@ def collect(order: Order) -> Summary:
         return summary
     ends = quotas(c.states - total + sum(have.values()), [*have.values()])
     members = [Member(name, end, have[name]) for name, end in zip(have, ends, strict=True)]
-    with cluster("--collect.workers=ray", c.ray_address, c.num_workers * c.num_cpus_per_worker) as ray:
-        refuse_too_small(ray, "--collect.num_cpus_per_worker", c.num_cpus_per_worker)
-        refuse_too_small(ray, "--collect.num_gpus_per_worker", 0, c.num_gpus_per_worker)
+    with workers("--collect.workers=ray", c) as ray:
         room = int(ray.cluster_resources().get("CPU", 0) // c.num_cpus_per_worker)
         if room < c.num_workers:
             console.print(f"the Ray cluster has cores for {room} of {c.num_workers} workers at once; the others follow")
@@ -197,11 +195,9 @@ class Drive:
         """What a worker says; None where it died, and another one was hired."""
         errors = self._ray.exceptions
         try:
-            told: Told = self._ray.get(done)
+            told: Told = answer(self._ray, done)
             return told
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
+        except errors.RayTaskError:
             raise
         except errors.RayError as error:
             member.deaths += 1

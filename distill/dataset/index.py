@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.large import ShardFile
+from distill.dataset.large import ShardFile, refuse_nan, unlike_others
 from distill.dataset.schema import GAME_BITS
 from distill.dataset.store import Array, Wanted, mapped_copy
 from distill.errors import UserError
@@ -149,8 +149,8 @@ def _of_shard(file: ShardFile, start: npt.NDArray[np.int64], writer: int) -> dic
     if not fits or (record.states and int(told["pos"].max()) >= record.frames):
         raise UserError(f"{file.folder} is damaged: its arrays do not fit its record; run `distill verify`")
     for name in LABELS:
-        if name in parts and not np.isfinite(parts[name].sum(dtype=np.float64)):
-            raise UserError(f"{file.folder}: its {name} are NaN or infinite in some state; such labels teach nothing")
+        if name in parts:
+            refuse_nan(file.folder, name, parts[name])
     return parts
 
 
@@ -158,9 +158,6 @@ def _copy(folder: Path, name: str, values: Array | None, column: Array | None) -
     """Copy a shard's part of a column, which must be like the column."""
     found, expected = (None if part is None else (part.shape, part.dtype) for part in (values, column))
     if found != expected:
-        raise UserError(
-            f"{folder} does not belong with the shards before it, or is damaged: its {name} are of another kind or "
-            "number; move it out, or restore it from a copy"
-        )
+        raise unlike_others(folder, name)
     if column is not None:
         column[:] = values

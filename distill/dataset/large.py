@@ -117,3 +117,22 @@ def check_file(path: Path, mark: FileMark, verify: bool) -> None:
         raise UserError(f"{path} has {size} bytes, not {mark.bytes}; it is damaged")
     if verify and sha256(path) != mark.sha256:
         raise UserError(f"{path} does not match its checksum; it is damaged, restore it from a copy")
+
+
+def refuse_nan(where: Path, name: str, labels: Array) -> None:
+    """Refuse labels that are NaN or infinite: what compares or averages them would do so in silence.
+
+    Raises:
+        UserError: naming the labels.
+    """
+    # A sum takes no memory, and one NaN or Inf makes it one.
+    if not np.isfinite(labels.sum(dtype=np.float64)):
+        raise UserError(f"{where}: its {name} are NaN or infinite in some state; such labels teach nothing")
+
+
+def unlike_others(where: Path, name: str) -> UserError:
+    """What a shard is refused with whose arrays are not like those of the others."""
+    return UserError(
+        f"{where} does not belong with the shards before it, or is damaged: its {name} are of another kind or "
+        "number; move it out, or restore it from a copy"
+    )

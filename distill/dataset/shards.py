@@ -15,7 +15,7 @@ import zstandard
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from distill.dataset.large import check_file
+from distill.dataset.large import check_file, refuse_nan, unlike_others
 from distill.dataset.schema import FRAME, FRAMES_PER_CHUNK, ShardArrays, read_manifest
 from distill.errors import UserError
 from distill.records.dataset import Identity, ShardRecord, read_shard, read_writer
@@ -119,16 +119,11 @@ def contents_digest(identity: Identity, records: Mapping[str, ShardRecord]) -> s
 
 
 def refuse_not_finite(where: Path, arrays: ShardArrays) -> None:
-    """Refuse labels that are NaN or infinite: what compares or averages them would do so in silence.
-
-    Raises:
-        UserError: naming the labels.
-    """
+    """``refuse_nan`` of all labels."""
     for name in FINITE:
         array = getattr(arrays, name)
-        # A sum takes no memory, and one NaN or Inf makes it one.
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
-            raise UserError(f"{where}: its {name} are NaN or infinite in some state; such labels teach nothing")
+        if array is not None and array.dtype.kind == "f":
+            refuse_nan(where, name, array)
 
 
 def refuse_other_arrays(where: Path, arrays: ShardArrays, first: ShardArrays) -> None:
@@ -144,7 +139,4 @@ def refuse_other_arrays(where: Path, arrays: ShardArrays, first: ShardArrays) ->
         other = getattr(first, name)
         found, expected = (None if part is None else (part.shape[1:], part.dtype) for part in (array, other))
         if found != expected or (array is not None and len(array) != wanted):
-            raise UserError(
-                f"{where} does not belong with the shards before it, or is damaged: its {name} are of another kind or "
-                "number; move it out, or restore it from a copy"
-            )
+            raise unlike_others(where, name)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from distill.dataset.index import Shards
+from distill.dataset.large import refuse_nan
 from distill.dataset.schema import FRAME
 from distill.dataset.store import will_need
 from distill.envs.presets import STACK
@@ -147,10 +148,7 @@ class Windows:
         if self._stored is None:
             return Held(slot, None, None)
         scale, codes = file.row_scale(), file.jacobian()
-        if not np.isfinite(scale.sum(dtype=np.float64)):
-            raise UserError(
-                f"{file.folder}: its row_scale are NaN or infinite in some state; such labels teach nothing"
-            )
+        refuse_nan(file.folder, "row_scale", scale)
         wanted = (file.record.rows, self._stored[0], STACK, FRAME[0])
         if scale.shape != wanted or codes.shape != (*wanted, FRAME[1]) or codes.dtype != self._stored[1]:
             raise UserError(f"{file.folder} is damaged: its derivatives do not fit its record")

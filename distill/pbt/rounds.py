@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from distill.dataset.reader import Dataset
-from distill.errors import UserError
 from distill.figures.fidelity import measure
 from distill.pbt.settings import changed
 from distill.system.files import read_json, write_json
@@ -83,19 +79,6 @@ class Job:
     where: str
     """Working folder of whoever asked; paths are relative to it."""
 
-    def enter(self) -> None:
-        """Go to the working folder, in a worker.
-
-        Raises:
-            UserError: this node does not see it.
-        """
-        if not Path(self.where).is_dir():
-            raise UserError(
-                f"node {platform.node()} of the Ray cluster does not see {self.where}; start the command in a folder "
-                "that all nodes see, such as one on a network file system"
-            )
-        os.chdir(self.where)
-
     def open(self, verify: bool = False) -> Dataset:
         """The dataset that all train on."""
         return open_dataset(self.config, verify)
@@ -150,10 +133,6 @@ class Job:
         net.load_state_dict(newest_checkpoint(folder, torch.device("cpu"))["model"])
         index = training_split(config, dataset)[1]
         return float(measure(net, dataset, index, temperature=temperature).kl)
-
-    def told(self, content: Mapping[str, Any]) -> Settings:
-        """The settings that change, as floats, from a tuner's."""
-        return {name: float(value) for name, value in content.items()}
 
 
 def _read(path: Path) -> Round:

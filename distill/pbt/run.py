@@ -21,7 +21,7 @@ from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.grid import write_rows
 from distill.system.files import replace_folder, write_bytes
 from distill.system.progress import Bar, console, print_table
-from distill.system.ray_cluster import cluster, import_ray, refuse_too_small
+from distill.system.ray_cluster import import_ray, workers
 from distill.system.settings import check_settings, fill, part
 from distill.train import run as of_training
 from distill.train.settings import TrainRun
@@ -93,9 +93,7 @@ def _check_data(config: PbtRun, job: Job, given: Sequence[Mapping[str, float]]) 
 
 def _populate(config: PbtRun, job: Job) -> None:
     p, rounds = config.pbt, len(job.ends)
-    with cluster("distill pbt", p.ray_address, p.num_workers * p.num_cpus_per_worker) as ray:
-        refuse_too_small(ray, "--pbt.num_cpus_per_worker", p.num_cpus_per_worker)
-        refuse_too_small(ray, "--pbt.num_gpus_per_worker", 0, p.num_gpus_per_worker)
+    with workers("distill pbt", p):
         total, done = p.members * rounds, len(job.rounds())
         with Bar(f"{p.scheduler}, {p.members} members", "rounds", total, min(done, total)) as bar:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from distill.errors import UserError, nearest
 from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.ray_settings import RayCluster
-from distill.system.settings import check_settings, require
+from distill.system.settings import check_settings, part, require, with_values
 from distill.train.settings import TrainRun
 
 CHANGING = tuple(
@@ -58,6 +57,7 @@ class PbtConfig(RayCluster):
         "resample_probability": SHARE,
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out", "replay")
+    SECTION: ClassVar[str] = "pbt"
 
     def check(self) -> None:
         """Refuse a space that is none, and a population of one that is to copy itself."""
@@ -113,11 +113,7 @@ def check_pbt(config: PbtRun) -> None:
 
 def changed(config: TrainRun, settings: Mapping[str, Any]) -> TrainRun:
     """The same settings but for some, by dotted name."""
-    new = TrainRun(**{one.name: getattr(config, one.name) for one in dataclasses.fields(TrainRun)})
-    for name, value in settings.items():
-        section, _, key = name.partition(".")
-        new = dataclasses.replace(new, **{section: dataclasses.replace(getattr(new, section), **{key: value})})
-    return new
+    return with_values(part(config, TrainRun), settings)
 
 
 def ends_of(steps: int, interval: int) -> Sequence[int]:

@@ -20,7 +20,7 @@ from distill.pbt.rounds import Job, Round
 from distill.pbt.settings import PbtConfig
 from distill.system.files import read_json, write_json
 from distill.system.plugins import load_plugins
-from distill.system.ray_cluster import import_ray
+from distill.system.ray_cluster import enter, import_ray
 from distill.system.runtime import tune_process
 from distill.system.streams import seed_globals
 
@@ -216,8 +216,8 @@ def make_trainable(job: Job) -> type:
 
         def step(self) -> dict[str, Any]:
             parent, number = self._last
-            settings = job.told(self.config)
-            job.enter()  # Tune changes the folder whenever it gives an actor to another member
+            settings = {name: float(value) for name, value in self.config.items()}
+            enter(job.where)  # Tune changes the folder whenever it gives an actor to another member
             try:
                 found = job.play(settings, parent, number + 1, self._opened)
             except DivergedError:

@@ -16,7 +16,7 @@ from distill.errors import UserError, nearest
 from distill.sweep.grid import Cell
 from distill.sweep.settings import SweepRun
 from distill.system.parser import make_parser, readable
-from distill.system.settings import check_settings, part
+from distill.system.settings import check_settings, part, with_values
 from distill.train.settings import TrainRun
 
 VARIES = ("seed", "teacher", "preset", "tau", "device", "student", "objective", "train")
@@ -43,11 +43,7 @@ def typed_cells(cells: Sequence[Cell]) -> list[Cell]:
 
 def cell_config(base: SweepRun, cell: Cell, folder: Path) -> TrainRun:
     """The settings of one cell, validated; its run is in ``folder`` and goes on from its last checkpoint."""
-    changed = part(base, TrainRun)
-    for name, value in {**cell, "train.out": str(folder), "train.verify": False}.items():
-        section, _, field = name.rpartition(".")
-        new: Any = dataclasses.replace(getattr(changed, section), **{field: value}) if section else value
-        changed = dataclasses.replace(changed, **{section or field: new})
+    changed = with_values(part(base, TrainRun), {**cell, "train.out": str(folder), "train.verify": False})
     with naming(cell):
         check_settings(changed)
     return changed

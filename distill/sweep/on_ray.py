@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from distill.errors import UserError, first_line
 from distill.sweep.settings import SweepConfig
 from distill.system.plugins import load_plugins
 from distill.system.progress import console
-from distill.system.ray_cluster import cluster, refuse_too_small
+from distill.system.ray_cluster import answer, enter, workers
 from distill.system.runtime import tune_process
 from distill.train.settings import TrainRun
 
@@ -34,12 +33,7 @@ def train_here(config: TrainRun, folder: str) -> Path:
     """
     tune_process()
     load_plugins()
-    if not Path(folder).is_dir():
-        raise UserError(
-            f"node {platform.node()} of the Ray cluster does not see {folder}; start the command in a folder that all "
-            "nodes see, such as one on a network file system"
-        )
-    os.chdir(folder)
+    enter(folder)
     from distill.train.loop import train
 
     return train(config)
@@ -65,11 +59,7 @@ class Trainings:
     def __enter__(self) -> Self:
         s = self._sweep
         with contextlib.ExitStack() as stack:
-            self._ray = stack.enter_context(
-                cluster("--sweep.workers=ray", s.ray_address, s.num_workers * s.num_cpus_per_worker)
-            )
-            refuse_too_small(self._ray, "--sweep.num_cpus_per_worker", s.num_cpus_per_worker)
-            refuse_too_small(self._ray, "--sweep.num_gpus_per_worker", 0, s.num_gpus_per_worker)
+            self._ray = stack.enter_context(workers("--sweep.workers=ray", s))
             wanted = {"num_cpus": s.num_cpus_per_worker, "num_gpus": s.num_gpus_per_worker, "max_retries": 0}
             self._task = self._ray.remote(**wanted)(train_here)
             pool = ThreadPoolExecutor(s.num_workers)  # a thread waits for each training
@@ -100,13 +90,9 @@ class Trainings:
             task = self._task.remote(config, os.getcwd())
             self._running.add(task)
             try:
-                found: Path = self._ray.get(task)
+                found: Path = answer(self._ray, task)
                 return found
-            except errors.RayTaskError as error:
-                if isinstance(error.cause, UserError):
-                    raise error.cause from None
-                raise
-            except errors.TaskCancelledError:
+            except (errors.RayTaskError, errors.TaskCancelledError):
                 raise
             except errors.RayError as error:
                 last = error

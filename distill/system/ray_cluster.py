@@ -6,14 +6,17 @@ import contextlib
 import logging
 import math
 import os
+import platform
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError, first_line
 from distill.system.plugins import VARIABLE
+from distill.system.ray_settings import RayCluster
 
 STORE = 256 * 2**20
 """Bytes of shared memory of a cluster of our own: agents and settings go through it, recorded states do not."""
@@ -57,7 +60,7 @@ def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
     address = address or os.environ.get("RAY_ADDRESS")
     if address is not None:
         refuse_deaf(address)
-    with _own_signals():
+    with own_signals():
         try:
             if address is None:
                 _start(ray, cpus)
@@ -109,7 +112,7 @@ def _start(ray: Any, cpus: float) -> None:
 
 
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
+def own_signals() -> Iterator[None]:
     """Ray sets a handler of SIGTERM when it connects; ours stays."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -134,3 +137,41 @@ def refuse_too_small(ray: Any, flag: str, cpus: float, gpus: float = 0.0) -> Non
             raise UserError(
                 f"{flag}={asked:g}, but no node of the Ray cluster has more than {most:g} {name}s; lower it"
             )
+
+
+@contextlib.contextmanager
+def workers(flag: str, settings: RayCluster) -> Iterator[Any]:
+    """``cluster``, with a node for each of the workers that the settings ask for.
+
+    Raises:
+        UserError: as ``cluster``, or no node has room for one.
+    """
+    with cluster(flag, settings.ray_address, settings.num_workers * settings.num_cpus_per_worker) as ray:
+        above = f"--{settings.SECTION}"
+        refuse_too_small(ray, f"{above}.num_cpus_per_worker", settings.num_cpus_per_worker)
+        refuse_too_small(ray, f"{above}.num_gpus_per_worker", 0, settings.num_gpus_per_worker)
+        yield ray
+
+
+def answer(ray: Any, done: Any) -> Any:
+    """``ray.get``, which raises a worker's ``UserError`` as it was raised there."""
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+def enter(folder: str) -> None:
+    """In a worker: go to the working folder of whoever asked, since paths are relative to it.
+
+    Raises:
+        UserError: this node does not see it.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"node {platform.node()} of the Ray cluster does not see {folder}; start the command in a folder that all "
+            "nodes see, such as one on a network file system"
+        )
+    os.chdir(folder)

@@ -30,6 +30,8 @@ class RayCluster(Section):
         "num_gpus_per_worker": ZERO_OR_MORE,
     }
     """Part of RANGES."""
+    SECTION: ClassVar[str]
+    """Its name on the command line."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,6 @@ class RayWorkers(RayCluster):
 
     workers: Literal["local", "ray"] = "local"
     """Who works: this process, or processes on a Ray cluster (docs/scale.md)."""
-
-    SECTION: ClassVar[str]
-    """Its name on the command line."""
 
     def check(self) -> None:
         """Refuse what only workers on Ray read."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from distill.errors import UserError, first_line
 from distill.system.files import replacing
+from distill.system.files import sha256 as digest
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "file")
 """Of addresses that are read through a copy. ``hf://`` has a cache of its own."""
@@ -162,11 +163,8 @@ class Store:
                     self._fs.get_file(f"{self._root}/{name}", str(temporary))
                 except FileNotFoundError as error:
                     raise UserError(f"{self.url}/{name} is missing; push the folder again") from error
-            if sha256 is not None:
-                with temporary.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != sha256:
-                    raise UserError(f"{self.url}/{name} does not match its checksum; remove it, and push it again")
+            if sha256 is not None and digest(temporary) != sha256:
+                raise UserError(f"{self.url}/{name} does not match its checksum; remove it, and push it again")
 
     @contextlib.contextmanager
     def _whole(self, name: str) -> Iterator[str]:

@@ -44,6 +44,11 @@ def carried_share(config: TrainRun, plan: Plan) -> float | None:
     return plan.jacobian_share if config.objective.derivatives else None
 
 
+def until(passes: float) -> float:
+    """Share of a training until which derivatives last where ``auto`` decides, by its passes over the data."""
+    return UNTIL if passes >= FEW_PASSES else UNTIL_FEW
+
+
 def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
     """Numbers in place of ``auto``; what is a number stays.
 
@@ -54,9 +59,7 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
     """
     o, t = config.objective, config.train
     passes = t.steps * min(t.batch_size, states) / states if t.epochs is None else t.epochs
-    share, until = SHARE, UNTIL if passes >= FEW_PASSES else UNTIL_FEW
-    if o.own_derivatives:
-        share = until = 1.0
+    share, last = (1.0, 1.0) if o.own_derivatives else (SHARE, until(passes))
     share = min(share, carried if o.jacobian_targets == "stored" else 1.0)
     late: float | str = t.learning_rate
     early = t.early_learning_rate
@@ -64,7 +67,7 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
         late, early = LATE_RATE, EARLY_RATE if early is None else early
     return Plan(
         share if o.jacobian_share == "auto" else o.jacobian_share,
-        until if o.jacobian_until == "auto" else o.jacobian_until,
+        last if o.jacobian_until == "auto" else o.jacobian_until,
         float(late),
         float(late) if early is None else early,
     )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from distill.batches.parts import EVERY, PartedSampler, parts_of, size_of_part
 from distill.batches.sampler import Order, Sampler
 from distill.batches.source import Index
-from distill.batches.window_sampler import WindowSampler
+from distill.batches.window_sampler import Sliding, WindowSampler
 from distill.dataset.reader import Dataset
 from distill.train.auto import Plan
 from distill.train.settings import TrainRun
@@ -30,11 +30,13 @@ def make_sampler(config: TrainRun, plan: Plan, dataset: Dataset, train_index: In
     if t.parts == 1 and not window:
         return Sampler(train_index, t.batch_size, config.seed, carries=carries, share=share)
     if t.parts == 1:
-        return WindowSampler(train_index, t.batch_size, config.seed, starts, window, carries=carries, share=share)
+        return WindowSampler(
+            train_index, t.batch_size, config.seed, Sliding(starts, window), carries=carries, share=share
+        )
     size = size_of_part(t.batch_size, t.parts, None if carries is None else share)
     parts = [
         WindowSampler(
-            train_index[mine], size, config.seed, starts, window or EVERY, part=number,
+            train_index[mine], size, config.seed, Sliding(starts, window or EVERY, number),
             carries=None if carries is None else carries[mine], share=share,
         )
         for number, mine in enumerate(parts_of(train_index, starts, t.parts))

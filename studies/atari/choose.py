@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.sweep.grid import Cell, Row
-from distill.train.auto import FEW_PASSES, UNTIL_FEW
-from distill.train.auto import UNTIL as LONG
+from distill.train.auto import until
 from studies.atari.plan import PLAIN, RISING, SEED, SOBOLEV, STATES, STATES_A_STEP, STEPS, UNTIL, WEIGHT
 
 METHODS = ("KL", "Sobolev", "Sobolev throughout")
@@ -47,14 +46,12 @@ def own_best(rows: Sequence[Row]) -> list[Row]:
 
 def by_auto(rows: Sequence[Row]) -> list[Row]:
     """The rows with what ``auto`` stands for, of plain distillation and of Sobolev (``distill.train.auto``)."""
-    plain, few, many = (
-        as_text(cell) for cell in ({**PLAIN, **RISING}, {**SOBOLEV, UNTIL: UNTIL_FEW}, {**SOBOLEV, UNTIL: LONG})
-    )
     kept = []
     for row in rows:
         passes = int(row[STEPS]) * STATES_A_STEP / int(row[STATES])
-        if plain.items() <= row.items() or (many if passes >= FEW_PASSES else few).items() <= row.items():
-            kept.append(row)
+        for cell in ({**PLAIN, **RISING}, {**SOBOLEV, UNTIL: until(passes)}):
+            if as_text(cell).items() <= row.items():
+                kept.append(row)
     return kept
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.batches.parts import EVERY, PartedSampler, parts_of, size_of_part
-from distill.batches.window_sampler import WindowSampler
+from distill.batches.window_sampler import Sliding, WindowSampler
 from distill.errors import UserError
 from distill.train.team import Team
 
@@ -18,7 +18,12 @@ CARRIES = np.random.default_rng(8).random(len(INDEX)) < 0.4
 def make(count: int, rank: int = 0, world: int = 1, window: int = EVERY) -> PartedSampler:
     samplers = [
         WindowSampler(
-            INDEX[mine], size_of_part(24, count, 0.25), 3, STARTS, window, part=part, carries=CARRIES[mine], share=0.25
+            INDEX[mine],
+            size_of_part(24, count, 0.25),
+            3,
+            Sliding(STARTS, window, part),
+            carries=CARRIES[mine],
+            share=0.25,
         )
         for part, mine in enumerate(parts_of(INDEX, STARTS, count))
     ]
@@ -68,7 +73,9 @@ def test_the_first_of_every_batch_carry_derivatives() -> None:
 
 def test_parts_are_shuffled_unlike_each_other() -> None:
     starts = np.array([0, 50, 100])
-    samplers = [WindowSampler(np.arange(50 * part, 50 * part + 50), 5, 3, starts, 1, part=part) for part in range(2)]
+    samplers = [
+        WindowSampler(np.arange(50 * part, 50 * part + 50), 5, 3, Sliding(starts, 1, part)) for part in range(2)
+    ]
     assert any((samplers[0].batch(step) != samplers[1].batch(step) - 50).any() for step in range(10))
 
 
@@ -93,5 +100,5 @@ def test_more_parts_than_shards_are_refused() -> None:
 
 
 def make_uneven() -> PartedSampler:
-    samplers = [WindowSampler(np.arange(n), 8, 3, np.array([0, n]), 1) for n in (20, 5)]
+    samplers = [WindowSampler(np.arange(n), 8, 3, Sliding(np.array([0, n]), 1)) for n in (20, 5)]
     return PartedSampler(samplers, slice(None))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.batches.sampler import Sampler
-from distill.batches.window_sampler import OVERLAP, WindowSampler
+from distill.batches.window_sampler import OVERLAP, Sliding, WindowSampler
 from distill.errors import UserError
 
 STARTS = np.concatenate([[0], np.cumsum([40, 25, 60, 3, 33, 50, 41, 12])])
@@ -17,7 +17,7 @@ CARRIES = np.random.default_rng(8).random(len(INDEX)) < 0.3
 
 def make(window: int = 2, seed: int = 3, batch: int = 8, carrying: bool = False) -> WindowSampler:
     carries = CARRIES if carrying else None
-    return WindowSampler(INDEX, batch, seed, STARTS, window, carries=carries, share=0.25)
+    return WindowSampler(INDEX, batch, seed, Sliding(STARTS, window), carries=carries, share=0.25)
 
 
 def of_shards(states: np.ndarray) -> set[int]:
@@ -80,7 +80,7 @@ def test_the_first_of_every_batch_carry_derivatives() -> None:
 def test_each_deal_of_a_shard_has_its_share_of_derivatives() -> None:
     """So that they need not come again, nor are left out, where there are just enough: 8 of every 32."""
     carries = np.arange(256) % 4 == 0
-    sampler = WindowSampler(np.arange(256), 16, 3, np.arange(0, 257, 32), 4, carries=carries, share=0.25)
+    sampler = WindowSampler(np.arange(256), 16, 3, Sliding(np.arange(0, 257, 32), 4), carries=carries, share=0.25)
     for epoch in range(5):
         states = np.stack([sampler.batch(16 * epoch + step) for step in range(16)])
         assert sorted(states.ravel()) == list(range(256))
@@ -89,7 +89,7 @@ def test_each_deal_of_a_shard_has_its_share_of_derivatives() -> None:
 
 def test_a_window_of_all_shards_is_a_full_shuffle() -> None:
     """Each place has as many states of every shard."""
-    sampler = WindowSampler(np.arange(400), 10, 3, np.arange(0, 401, 100), 9)
+    sampler = WindowSampler(np.arange(400), 10, 3, Sliding(np.arange(0, 401, 100), 9))
     for place in range(4):
         states = np.concatenate([sampler.batch(10 * place + step) for step in range(10)])
         assert np.bincount(states // 100).tolist() == [25, 25, 25, 25]
@@ -99,7 +99,7 @@ def test_a_window_of_all_shards_is_a_full_shuffle() -> None:
 def test_a_window_without_derivatives_is_refused() -> None:
     carries = np.zeros(len(INDEX), np.bool_)
     carries[:60] = True  # of the first shards alone
-    sampler = WindowSampler(INDEX, 8, 3, STARTS, 1, carries=carries, share=0.25)
+    sampler = WindowSampler(INDEX, 8, 3, Sliding(STARTS, 1), carries=carries, share=0.25)
     with pytest.raises(UserError, match=r"none of \d+ training states that are shuffled together carries derivatives"):
         list(map(sampler.batch, range(sampler.steps_per_epoch)))
 
