@@ -43,46 +43,47 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
     start, teacher = set_up(config)
     second = second_preset(teacher, get_preset(start.task.preset))
     known = reference_of(config, start, teacher)
-    folder, resuming = open_run(config, start.student.in_folders)
-    if is_student(folder):
-        console.print(f"{folder}: already trained; nothing to do")
-        return folder
     progress = Progress(teacher=None if teacher is None else teacher.info.fingerprint, start=start.fingerprint)
     progress.warmed = start.fingerprint is None or c.critic_warmup == 0
-    with contextlib.ExitStack() as stack:
-        enter = stack.enter_context
-        seed = int(generator("finetune", config.seed, 0).integers(MAX_SEED // 2))
-        env = AtariVecSB3(config.env, c.num_envs, get_preset(start.task.preset), seed=seed, second=second)
-        enter(contextlib.closing(env))
-        model = make_model(config, start, env, seed)
-        again = how_to_go_on(c.out, folder, "--finetune.out", newest=c.resume)
-        kept = Kept(model.policy, model.policy.optimizer, progress, config.to_dict(), again)
-        if resuming:
-            settle_folder(folder / BEST)
-            restore(folder, device, kept)
-            progress = kept.progress
-            env.seed(int(generator("finetune", config.seed, progress.states).integers(MAX_SEED // 2)))
-        describe(config, start, teacher)
-        labels = None if teacher is None else Labels(teacher, device)
-        saver = BestSaver(
-            folder, kept, c.checkpoint_every,
-            lambda: replace_folder(
-                folder / BEST, lambda new: write_student(config, new, start, teacher, progress, watch.compared)
-            ),
-            min(MIN_GAMES, c.score_games),
-        )  # fmt: skip
-        loggers = Loggers(c.loggers, folder, progress.states)
-        bar = ScoreBar(f"finetune {config.env}", "states", c.states, progress.states)
-        watching = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
-        watch = Watch(config, progress, watching, saver.check, labels, known)
-        for context in (saver, contextlib.closing(loggers), bar):
-            enter(context)
-        learn(config, model, watch, progress, folder)
-        fidelity = {} if labels is None else vars(last_fidelity(model, env, labels, c.val_states, config.env))
-    write_student(config, folder / "student", start, teacher, progress, fidelity)
-    remove_leftovers(folder, below=True)
-    report(folder, progress, fidelity)
-    return folder
+    with contextlib.ExitStack() as held:
+        folder, resuming = open_run(config, start.student.in_folders, held)
+        if is_student(folder):
+            console.print(f"{folder}: already trained; nothing to do")
+            return folder
+        with contextlib.ExitStack() as stack:
+            enter = stack.enter_context
+            seed = int(generator("finetune", config.seed, 0).integers(MAX_SEED // 2))
+            env = AtariVecSB3(config.env, c.num_envs, get_preset(start.task.preset), seed=seed, second=second)
+            enter(contextlib.closing(env))
+            model = make_model(config, start, env, seed)
+            again = how_to_go_on(c.out, folder, "--finetune.out", newest=c.resume)
+            kept = Kept(model.policy, model.policy.optimizer, progress, config.to_dict(), again)
+            if resuming:
+                settle_folder(folder / BEST)
+                restore(folder, device, kept)
+                progress = kept.progress
+                env.seed(int(generator("finetune", config.seed, progress.states).integers(MAX_SEED // 2)))
+            describe(config, start, teacher)
+            labels = None if teacher is None else Labels(teacher, device)
+            saver = BestSaver(
+                folder, kept, c.checkpoint_every,
+                lambda: replace_folder(
+                    folder / BEST, lambda new: write_student(config, new, start, teacher, progress, watch.compared)
+                ),
+                min(MIN_GAMES, c.score_games),
+            )  # fmt: skip
+            loggers = Loggers(c.loggers, folder, progress.states)
+            bar = ScoreBar(f"finetune {config.env}", "states", c.states, progress.states)
+            watching = Hooks([Log(loggers, lambda now: now.states), bar, *hooks, saver])
+            watch = Watch(config, progress, watching, saver.check, labels, known)
+            for context in (saver, contextlib.closing(loggers), bar):
+                enter(context)
+            learn(config, model, watch, progress, folder)
+            fidelity = {} if labels is None else vars(last_fidelity(model, env, labels, c.val_states, config.env))
+        write_student(config, folder / "student", start, teacher, progress, fidelity)
+        remove_leftovers(folder, below=True)
+        report(folder, progress, fidelity)
+        return folder
 
 
 def make_model(config: FinetuneRun, start: Start, env: AtariVecSB3, seed: int) -> TaughtPPO:

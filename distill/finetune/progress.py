@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
-from distill.records.runs import describe_run, is_same_run, only_described, plain, run_folder
+from distill.records.runs import is_same_run, only_described, plain, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
-from distill.train.checkpoint import can_go_on, newest_checkpoint
+from distill.train.checkpoint import newest_checkpoint
 from distill.train.hooks import Status
+from distill.train.run import hold_run
 from distill.train.saver import Kept, Saver
 
 MATTERS = ("env", "teacher", "preset", "teacher_preset", "tau", "seed", "student", "finetune")
@@ -59,18 +61,19 @@ class Progress:
         return float(np.mean(self.scores)) if self.scores else None
 
 
-def open_run(config: FinetuneRun, student: str) -> tuple[Path, bool]:
+def open_run(config: FinetuneRun, student: str, stack: contextlib.ExitStack) -> tuple[Path, bool]:
     """Create the run folder, or accept one that has this run already.
 
     Args:
         config: settings.
         student: name of the network.
+        stack: holds the folder until it is closed.
 
     Returns:
         (folder, True where there is a checkpoint to go on from).
 
     Raises:
-        UserError: it holds a different run.
+        UserError: it holds a different run, or another process is at work there.
     """
     c = config.finetune
 
@@ -78,11 +81,11 @@ def open_run(config: FinetuneRun, student: str) -> tuple[Path, bool]:
         return fill(c.out, env=config.env, student=student, seed=config.seed, time=when)
 
     folder, asked = run_folder(c.out, name, newest=c.resume), plain(config)
-    same = not only_described(folder) and is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS)
-    if same and can_go_on(folder):
-        return folder, True
-    describe_run(folder, asked)
-    return folder, False
+
+    def is_same() -> bool:
+        return not only_described(folder) and is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS)
+
+    return folder, hold_run(folder, asked, "--finetune.out", is_same, stack)
 
 
 def restore(folder: Path, device: torch.device, kept: Kept) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +59,14 @@ class Run:
         """Where it stands."""
         return self.kept.progress  # type: ignore[no-any-return]
 
-    def open(self) -> bool:
-        """Begin it, or restore its last checkpoint; False where it is finished.
+    def open(self, stack: contextlib.ExitStack) -> bool:
+        """Begin it, or restore its last checkpoint; False where it is finished. ``stack`` holds its folder.
 
         Raises:
-            UserError: its folder holds another run, or a damaged one.
+            UserError: its folder holds another run, a damaged one, or one that another process is at work on.
         """
         config, c = self.config, self.config.imitate
-        self.folder, self.resumed = open_run(config)
+        self.folder, self.resumed = open_run(config, stack)
         if is_student(self.folder):
             console.print(f"{self.folder}: already trained; nothing to do")
             return False

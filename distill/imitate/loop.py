@@ -37,7 +37,8 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     check_online(config)
     check_plain(config)
     run = Run(config)
-    return online(run, plain_parts(config), hooks) if run.open() else run.folder
+    with contextlib.ExitStack() as stack:
+        return online(run, plain_parts(config), hooks) if run.open(stack) else run.folder
 
 
 def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:

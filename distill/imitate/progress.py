@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.records.runs import describe_run, is_same_run, only_described, plain, read_settings, run_folder
+from distill.records.runs import is_same_run, only_described, plain, read_settings, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
-from distill.train.checkpoint import can_go_on, newest_checkpoint
+from distill.train.checkpoint import newest_checkpoint
 from distill.train.hooks import Status
+from distill.train.run import hold_run
 from distill.train.saver import Kept, Saver
 
 LAST_GAMES = 20
@@ -45,24 +47,24 @@ class Progress:
     """s, fixed before the first step with derivatives; 0 until then."""
 
 
-def open_run(config: ImitateRun) -> tuple[Path, bool]:
-    """Create the run folder, or accept one that has this run already.
+def open_run(config: ImitateRun, stack: contextlib.ExitStack) -> tuple[Path, bool]:
+    """Create the run folder, or accept one that has this run already; ``stack`` holds it.
 
     Returns:
         (folder, True where there is a checkpoint to go on from).
 
     Raises:
-        UserError: it holds a different run.
+        UserError: it holds a different run, or another process is at work there.
     """
     c = config.imitate
     folder = run_folder(c.out, lambda when: _folder(config, when), newest=c.resume)
     asked, kind = plain(config), type(config)
-    _refuse_other_command(folder, asked)
-    same = not only_described(folder) and is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS)
-    if same and can_go_on(folder):
-        return folder, True
-    describe_run(folder, asked)
-    return folder, False
+
+    def is_same() -> bool:
+        _refuse_other_command(folder, asked)
+        return not only_described(folder) and is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS)
+
+    return folder, hold_run(folder, asked, "--imitate.out", is_same, stack)
 
 
 def _refuse_other_command(folder: Path, asked: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,9 +25,9 @@ from distill.multitask.stream import InTurn, steps_of_each
 from distill.networks.nets import count_parameters
 from distill.records.data import DataUsed
 from distill.records.loggers import Loggers
-from distill.records.runs import describe_run, is_same_run, plain
+from distill.records.runs import is_same_run, plain
 from distill.students.folder import is_student
-from distill.sweep.alone import refuse_several_processes
+from distill.system.alone import refuse_several_processes
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.settings import fill, part
@@ -37,7 +38,7 @@ from distill.train.hooks import Hook, Hooks
 from distill.train.lesson import Lesson
 from distill.train.logs import Log, TrainingBar, TrainingLoss
 from distill.train.network import network_text, parameter_groups
-from distill.train.run import objective_name
+from distill.train.run import hold_run, objective_name
 from distill.train.saver import BestSaver, Kept
 from distill.train.settings import TrainRun
 from distill.train.setup import Data, open_data, scale_of
@@ -79,37 +80,40 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     nets.to(device)
     folder = fill(config.multitask.out, student=config.student.in_folders, seed=config.seed,
                   objective=objective_name(config.objective))  # fmt: skip
-    resuming = is_same_run(folder, plain(config), MultitaskRun, "--multitask.out", FREE, MATTERS)
-    if all(is_student(folder / game) for game in nets):
-        console.print(f"{folder}: already trained; nothing to do")
+    asked = plain(config)
+    with contextlib.ExitStack() as held:
+        hold_run(
+            folder, asked, "--multitask.out",
+            lambda: is_same_run(folder, asked, MultitaskRun, "--multitask.out", FREE, MATTERS), held,
+        )  # fmt: skip
+        if all(is_student(folder / game) for game in nets):
+            console.print(f"{folder}: already trained; nothing to do")
+            play(config, folder, list(nets))
+            return folder
+        optimizer = AdamW(parameter_groups(nets, t.weight_decay), lr=0.0, fused=True)
+        kept = Kept(nets, optimizer, TasksProgress(), config.to_dict())
+        best = _begin(runs, data, kept, folder)
+        progress: TasksProgress = kept.progress
+        lessons = [
+            Lesson(run, nets[one.dataset.task.game], one, scale)
+            for run, one, scale in zip(runs, data, progress.scales, strict=True)
+        ]
+        together = InTurn(lessons, weights)
+        model = Model(nets, optimizer, together.learning_rate, t.steps, t.batch_size, t.max_grad_norm, progress)
+        describe(config, data, nets)
+        with (
+            Loggers(t.loggers, folder, progress.step) as loggers,
+            BestSaver(folder, kept, t.checkpoint_every, best, ALONE) as saver,
+            Bar(f"train {objective_name(config.objective)}", "steps", t.steps, progress.step) as bar,
+        ):
+            watching = Hooks([Log(loggers), TrainingBar(bar)])
+            watching.add(TrainingLoss(t.log_every, watching.measured))
+            watching.add(Validation(lambda: together_scored(lessons), t.val_every, t.steps, saver, watching.measured))
+            watching.add(*hooks, saver)
+            fit(model, together.batches(progress.step, t.steps), together, watching, lambda now: now.step >= t.steps)
+            finish(lessons, nets, folder, saver)
         play(config, folder, list(nets))
         return folder
-    if not resuming:
-        describe_run(folder, plain(config))
-    optimizer = AdamW(parameter_groups(nets, t.weight_decay), lr=0.0, fused=True)
-    kept = Kept(nets, optimizer, TasksProgress(), config.to_dict())
-    best = _begin(runs, data, kept, folder)
-    progress: TasksProgress = kept.progress
-    lessons = [
-        Lesson(run, nets[one.dataset.task.game], one, scale)
-        for run, one, scale in zip(runs, data, progress.scales, strict=True)
-    ]
-    together = InTurn(lessons, weights)
-    model = Model(nets, optimizer, together.learning_rate, t.steps, t.batch_size, t.max_grad_norm, progress)
-    describe(config, data, nets)
-    with (
-        Loggers(t.loggers, folder, progress.step) as loggers,
-        BestSaver(folder, kept, t.checkpoint_every, best, ALONE) as saver,
-        Bar(f"train {objective_name(config.objective)}", "steps", t.steps, progress.step) as bar,
-    ):
-        watching = Hooks([Log(loggers), TrainingBar(bar)])
-        watching.add(TrainingLoss(t.log_every, watching.measured))
-        watching.add(Validation(lambda: together_scored(lessons), t.val_every, t.steps, saver, watching.measured))
-        watching.add(*hooks, saver)
-        fit(model, together.batches(progress.step, t.steps), together, watching, lambda now: now.step >= t.steps)
-        finish(lessons, nets, folder, saver)
-    play(config, folder, list(nets))
-    return folder
 
 
 def _of_dataset(config: MultitaskRun, number: int, steps: int) -> TrainRun:

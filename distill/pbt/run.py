@@ -17,8 +17,8 @@ from distill.pbt.settings import PbtRun, changed, check_pbt, ends_of
 from distill.pbt.tuner import Search, make_trainable, search
 from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
 from distill.students.folder import is_student
-from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.grid import write_rows
+from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import replace_folder, write_bytes
 from distill.system.progress import Bar, console, print_table
 from distill.system.ray_cluster import import_ray, workers
@@ -59,7 +59,7 @@ def pbt(config: PbtRun) -> Path:
         import_ray("distill pbt")
     job = Job(part(config, TrainRun), folder, ends, os.getcwd())
     _check_data(config, job, [segment.settings for segment in segments])
-    with alone(folder, "pbt.lock", "--pbt.out"):
+    with alone(folder, "--pbt.out", "pbt.lock"):
         describe_run(folder, asked)
         if segments:
             rounds = _replay(job, [segment.settings for segment in segments])

@@ -35,10 +35,11 @@ def rounds(config: RoundsRun, hooks: Sequence[Hook] = ()) -> Path:
         check_online(config)
     run = Run(config)
     check_eyes(run, config)
-    if not run.open():
-        return run.folder
-    parts = make_parts(run, config)
-    return online(run, parts, hooks) if config.rounds.form == "online" else Rounds(run, config, parts).run(hooks)
+    with contextlib.ExitStack() as stack:
+        if not run.open(stack):
+            return run.folder
+        parts = make_parts(run, config)
+        return online(run, parts, hooks) if config.rounds.form == "online" else Rounds(run, config, parts).run(hooks)
 
 
 class Rounds:

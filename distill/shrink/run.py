@@ -22,9 +22,9 @@ from distill.shrink.show import log_rungs, markdown, show, title
 from distill.shrink.speed import TEACHER, speeds
 from distill.shrink.students import cells, evaluation, run_cell, run_settings
 from distill.students.onnx_file import require_onnx
-from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.cells import naming
 from distill.sweep.grid import Cell, Row, finished, run_grid, unfinished, write_rows
+from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import write_bytes
 from distill.system.progress import console
 from distill.system.settings import check_settings, fill
@@ -58,7 +58,7 @@ def shrink(config: ShrinkRun) -> list[Rung]:
     matters = (*MATTERS, "shrink", *LEARNING[s.by])
     is_same_run(folder, plain(config), ShrinkRun, "--shrink.out", FREE, matters)
     rungs: list[Rung] = []
-    with alone(folder, "shrink.lock", "--shrink.out"):
+    with alone(folder, "--shrink.out", "shrink.lock"):
         describe_run(folder, plain(config))
         reference = _reference(config, folder)
         run = functools.partial(run_cell, config, folder)

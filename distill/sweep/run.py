@@ -16,13 +16,13 @@ from distill.evaluate.settings import EvaluateRun
 from distill.figures.figure import OWN
 from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
-from distill.sweep.alone import alone, refuse_several_processes
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
 from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
 from distill.sweep.on_ray import Trainings
 from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
+from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
 from distill.system.settings import fill, part
@@ -72,7 +72,7 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
             raise ValueError(f"after() returns columns that a row has already: {', '.join(sorted(taken))}")
         return {**row, **more}
 
-    with alone(folder, "sweep.lock", "--sweep.out"), contextlib.ExitStack() as stack:
+    with alone(folder, "--sweep.out", "sweep.lock"), contextlib.ExitStack() as stack:
         trained: Callable[[TrainRun], Path] = train
         if config.sweep.workers == "ray" and waiting:
             trained = stack.enter_context(Trainings(config.sweep, [configs[name] for name in waiting]))

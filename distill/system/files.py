@@ -141,8 +141,8 @@ def check_folders(folder: Path) -> None:
 
 
 def is_vacant(folder: Path) -> bool:
-    """True for a folder without files, or with nothing but temporary ones that a killed process left."""
-    return all(TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
+    """True for a folder without files, or with nothing but temporary ones and locks that a killed process left."""
+    return all(path.suffix == ".lock" or TEMPORARY.fullmatch(path.name) for path in folder.iterdir())
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> None:

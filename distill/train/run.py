@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from distill.losses.settings import ObjectiveConfig
 from distill.records.data import DataUsed, write_data
 from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data, run_folder
+from distill.system.alone import alone
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on
 from distill.train.settings import TrainRun
@@ -61,6 +64,32 @@ def open_run(config: TrainRun, used: DataUsed, check: Callable[[], None] = lambd
     describe_run(folder, asked)
     write_data(folder, used)
     return folder, False
+
+
+def hold_run(
+    folder: Path, asked: dict[str, Any], flag: str, is_same: Callable[[], bool], stack: contextlib.ExitStack
+) -> bool:
+    """Keep other processes out of a run's folder, and begin the run if need be; what is no such run is not touched.
+
+    Args:
+        folder: of the run.
+        asked: its settings by section.
+        flag: the setting that names the folder.
+        is_same: whether the run is there already; refuses others.
+        stack: holds the folder until it is closed.
+
+    Returns:
+        True where there is a checkpoint to go on from.
+
+    Raises:
+        UserError: it holds a different run, or another process is at work there.
+    """
+    is_same()
+    stack.enter_context(alone(folder, flag))
+    if is_same() and can_go_on(folder):  # another process may have been there meanwhile
+        return True
+    describe_run(folder, asked)
+    return False
 
 
 def _folder(config: TrainRun, when: str) -> Path:

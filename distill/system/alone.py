@@ -1,4 +1,4 @@
-"""One process at a time works on a folder of rows: two would write over each other's rows and checkpoints."""
+"""One process at a time works on a run or on rows: two would write over each other's rows and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def refuse_several_processes(what: str) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, lock: str, flag: str) -> Iterator[None]:
+def alone(folder: Path, flag: str, lock: str = "run.lock") -> Iterator[None]:
     """Hold a folder, which is made if need be.
 
     Args:
-        folder: of the rows.
-        lock: name of the file in it that is locked.
+        folder: of the run or the rows.
         flag: the setting that names the folder.
+        lock: name of the file in it that is locked; it stays there.
 
     Raises:
         UserError: another process holds it.
