@@ -32,7 +32,7 @@ class Scene:
         """An action a state, int64 (B,), and whether it is to become likelier (the target) or less likely (its own)."""
         if self.threat.target is not None:
             return torch.full((len(self.x),), self.threat.target, device=self.x.device), True
-        return self.victim.logits(self.x).argmax(-1), False
+        return self.victim.log_policy(self.x).argmax(-1), False
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class ThreatConfig(Section):
     step_size: float | None = None
     """pgd: gray levels a step; default: 2.5 eps / steps (Madry et al. 2018)."""
     draws: int = 1
-    """Gradients are means over so many draws of the agent's own noise (expectation over transformation)."""
+    """Slopes and probabilities are means over so many draws of the agent's noise (expectation over transformation)."""
     target: int | None = None
     """The action that the agent is to be brought to; default: any but its own."""
     source: str | None = None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.attack.method import Scene
+from distill.attack.victim import log_others
 
 INERTIA, OWN, ALL = 0.7, 1.5, 1.5
 """w, c1 and c2 of v <- w v + c1 r1 (best own - x) + c2 r2 (best of all - x)."""
@@ -81,17 +82,16 @@ def search(scene: Scene, pixels: Tensor) -> Tensor:
         return torch.rand(shape, generator=scene.generator).to(device)
 
     def success(where: Tensor, of: Tensor) -> Tensor:
-        """Probability of what the attacker wants, (states, particles), and 1 more where it is done."""
+        """Log probability of what the attacker wants, (states, particles); where it is done, above 1."""
         particles = where.shape[1]
         seen = put(
             x[of].repeat_interleave(particles, 0), pixels[of].repeat_interleave(particles, 0), where.flatten(0, 1)
         )
-        p = scene.victim.logits(seen).softmax(-1)
-        of_action = action[of].repeat_interleave(particles)
-        mine = p.gather(1, of_action.unsqueeze(1)).squeeze(1)
-        wanted = mine if towards else 1 - mine
-        done = ((p.argmax(-1) == of_action) == towards) & (wanted >= threat.confidence)
-        return (wanted + done).view(-1, particles)
+        log_policy, of_action = scene.victim.log_policy(seen), action[of].repeat_interleave(particles)
+        mine = log_policy.gather(1, of_action.unsqueeze(1)).squeeze(1)
+        wanted = mine if towards else log_others(log_policy, of_action)
+        done = ((log_policy.argmax(-1) == of_action) == towards) & (wanted.exp() >= threat.confidence)
+        return torch.where(done, 1 + wanted.exp(), wanted).view(-1, particles)
 
     everyone = torch.arange(batch, device=device)
     where = 255 * uniform(batch, threat.particles, count)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.engine.general import General
@@ -17,6 +17,8 @@ from distill.networks.nets import to_unit
 
 BATCH = 256
 """States of one forward pass where there are many."""
+SURE = 1e-3
+"""Slopes of log p are no shorter than if 1 - p were this."""
 
 
 class Victim:
@@ -25,8 +27,8 @@ class Victim:
     Args:
         net: float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A); it is moved to ``device``.
         device: where it runs.
-        draws: slopes are means over so many passes, which differ where the network draws noise of its own
-            (expectation over transformation, Athalye et al. 2018).
+        draws: slopes, policy and influence are means over so many passes, which differ where the network draws noise
+            of its own (expectation over transformation, Athalye et al. 2018).
     """
 
     def __init__(self, net: nn.Module, device: torch.device, draws: int = 1) -> None:
@@ -40,8 +42,17 @@ class Victim:
         return torch.cat([self.passes.forward(_as_seen(part)).logits for part in torch.split(x, BATCH)])
 
     @torch.no_grad()
+    def log_policy(self, x: Tensor) -> Tensor:
+        """Log of the policy, its mean over ``draws``, float (B, A), of pixels as ``logits`` takes them."""
+        every = torch.stack([self.logits(x).log_softmax(-1) for _ in range(self.draws)])
+        return every.logsumexp(0) - math.log(self.draws)
+
+    @torch.no_grad()
     def slope(self, x: Tensor, action: Tensor, towards: bool) -> Tensor:
         """Gradient by the pixels of what an attacker raises: how unlikely an action is, or how likely.
+
+        Of an agent that is all but sure it is longer than that, in the same direction: a vanishing one would be no
+        defence, only hard to see.
 
         Args:
             x: pixels of 0 to 255, (B, 4, 84, 84).
@@ -49,33 +60,56 @@ class Victim:
             towards: raise log p of the action; else lower it.
 
         Returns:
-            Float (B, 4, 84, 84), in nats a unit of [0, 1].
+            Float (B, 4, 84, 84), in nats a unit of [0, 1] where p is at most 1 - ``SURE``.
         """
         of_draw = self._by_autograd if isinstance(self.passes, General) else self._by_engine
-        total = torch.zeros(x.shape, device=x.device)
+        total, longest = torch.zeros(x.shape, device=x.device), torch.full((len(x),), -torch.inf, device=x.device)
         for _ in range(self.draws):
             with _needing_derivatives():
-                total += of_draw(_as_seen(x), action)
-        return total / (self.draws if towards else -self.draws)
+                direction, length = of_draw(_as_seen(x), action)
+            before, longest = longest, torch.maximum(longest, length)
+            total = _times(total, (before - longest).exp()) + _times(direction, (length - longest).exp())
+        return _times(total, longest.exp().clamp_min(SURE)) / (self.draws if towards else -self.draws)
 
-    def _by_engine(self, x: Tensor, action: Tensor) -> Tensor:
-        """Gradient of log p of the action."""
+    def _by_engine(self, x: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of log p of the action over 1 - p, and log(1 - p), (B,)."""
         tape = self.passes.forward(x)
-        seed = F.one_hot(action, tape.logits.shape[1]) - tape.logits.softmax(-1)
-        return self.passes.rows(tape, seed.unsqueeze(1))[:, 0]
+        seed, length = _of_odds(tape.logits, action)
+        return self.passes.rows(tape, seed.unsqueeze(1))[:, 0], length
 
-    def _by_autograd(self, x: Tensor, action: Tensor) -> Tensor:
+    def _by_autograd(self, x: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """The same in one pass: a network that draws noise has the same there and back."""
         leaf = (to_unit(x) if x.dtype == torch.uint8 else x).detach().requires_grad_()
         with torch.enable_grad():
-            log_p = self.net(leaf).log_softmax(-1).gather(1, action.unsqueeze(1))
-            return torch.autograd.grad(log_p.sum(), leaf)[0].float()
+            logits = self.net(leaf)
+            seed, length = _of_odds(logits.detach().float(), action)
+            return torch.autograd.grad(logits, leaf, seed.to(logits.dtype))[0].float(), length
 
     @torch.no_grad()
     def influence(self, x: Tensor, width: int) -> Tensor:
-        """Influence measure of the patches of the newest frame, double (B, 84, 84), at uint8 (B, 4, 84, 84)."""
+        """Influence measure of the patches of the newest frame, double (B, 84, 84), at uint8 (B, 4, 84, 84).
+
+        A mean over ``draws``.
+        """
         with _needing_derivatives():
-            return patch_maps(self.net, x, width)[1]
+            return torch.stack([patch_maps(self.net, x, width)[1] for _ in range(self.draws)]).mean(0)
+
+
+def log_others(log_policy: Tensor, action: Tensor) -> Tensor:
+    """log(1 - p) of an action, (B,), from log p, (B, A): exact where p is all but 1."""
+    return log_policy.scatter(1, action.unsqueeze(1), -torch.inf).logsumexp(-1)
+
+
+def _of_odds(logits: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of log(p / (1 - p)) by the logits, (B, A), and log(1 - p), (B,), the factor to that of log p."""
+    log_policy = logits.log_softmax(-1)
+    length, place = log_others(log_policy, action), action.unsqueeze(1)
+    others = (log_policy - length.unsqueeze(1)).scatter(1, place, -torch.inf).exp()
+    return (-others).scatter(1, place, 1.0), length
+
+
+def _times(maps: Tensor, factor: Tensor) -> Tensor:
+    return maps * factor.view(-1, *[1] * (maps.dim() - 1))
 
 
 @contextlib.contextmanager

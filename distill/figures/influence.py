@@ -77,7 +77,9 @@ def influence(jacobian: Tensor, logits: Tensor, action: Tensor | None = None) ->
 def _rows(jacobian: Tensor, logits: Tensor) -> Tensor:
     """L^T: sqrt(p_y) times the derivative of log p_y, double, of the Jacobian's shape."""
     p = logits.double().softmax(-1).view(*logits.shape, *[1] * (jacobian.dim() - 2))
+    best = logits.argmax(-1).view(-1, *[1] * (jacobian.dim() - 1)).expand(-1, 1, *jacobian.shape[2:])
     wide = jacobian.double()
+    wide = wide - wide.gather(1, best)  # changes no derivative of log p, and of a sure agent's none is lost to rounding
     rows: Tensor = p.sqrt() * (wide - (p * wide).sum(1, keepdim=True))
     return rows
 

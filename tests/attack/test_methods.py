@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.settings import ThreatConfig
-from distill.attack.swarm import apart, around, put
-from distill.attack.victim import Victim
+from distill.attack.swarm import apart, around, put, search
+from distill.attack.victim import SURE, Victim
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from teachers.load import load_teacher
@@ -207,6 +208,88 @@ def test_a_slope_is_of_one_draw_at_a_time() -> None:
     slope = Victim(Fickle(), CPU, draws=100).slope(x, torch.zeros(20, dtype=torch.int64), False)
     want = 2 * torch.sigmoid(torch.tensor(2.0)) - 1
     assert float(slope[:, -1, 0, 0].mean()) == pytest.approx(float(want), abs=0.1)
+
+
+def sharper(net: nn.Module, factor: float) -> nn.Module:
+    """The same decisions, far surer."""
+    sure = copy.deepcopy(net)
+    with torch.no_grad():
+        for part in sure.policy.parameters():  # type: ignore[union-attr]
+            part.mul_(factor)
+    return sure
+
+
+@pytest.mark.parametrize("towards", [False, True])
+@pytest.mark.parametrize("engine", [True, False])
+@pytest.mark.parametrize("factor", [1.0, 30.0, 1000.0])
+def test_slopes_against_autograd(factor: float, engine: bool, towards: bool, pixels: Tensor, teacher: Victim) -> None:
+    """In double precision with log(1 - p) from the others' logits, which no sharpness takes away."""
+    net, part = sharper(teacher.net, factor), pixels[:6]
+    victim = Victim(net if engine else Wrapped(net), CPU)
+    action = victim.logits(part).argmax(-1)
+    x = (part.double() / 255).requires_grad_()
+    log_p = copy.deepcopy(net).double()(x).log_softmax(-1)
+    others = log_p.scatter(1, action[:, None], -torch.inf).logsumexp(-1)
+    (odds,) = torch.autograd.grad((log_p.gather(1, action[:, None])[:, 0] - others).sum(), x)
+    length = others.detach().exp().clamp_min(SURE)[:, None, None, None]
+    want = (1 if towards else -1) * length * odds
+    off = (victim.slope(part, action, towards) - want).flatten(1).norm(dim=1) / want.flatten(1).norm(dim=1)
+    assert float(off.max()) < 0.03  # a unit at its kink may be on in one precision and off in another
+
+
+class Wrapped(nn.Module):
+    """A network that the engine does not know."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "swarm-slope"])
+def test_a_sure_agent_is_no_more_robust(name: str, norm: str, pixels: Tensor, teacher: Victim) -> None:
+    """A low temperature changes no decision, so it is no defence."""
+    part, turned = pixels[:24], []
+    for factor in (1.0, 1000.0):
+        victim = Victim(sharper(teacher.net, factor), CPU)
+        moved = ATTACKS[name].perturb(scene(part, victim, 1.0, norm=norm))
+        turned.append(int((victim.logits(moved).argmax(-1) != victim.logits(part).argmax(-1)).sum()))
+    assert turned[0] >= 20
+    assert turned[1] >= turned[0] - 2
+
+
+class Wavering(nn.Module):
+    """Two actions; the first is the best at black for most draws, at a bright pixel for few, though now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.turn += 1
+        bright, lucky = x[:, -1, 10, 10] > 0.9, self.turn % 4 == 0
+        likes = torch.where(bright, torch.full((len(x),), -2.0), torch.full((len(x),), -9.0 if lucky else 2.0))
+        return torch.stack([likes, 0 * likes], 1)
+
+
+def test_a_swarm_and_the_goal_ask_for_means_over_draws() -> None:
+    """What one draw says by luck is neither the agent's action, nor a success."""
+    x = torch.zeros(2, 4, 84, 84, dtype=torch.uint8)
+    x[1, -1, 10, 10] = 255
+    victim = Victim(Wavering(), CPU, draws=4)
+    p = victim.log_policy(x).exp()
+    rare, usual = (torch.sigmoid(torch.tensor(v)) for v in (-9.0, 2.0))
+    want = torch.stack([(3 * usual + rare) / 4, torch.sigmoid(torch.tensor(-2.0))])
+    torch.testing.assert_close(p[:, 0], want)
+    for turn in range(4):
+        victim.net.turn = turn  # type: ignore[assignment]
+        assert scene(x, victim).goal()[0].tolist() == [0, 1]
+    pixel = torch.tensor([[84 * 10 + 10]])
+    moved = search(scene(x[:1], victim, particles=30), pixel)
+    assert int(moved[0, -1, 10, 10]) > 0.9 * 255
 
 
 class Deaf(nn.Module):

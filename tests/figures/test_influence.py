@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,13 @@ def test_a_rescaling_of_pixels_changes_nothing(scene: tuple[Tensor, Tensor]) -> 
     torch.testing.assert_close(
         influence((factors * jacobian).flatten(2), logits), influence(jacobian.flatten(2), logits)
     )
+
+
+def test_of_a_sure_agent_nothing_is_lost_to_rounding(scene: tuple[Tensor, Tensor]) -> None:
+    """Of two actions every pixel has 1/p - 1, however small that is."""
+    jacobian, _ = scene
+    found = patch_influence(jacobian[1:, :2], torch.tensor([[50.0, 0.0]] * 2))
+    torch.testing.assert_close(found, torch.full_like(found, math.exp(-50)), rtol=1e-6, atol=0)
 
 
 def test_figures_are_quantiles_over_states(pong_data: Path) -> None:
