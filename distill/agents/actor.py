@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,9 +68,13 @@ class Policy:
 
     def logits(self, obs: npt.NDArray[np.uint8]) -> Tensor:
         """float32 (N, A) on the CPU for uint8 (N, 4, 84, 84)."""
-        with torch.no_grad(), draws_from(self._noise):
+        with torch.no_grad(), self.drawing():
             self.tape = self.passes.forward(torch.from_numpy(obs).to(self.device))
         return self.tape.logits.cpu()  # type: ignore[no-any-return]
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Noise of the network's own that is drawn meanwhile comes from this policy's stream."""
+        return draws_from(self._noise)
 
     def value(self, tape: Any) -> Tensor | None:
         """The value, float (B,), that belongs to a forward pass; None for networks without one."""

@@ -66,7 +66,7 @@ def _check(student: Student, name: str, copy: Path) -> None:
             found = load_sb3_zip(copy).state
         except UserError as error:
             raise UserError(f"{damaged} ({error})") from error
-        if fingerprint(dict(found)) != student.fingerprint:
+        if fingerprint(dict(found)) != student.record.fingerprint:
             raise UserError(damaged)
 
 

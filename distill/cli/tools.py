@@ -95,11 +95,13 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
     from teachers.load import find_teacher, load_teacher
 
     source = find_teacher(what)
-    info = load_teacher(what, game=env, preset=asked).info
+    teacher = load_teacher(what, game=env, preset=asked)
+    info = teacher.info
     preset = get_preset(info.preset)
     rows = [
         ("game", info.game),
         ("algorithm", info.algorithm + (f", logits = Q / {info.tau}" if info.tau else "")),
+        *_layers(teacher.net),
         ("parameters", f"{info.parameters:,}"),
         ("actions", ", ".join(game_info(info.game).actions)),
         ("preset", f"{preset.name} ({preset.hash})"),
@@ -109,6 +111,13 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
     for score in source.card.get("scores") or []:
         rows.append((f"score, {score['protocol']}", _score_text(score)))
     print_table(f"teacher {what}", ("", ""), rows)
+
+
+def _layers(net: Any) -> list[tuple[str, str]]:
+    """What a network is made of, where its layers are described."""
+    from distill.networks.nets import AtariCNN
+
+    return [("layers", net.spec.words())] if isinstance(net, AtariCNN) else []
 
 
 def _score_text(score: dict[str, Any]) -> str:
@@ -181,6 +190,7 @@ def _student_info(path: Path, env: str | None, asked: str | None) -> None:
     rows = [
         ("game", task.game),
         ("network", f"{training.student}, {count_parameters(student.net):,} parameters"),
+        *_layers(student.net),
         ("preset", f"{task.preset} ({task.preset_hash})"),
         *_other_eyes(task, training.teacher_preset, training.teacher_preset_hash),
         ("teacher", f"{training.teacher_name} ({training.teacher[:12]})" if training.teacher else "none"),

@@ -15,6 +15,7 @@ from distill.collect.games import Drawn
 from distill.collect.label import Labeller, Labels, Seen, fill
 from distill.collect.rollout import Recording
 from distill.dataset.writer import DatasetWriter
+from distill.networks.nets import draws_at_play
 from distill.records.dataset import GamePlayed, Played
 
 BATCH = 256
@@ -34,6 +35,7 @@ class Notes:
     def __init__(self, labeller: Labeller, player: Policy) -> None:
         self._labeller, self._player = labeller, player
         self._teacher_plays = player.net is labeller.policy.net
+        self._draws = draws_at_play(labeller.policy.net)  # forward passes of several draws are not to be joined
         self._seen: list[Seen] = []
         self._count = 0
         self.labels: list[Labels] = []
@@ -51,7 +53,7 @@ class Notes:
             seen = Seen(normal, carries, obs=obs[keep])
         self._seen.append(seen)
         self._count += int(keep.sum())
-        if self._count >= BATCH:
+        if self._count >= BATCH or self._draws:
             self.label()
 
     def label(self) -> None:
@@ -59,7 +61,8 @@ class Notes:
         if not self._seen:
             return
         started = time.perf_counter()
-        self.labels.append(self._labeller.label(self._seen))
+        with self._player.drawing():
+            self.labels.append(self._labeller.label(self._seen))
         self.seconds += time.perf_counter() - started
         self._seen, self._count = [], 0
 

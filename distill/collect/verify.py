@@ -14,6 +14,7 @@ from distill.dataset.checked import open_checked
 from distill.dataset.codec import RELATIVE_ERROR
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.networks.nets import draws_at_play
 from distill.system.streams import generator
 from teachers.protocol import Teacher
 
@@ -44,7 +45,8 @@ class Verdict:
 def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int = 0) -> Verdict:
     """Check a dataset's files against their checksums and a sample of labels against the teacher.
 
-    A teacher of another preset than the recorded one cannot label again, since what it saw is not recorded.
+    A teacher of another preset than the recorded one cannot label again, since what it saw is not recorded; nor can one
+    that draws noise at play, which says another thing each time.
 
     Args:
         folder: dataset folder.
@@ -63,6 +65,9 @@ def verify(folder: str | Path, teacher: Teacher, *, sample: int = 256, seed: int
             f"{teacher.info.name} ({teacher.info.fingerprint[:12]}); name the right one with --teacher"
         )
     _check_ranges(dataset, teacher)
+    if draws_at_play(teacher.net):
+        note = "no labels compared: the teacher draws noise at play"
+        return Verdict(len(dataset), len(dataset.shards), 0, None, None, None, note)
     if not identity.same_eyes:
         note = f"no labels compared: the teacher saw preset {identity.teacher_preset}, recorded is {identity.preset}"
         return Verdict(len(dataset), len(dataset.shards), 0, None, None, None, note)

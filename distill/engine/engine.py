@@ -192,7 +192,7 @@ class Engine:
         """One tape for ``rows`` from several small ones.
 
         Args:
-            tapes: of forward passes of this engine, frozen.
+            tapes: of forward passes of this engine, frozen; where weights have noise, of one.
             keep: which states of each, int64, or None for all of them.
         """
 
@@ -201,10 +201,8 @@ class Engine:
 
         first, batch = tapes[0], sum(len(t.logits) if k is None else len(k) for t, k in zip(tapes, keep, strict=True))
         shape = torch.empty((1, *first.pixels.x.shape[1:]), dtype=first.pixels.x.dtype, device=first.logits.device)
-        pixels = Pixels(self.stages[0], shape.expand(batch, *shape.shape[1:]), self.dtype, keep=False)
-        pixels.weight = first.pixels.weight  # of one draw with the others, where weights have noise
         return Tape(
-            pixels,
+            first.pixels.of(shape.expand(batch, *shape.shape[1:])),
             [joined([tape.inputs[index] for tape in tapes]) for index in range(len(first.inputs))],
             [joined([tape.outputs[index] for tape in tapes]) for index in range(len(first.outputs))],
             first.weights,

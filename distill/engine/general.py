@@ -23,6 +23,9 @@ class Passes(Protocol):
     def rows(self, tape: Any, v: Tensor) -> Tensor:
         """J^T v for K vectors a state: v (B, K, A) to float (B, K, 4, 84, 84)."""
 
+    def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, float (B, A), and J^T v for K vectors a state, both of one draw where the network draws noise."""
+
     def join(self, tapes: Sequence[Any], keep: Sequence[Tensor | None]) -> Any:
         """One tape for ``rows`` from several; ``keep``: which states of each, int64, or None for all."""
 
@@ -63,15 +66,19 @@ class General:
         return GeneralTape(x.clone(), logits.float(), value)  # the caller may write the next states into it
 
     def rows(self, tape: GeneralTape, v: Tensor) -> Tensor:
-        """One backward pass for each of the K."""
-        x = _unit(tape.x).detach().requires_grad_()
+        """One backward pass for each of the K; of a network that draws noise, those of another draw."""
+        return self.vjp(tape.x, v)[1]
+
+    def vjp(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and derivatives of one forward pass."""
+        x = _unit(x).detach().requires_grad_()
         with torch.enable_grad():
             logits = self.net(x)
             last = v.shape[1] - 1
             rows = [
                 torch.autograd.grad((logits * v[:, k]).sum(), x, retain_graph=k < last)[0] for k in range(v.shape[1])
             ]
-        return torch.stack(rows, 1).float()
+        return logits.detach().float(), torch.stack(rows, 1).float()
 
     def join(self, tapes: Sequence[GeneralTape], keep: Sequence[Tensor | None]) -> GeneralTape:
         """The inputs as one batch."""

@@ -47,9 +47,13 @@ class Pixels:
 
     def first(self, count: int) -> Pixels:
         """The first ``count`` states, for ``residual`` and ``derivative``."""
+        return self.of(self.x[:count])
+
+    def of(self, x: Tensor) -> Pixels:
+        """Other pixels, likewise, and the same weight: of one draw, where it has noise."""
         part = copy.copy(self)
-        part.x, part._folded = self.x[:count], []
-        part.pieces = list(_pieces(part.x, self.dtype))
+        part.x, part._folded = x, []
+        part.pieces = list(_pieces(x, self.dtype))
         return part
 
     def forward(self) -> Tensor:

@@ -125,12 +125,11 @@ def patch_maps(net: nn.Module, pixels: Tensor, width: int) -> tuple[Tensor, Tens
         (logits (B, A), double (B, 84, 84)).
     """
     passes, logits, maps = make_passes(net), [], []
+    actions = passes.forward(pixels[:1]).logits.shape[1]
     for part in torch.split(pixels, STATES):
-        tape = passes.forward(part)
-        actions = tape.logits.shape[1]
-        rows = passes.rows(tape, torch.eye(actions, device=part.device).expand(len(part), actions, actions))
-        logits.append(tape.logits)
-        maps.append(patch_influence(rows[:, :, -1:], tape.logits, width)[:, 0])
+        found, rows = passes.vjp(part, torch.eye(actions, device=part.device).expand(len(part), actions, actions))
+        logits.append(found)
+        maps.append(patch_influence(rows[:, :, -1:], found, width)[:, 0])
     return torch.cat(logits), torch.cat(maps)
 
 

@@ -14,7 +14,7 @@ from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
-from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec, other_network
 from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
@@ -98,12 +98,10 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
         raise UserError(f"--student.init={asked.init} is of `distill train`; use --finetune.init")
     if asked == StudentConfig():
         return
-    described = isinstance(find_network(asked.name), NetSpec)
-    other = student_spec(asked) != net.spec if described and isinstance(net, AtariCNN) else asked.name != found.name
-    if other:
-        raise UserError(
-            f"--finetune.init={config.finetune.init} is another network than --student.name={asked.name} asks for"
-        )
+    wanted = student_spec(asked) if isinstance(find_network(asked.name), NetSpec) else None
+    has = net.spec if isinstance(net, AtariCNN) else None
+    if asked.name != found.name if wanted is None or has is None else wanted != has:
+        raise other_network(f"--finetune.init={config.finetune.init}", asked.name, has, wanted)
 
 
 def _with_value(net: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
-from distill.networks.nets import NETS, AtariCNN, NetSpec
+from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network
 from distill.networks.registry import find_network
 from distill.train.setup import build_student, student_spec
 from teachers.load import load_teacher
@@ -86,16 +86,15 @@ def make_student(config: ImitateRun, teacher: TeacherInfo) -> nn.Module:
     if init is not None:
         start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
         if not _same_network(start, net):
-            raise UserError(
-                f"--imitate.init={init} is another network than --student.name={config.student.name} asks for"
-            )
+            layers = [one.spec if isinstance(one, AtariCNN) else None for one in (start, net)]
+            raise other_network(f"--imitate.init={init}", config.student.name, *layers)
         net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
     return net
 
 
 def _same_network(one: nn.Module, other: nn.Module) -> bool:
     if isinstance(one, AtariCNN) and isinstance(other, AtariCNN):
-        return one.spec == other.spec
+        return one.spec.fits(other.spec)
     shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (one, other)]
     return type(one) is type(other) and shapes[0] == shapes[1]
 

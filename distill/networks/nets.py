@@ -64,6 +64,41 @@ class NetSpec:
         """What it says is another thing every time that it is asked, after training, too."""
         return self.noise is not None and self.noise_at_play
 
+    def fits(self, other: NetSpec) -> bool:
+        """The weights of one are weights of the other: none says whether noise is there at play."""
+        return dataclasses.replace(self, noise_at_play=other.noise_at_play) == other
+
+    def check(self) -> None:
+        """Refuse layers that cannot be built.
+
+        Raises:
+            UserError: saying which.
+        """
+        numbers = [number for conv in self.convs for number in conv]
+        if not numbers or any(number < 1 for number in (*numbers, *self.hidden)):
+            raise UserError(
+                "a network needs at least one convolution, and positive channels, kernels, strides and widths; "
+                f"got convs {self.convs} and hidden {self.hidden}"
+            )
+        cuts = self.band_limit
+        if cuts and (len(cuts) != len(self.convs) or not all(0 <= cut < 1 for cut in cuts)):
+            raise UserError(
+                f"a band limit is a number from 0 to below 1 for each of {len(self.convs)} convolutions; got {cuts}"
+            )
+        for name, known in (("noise", (None, "white", "coloured")), ("noise_on", ("weights", "activations"))):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} of a network must be one of {known}, got {getattr(self, name)!r}")
+        if any(cuts) and self.noise is not None and self.noise_on == "activations":
+            raise UserError("band-limited convolutions have no noise on activations; put it on weights")
+
+    def words(self) -> str:
+        """Its layers for people: ``convs 16x8/4 32x4/2, hidden 256, tanh, white noise on weights at play``."""
+        convs = " ".join(f"{channels}x{kernel}/{stride}" for channels, kernel, stride in self.convs)
+        parts = [f"convs {convs}", "hidden " + (" ".join(map(str, self.hidden)) or "none")]
+        parts += [self.activation] if self.activation != "relu" else []
+        parts += [f"{self.extra_activation} after later dense layers"] if self.extra_activation else []
+        return ", ".join([*parts, *filter(None, [self.options()])])
+
     def options(self) -> str:
         """Band limits and noise in words; empty without any."""
         parts = ["band limit " + " ".join(f"{cut:g}" for cut in self.band_limit)] if self.band_limit else []
@@ -128,12 +163,7 @@ class AtariCNN(nn.Module):
         activation, extra = (known[name].module for name in names)
         layers: list[nn.Module] = []
         channels, size = OBS_SHAPE[0], OBS_SHAPE[1]
-        numbers = [number for conv in spec.convs for number in conv]
-        if not numbers or any(number < 1 for number in (*numbers, *spec.hidden)):
-            raise UserError(
-                "a network needs at least one convolution, and positive channels, kernels, strides and widths; "
-                f"got convs {spec.convs} and hidden {spec.hidden}"
-            )
+        spec.check()
         told = spec.to_dict()
         for index, (out, kernel, stride) in enumerate(spec.convs):
             if kernel > size:
@@ -156,8 +186,10 @@ class AtariCNN(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear | BandLimited2d):
                 nn.init.orthogonal_(module.weight, 2**0.5)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # our layers all have one
-            if isinstance(module, NoisyConv2d | NoisyLinear | BandLimited2d) and module.noise is not None:
-                module.noise.begin_with(module.weight)
+            if isinstance(module, NoisyConv2d | NoisyLinear | BandLimited2d):
+                weight, noise = module.weight, module.noise
+                if noise is not None and noise.shape == weight.shape:  # else it is on what nobody has seen yet
+                    noise.begin_with(weight)
         nn.init.orthogonal_(self.policy.weight, 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,6 +205,19 @@ class AtariCNN(nn.Module):
     def path(self) -> nn.Sequential:
         """The layers from pixels to logits, in order, sharing this module's parameters."""
         return nn.Sequential(*self.features, self.policy)
+
+
+def other_network(setting: str, name: str, found: NetSpec | None, asked: NetSpec | None) -> UserError:
+    """What to say of an agent to begin with that has other layers than were asked for.
+
+    Args:
+        setting: what names it, with its value.
+        name: ``student.name``.
+        found: its layers, where they are described.
+        asked: likewise.
+    """
+    layers = f": {found.words()}, not {asked.words()}" if found is not None and asked is not None else ""
+    return UserError(f"{setting} is another network than --student.name={name} asks for{layers}; change one of them")
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ class Noise(nn.Module):
     def __init__(self, shape: "tuple[int, ...]", coloured: bool, at_play: bool) -> None:
         super().__init__()
         self.coloured, self.at_play, self.shape = coloured, at_play, tuple(shape)
-        if coloured:
+        if coloured:  # at first as large as white noise on what has a standard deviation of 1
             self.diagonal = nn.Parameter(torch.full(self.shape, ALPHA**2))
             self.factor = nn.Parameter(FACTOR * torch.randn((*self.shape, RANK)))
         else:

@@ -18,6 +18,7 @@ from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
 from distill.figures.saliency import Saliency, choose_states, influence_maps, saliency
 from distill.figures.shares import related
+from distill.networks.parts import draws_from
 from distill.records.scores import Scores, read_scores
 from distill.report import page
 from distill.report import plots as figures
@@ -30,6 +31,7 @@ from distill.system.device import pick_device
 from distill.system.files import write_bytes
 from distill.system.progress import console
 from distill.system.settings import fill
+from distill.system.streams import torch_generator
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -91,8 +93,9 @@ def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Salienc
     states = choose_states(dataset, held)
     net = None if teacher is None else teacher.net
     device = pick_device(config.device)
-    maps = influence_maps(dataset, states, net, nets, device)
-    return replace(saliency(dataset, states, net, nets, device), influence=maps), notes + excuse
+    with draws_from(torch_generator("noise of pictures", 0)):  # the same report has the same pictures
+        maps = influence_maps(dataset, states, net, nets, device)
+        return replace(saliency(dataset, states, net, nets, device), influence=maps), notes + excuse
 
 
 def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[str, Student], Index, list[str]]:

@@ -10,6 +10,7 @@ A network that a program builds (``NETWORKS``) is named in student.json, not des
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,14 @@ class Student:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over parameter names, shapes and values."""
-        return self.record.fingerprint
+        """SHA-256 over parameter names, shapes and values; of noise in training only it says that, too.
+
+        The same weights with their noise at play are another agent.
+        """
+        network, weights = self.record.network, self.record.fingerprint
+        if isinstance(network, str) or network.noise is None or network.noise_at_play:
+            return weights
+        return hashlib.sha256(f"{weights}, noise in training only".encode()).hexdigest()
 
     @property
     def is_described(self) -> bool:
@@ -56,7 +63,10 @@ class Student:
 
     def is_like(self, net: nn.Module, name: str) -> bool:
         """True where its weights fit ``net``, a network of as many actions called ``name``."""
-        return self.record.network == (net.spec if isinstance(net, AtariCNN) else name)
+        network = self.record.network
+        if isinstance(network, NetSpec) and isinstance(net, AtariCNN):
+            return network.fits(net.spec)
+        return network == name
 
     @functools.cached_property
     def training(self) -> Training:

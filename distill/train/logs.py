@@ -16,8 +16,10 @@ from distill.figures.fidelity import input_gradient
 from distill.figures.influence import influence_share
 from distill.losses.projection import cotangent
 from distill.networks.nets import evaluating, to_unit
+from distill.networks.parts import draws_from
 from distill.records.loggers import Loggers, Picture
 from distill.system.progress import Bar
+from distill.system.streams import torch_generator
 from distill.train.hooks import Hook, Status
 
 Tell = Callable[[Status, Mapping[str, float]], None]
@@ -120,15 +122,15 @@ class SaliencyPicture(Hook):
         index = index[order[:carrying]]
         batch = loader.load(index[np.linspace(0, len(index) - 1, 4).astype(int)], 0)
         assert batch.targets is not None
-        with evaluating(self._net):
+        with evaluating(self._net), draws_from(torch_generator("noise of pictures", loader.seed)):
             with torch.no_grad():
                 x = to_unit(batch.obs)
                 logits = self._net(x)
             seed = cotangent(loader.dataset.identity.space, logits, batch.targets.v[:, 0])
             student = input_gradient(self._net, self._engine, x, seed)
+            shares = influence_share(self._net, batch.obs).float()
         tiles = [x[:, -1], _shown(batch.targets.row(0)), _shown(student)]
         self._loggers.image(now.step, "val/saliency", _side_by_side(tiles))
-        shares = influence_share(self._net, batch.obs).float()
         self._loggers.image(now.step, "val/influence", _side_by_side([x[:, -1], shares]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
-from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec, other_network
 from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
 from distill.records.data import DataUsed
@@ -210,12 +211,16 @@ def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUse
 
 
 def student_spec(student: StudentConfig) -> NetSpec:
-    """The layers that the settings describe."""
+    """The layers that the settings describe: those of the named network, but for what is asked for."""
     named = find_network(student.name)
     assert isinstance(named, NetSpec)
     convs = named.convs if student.convs is None else tuple((int(c), int(k), int(s)) for c, k, s in student.convs)
-    hidden = named.hidden if student.hidden is None else tuple(student.hidden)
-    return NetSpec(convs, hidden, student.activation, **student.options(len(convs)))
+    asked = student.options(len(convs))
+    if student.hidden is not None:
+        asked["hidden"] = tuple(student.hidden)
+    if student.activation != StudentConfig.activation:
+        asked |= {"activation": student.activation, "extra_activation": None}
+    return dataclasses.replace(named, convs=convs, **asked)
 
 
 def build_student(student: StudentConfig, num_actions: int) -> nn.Module:
@@ -234,7 +239,8 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
         change = f"choose one that fits {dataset.folder}"
         start.task.refuse_other(dataset.task, f"--student.init={s.init}", change)
         if not start.is_like(net, s.name):
-            raise UserError(f"--student.init={s.init} is another network than --student.name={s.name} asks for")
+            layers = [one.spec if isinstance(one, AtariCNN) else None for one in (start.net, net)]
+            raise other_network(f"--student.init={s.init}", s.name, *layers)
         given = start.net.state_dict()  # a value head that it may have is not trained here
         net.load_state_dict({name: given[name] for name in net.state_dict()})
     return net

@@ -14,8 +14,13 @@ from distill.cli import command as cli
 from distill.cli.command import STAGES, TOOLS, main, parse, stage_parser
 from distill.config.config import Config
 from distill.config.stages import SETTINGS
+from distill.envs.presets import get_preset
 from distill.errors import UserError
+from distill.networks.nets import AtariCNN, NetSpec
+from distill.students.folder import save_student
 from distill.system.parser import known
+from distill.task import Task
+from tests.fixtures.records import training
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,3 +246,14 @@ def test_collect_train_verify_and_info(tmp_path: Path, capsys: pytest.CaptureFix
         )
     assert main(["export", f"{run}/student/student.zip", "--format=sb3", f"--out={tmp_path / 'x.zip'}"]) == 0
     assert (tmp_path / "x.zip").read_bytes() == Path(run, "student", "student.zip").read_bytes()
+
+
+def test_info_names_noise_and_band_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a student's folder, and of its zip."""
+    spec = NetSpec(((4, 8, 4), (4, 4, 2)), (8,), "tanh", band_limit=(0.0, 0.5), noise="white")
+    preset = get_preset("sb3")
+    save_student(tmp_path / "student", AtariCNN(spec, 6), Task("pong", "sb3", preset.hash, 6), training())
+    layers = "convs 4x8/4 4x4/2, hidden 8, tanh, band limit 0 0.5, white noise on weights at play"
+    for what in (tmp_path, tmp_path / "student" / "student.zip"):
+        assert main(["info", str(what)]) == 0
+        assert layers in " ".join(capsys.readouterr().out.split())

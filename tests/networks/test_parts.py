@@ -169,3 +169,27 @@ def test_a_spec_with_options_survives_json(options: dict[str, Any]) -> None:
     told = json.loads(json.dumps(spec.to_dict()))
     assert NetSpec.from_dict(told) == spec
     assert told.keys() - {"convs", "hidden", "activation", "extra_activation"} == options.keys()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"noise": "colored"}, r"noise of a network must be one of \(None, 'white', 'coloured'\), got 'colored'"),
+    ({"noise": "white", "noise_on": "weight"}, "noise_on of a network must be one of .*, got 'weight'"),
+    ({"band_limit": (0.5,)}, r"from 0 to below 1 for each of 2 convolutions; got \(0.5,\)"),
+    ({"band_limit": (0.5, 0.5, 0.5)}, "for each of 2 convolutions"),
+    ({"band_limit": (0.5, 1.0)}, "from 0 to below 1"),
+    ({"band_limit": (0.5, 0.0), "noise": "white", "noise_on": "activations"}, "put it on weights"),
+])  # fmt: skip
+def test_layers_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(**options)
+
+
+def test_coloured_noise_begins_as_large_as_white_noise() -> None:
+    """On weights of their own spread; outputs, which nobody has seen yet, count as having one of 1."""
+    on_weights, on_outputs = (make(noise="coloured", noise_on=where) for where in ("weights", "activations"))
+    first, other = on_weights.features[0], on_outputs.features[0]
+    torch.testing.assert_close(
+        first.noise.diagonal.sqrt() * first.weight.std().sqrt(),  # type: ignore[union-attr]
+        (0.25 * first.weight.std()).expand(first.weight.shape),  # type: ignore[union-attr,operator,arg-type]
+    )
+    assert (other.noise.diagonal == 0.25**2).all()  # type: ignore[union-attr]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from distill.errors import UserError
-from distill.networks.nets import NETS, NetSpec
+from distill.networks.nets import NETS, AtariCNN, NetSpec
+from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
 from distill.system.settings import check_settings
 from distill.train.network import network_text, settings_of
@@ -47,3 +48,15 @@ def test_options(settings: dict[str, Any], options: dict[str, Any], text: str) -
 def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_settings(StudentConfig(**settings))
+
+
+def test_a_registered_networks_layers_stay_but_for_what_is_asked() -> None:
+    spec = NetSpec(((4, 8, 4), (4, 4, 2)), (8,), "tanh", band_limit=(0.0, 0.5), noise="white", noise_at_play=False)
+    register_network("own-layers", spec)
+    assert student_spec(StudentConfig(name="own-layers")) == spec
+    other = student_spec(StudentConfig(name="own-layers", hidden=[5], noise="coloured", activation="softplus"))
+    assert other == NetSpec(
+        spec.convs, (5,), "softplus", band_limit=(0.0, 0.5), noise="coloured", noise_at_play=True
+    )  # fmt: skip
+    with pytest.raises(UserError, match="for each of 1 convolutions"):
+        AtariCNN(student_spec(StudentConfig(name="own-layers", convs=[(4, 8, 4)])), 6)

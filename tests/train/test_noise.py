@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.config.config import Config
-from distill.config.stages import evaluate, train
+from distill.config.stages import attack, evaluate, train
+from distill.errors import UserError
+from distill.figures.influence import influence_share
 from distill.networks.nets import AtariCNN
+from distill.networks.parts import DRAWS
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.train.network import parameter_groups
 from distill.train.setup import build_student
+from teachers.load import load_teacher
 
 Quick = Callable[..., Config]
 SHAPE = {"convs": [(4, 8, 4)], "hidden": [8]}
@@ -73,3 +78,47 @@ def test_a_student_with_noise_at_play_plays_the_same_games_again(
         scores.append(evaluate(make_config(evaluate=settings))["agents"]["student"])
     assert scores[0]["returns"] == scores[1]["returns"]
     assert scores[0]["lengths"] == scores[1]["lengths"]
+
+
+def test_the_same_weights_without_noise_at_play_are_another_agent(
+    quick: Quick, make_config: Callable[..., Config], pong_data: Path, tmp_path: Path
+) -> None:
+    shape = {**SHAPE, "noise": "white"}
+    runs = {
+        name: train(quick(name, student={**shape, "noise_at_play": name == "on"})) for name in ("on", "off")
+    }  # fmt: skip
+    assert all(torch.equal(part, weights(runs["off"])[name]) for name, part in weights(runs["on"]).items())
+    on, off = (load_student(run) for run in runs.values())
+    assert on.fingerprint != off.fingerprint
+    assert load_teacher(str(runs["off"])).info.fingerprint == off.fingerprint
+    agents = [f"{name}={run}" for name, run in runs.items()]
+    settings = {"agents": agents, "methods": ["noise"], "eps": [1.0], "data": str(pong_data), "states": 24}
+    rows = attack(make_config(attack={**settings, "out": str(tmp_path / "attack")}))
+    found = {(row["agent"], row["method"]): row["kl"] for row in rows}
+    assert found["on", None] != found["off", None]
+
+
+def test_a_student_begins_as_another_whose_noise_stays_or_goes(quick: Quick) -> None:
+    shape = {**SHAPE, "noise": "white"}
+    first = train(quick("first", student={**shape, "noise_at_play": False}))
+    nothing = {"steps": 1, "learning_rate": 1e-9}
+    second = weights(train(quick("second", student={**shape, "init": str(first)}, train=nothing)))
+    assert all(torch.allclose(part, second[name], atol=1e-6) for name, part in weights(first).items())
+    told = r"convs 4x8/4, hidden 8, white noise on weights, not convs 4x8/4, hidden 8; change one of them"
+    with pytest.raises(UserError, match=told):
+        train(quick("third", student={**SHAPE, "init": str(first)}))
+
+
+def test_pictures_are_of_the_student_that_plays(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one whose noise is there in training only, the map has none."""
+    seen = []
+
+    def watched(net: nn.Module, pixels: Tensor) -> Tensor:
+        seen.append((net.training, torch.rand(1, generator=DRAWS[threading.get_ident()]).item()))
+        return influence_share(net, pixels)
+
+    monkeypatch.setattr("distill.train.logs.influence_share", watched)
+    for name in ("one", "two"):
+        train(quick(name, student={**SHAPE, "noise": "white", "noise_at_play": False}))
+    assert [training for training, _ in seen] == [False, False]
+    assert seen[0] == seen[1]
