@@ -14,7 +14,7 @@ from distill.imitate.keeper import Keeper
 from distill.imitate.progress import Progress, open_run, restore
 from distill.imitate.schedule import learning_rate
 from distill.imitate.settings import ImitateRun
-from distill.imitate.setup import check_settings, make_objective, make_student, student_preset
+from distill.imitate.setup import check_settings, check_zip, make_objective, make_student, student_preset
 from distill.losses.sobolev import Objective
 from distill.networks.nets import count_parameters
 from distill.records.runs import how_to_go_on
@@ -68,6 +68,7 @@ class Run:
         config, c = self.config, self.config.imitate
         self.folder, self.resumed = open_run(config, stack)
         if is_student(self.folder):
+            check_zip(config, self.folder, None, over=True)
             console.print(f"{self.folder}: already trained; nothing to do")
             return False
         optimizer = torch.optim.Adam(self.net.parameters(), lr=0.0, fused=True)
@@ -76,6 +77,7 @@ class Run:
         self.kept = Kept(self.net, optimizer, progress, config.to_dict(), again)
         if self.resumed:
             restore(self.folder, self.device, self.kept)
+        check_zip(config, self.folder, self.net if self.progress.step else None, over=False)
         return True
 
     def describe(self) -> None:

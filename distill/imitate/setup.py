@@ -15,6 +15,7 @@ from distill.losses.terms import make_terms
 from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network
 from distill.networks.registry import find_network
 from distill.train.setup import build_student, student_spec
+from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
 
@@ -38,12 +39,45 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     path = Path(i.teacher_zip).expanduser()
     if path.suffix != ".zip":
         raise UserError(f"--imitate.teacher_zip must end in .zip, got {i.teacher_zip}")
-    for place in (path, path.with_suffix(".md")):
-        if place.exists():
-            raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
     described = isinstance(find_network(config.student.name), NetSpec)
     if not described or student_spec(config.student) != NETS["nature"]:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
+
+
+def check_zip(config: ImitateRun, folder: Path, written: nn.Module | None, *, over: bool) -> None:
+    """Refuse a zip that stands in the way of others' files, or of a run that has ended without one.
+
+    Args:
+        config: settings.
+        folder: the run.
+        written: a zip that has these weights is of this run, which was killed before it was over.
+        over: it has its student.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if config.imitate.teacher_zip is None:
+        return
+    path = Path(config.imitate.teacher_zip).expanduser()
+    if over:
+        if not path.exists():
+            raise UserError(
+                f"{folder} is over, and --imitate.teacher_zip is written at the end of a run; let its student teach by "
+                f"--teacher={folder}, or write it by `distill export {folder} --format sb3 --out {path}`"
+            )
+        return
+    for place in (path, path.with_suffix(".md")):
+        if place.exists() and (written is None or not _is_of(path, written)):
+            raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
+
+
+def _is_of(path: Path, net: nn.Module) -> bool:
+    """Whether a zip has the weights of a network."""
+    try:
+        state = load_sb3_zip(path).state
+    except (UserError, OSError):
+        return False
+    return all(name in state and tensor.cpu().equal(state[name]) for name, tensor in net.state_dict().items())
 
 
 def check_plain(config: ImitateRun) -> None:

@@ -429,6 +429,25 @@ def test_a_zip_is_not_written_over(quick: Quick, tmp_path: Path) -> None:
     assert (tmp_path / "x.md").read_text() == "a card"
 
 
+def test_the_same_command_finds_its_own_zip(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, folder = tmp_path / "own.zip", tmp_path / "run"
+    config = quick(folder, **NATURE, imitate={"states": 64, "teacher_zip": str(path)})
+    imitate(config)
+    imitate(config)
+    assert "already trained; nothing to do" in capsys.readouterr().out
+    shutil.rmtree(folder / "student")  # killed after the zip
+    before = path.read_bytes()
+    imitate(config)
+    assert load_teacher(str(path)).info.fingerprint == load_teacher(str(folder)).info.fingerprint
+    assert len(before) == path.stat().st_size
+    later = quick(folder, **NATURE, imitate={"states": 64, "teacher_zip": str(tmp_path / "later.zip")})
+    with pytest.raises(UserError, match=r"is over, and --imitate.teacher_zip is written at the end of a run; let its"):
+        imitate(later)
+    again = {"states": 64, "teacher_zip": str(path), "init": str(path)}
+    with pytest.raises(UserError, match=r"own\.zip exists; choose another"):
+        imitate(quick(tmp_path / "again", **NATURE, imitate=again))
+
+
 def test_a_student_of_another_game_is_no_beginning(quick: Quick, tmp_path: Path) -> None:
     task = Task("breakout", "sb3", "739e34ec987e", 4)
     save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), task)
