@@ -20,7 +20,7 @@ from distill.shrink.picture import picture
 from distill.shrink.settings import INT8, ShrinkRun, refuse_misfits
 from distill.shrink.show import log_rungs, markdown, show, title
 from distill.shrink.speed import TEACHER, speeds
-from distill.shrink.students import cells, evaluation, run_cell, run_settings
+from distill.shrink.students import cells, check_int8, evaluation, run_cell, run_settings
 from distill.students.onnx_file import require_onnx
 from distill.sweep.cells import naming
 from distill.sweep.grid import Cell, Row, finished, run_grid, unfinished, write_rows
@@ -93,6 +93,8 @@ def _taught_by(config: ShrinkRun) -> tuple[ShrinkRun, Teacher]:
 
 def _check(config: ShrinkRun, teacher: Teacher, every: list[Cell], folder: Path) -> None:
     """Refuse now what a cell would be refused for in hours."""
+    if INT8 in config.shrink.precisions:
+        check_int8(config, teacher.info.num_actions)
     settings = [(cell, run_settings(config, cell, folder)) for cell in every]
     for cell, mine in settings:
         with naming(cell):
@@ -112,7 +114,10 @@ def _reference(config: ShrinkRun, folder: Path) -> dict[str, AgentScores]:
     """The teacher and random play, in the games of all."""
     asked = evaluation(config, [TEACHER, RANDOM], folder / "reference")
     asked = dataclasses.replace(asked, preset=config.preset, teacher_preset=config.teacher_preset)
-    return dict(evaluate(asked).agents)
+    try:
+        return dict(evaluate(asked).agents)
+    except UserError as error:  # it is the ladder that is of another teacher
+        raise UserError(str(error).replace("--evaluate.out", "--shrink.out")) from error
 
 
 def _publish(

@@ -10,7 +10,7 @@ from distill.envs.settings import LARGEST_SEED
 from distill.errors import UserError
 from distill.evaluate.settings import EvaluateRun, fills
 from distill.networks.registry import find_network
-from distill.rounds.settings import RoundsRun
+from distill.rounds.settings import RoundsConfig, RoundsRun
 from distill.system.ranges import POSITIVE, Range
 from distill.system.settings import Section, require
 from distill.train.settings import TrainRun
@@ -93,6 +93,9 @@ def refuse_misfits(config: ShrinkRun) -> None:
         raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
     if config.evaluate.attack is not None:
         raise UserError("--evaluate.attack: a ladder plays undisturbed; leave it out, and attack by distill evaluate")
+    for name, usual in vars(RoundsConfig()).items():
+        if config.shrink.by != "rounds" and name != "keep" and getattr(config.rounds, name) != usual:
+            raise UserError(f"--rounds.{name} is of --shrink.by=rounds; add that, or leave it out")
     for name, value in (("imitate.teacher_zip", config.imitate.teacher_zip), ("rounds.keep", config.rounds.keep)):
         if value is not None:
             raise UserError(f"--{name} is of one student; leave it out")

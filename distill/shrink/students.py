@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill.agents.own_states import match_of, own_states
+from distill.envs.presets import OBS_SHAPE
 from distill.envs.settings import CommonConfig
-from distill.errors import DivergedError
+from distill.errors import DivergedError, UserError, first_line
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
 from distill.figures.fidelity import fidelity_of_outputs
 from distill.imitate.loop import imitate
 from distill.imitate.settings import ImitateRun
-from distill.networks.nets import count_parameters, to_unit
+from distill.networks.nets import AtariCNN, count_parameters, draws_at_play, to_unit
 from distill.records.scores import AgentScores
 from distill.rounds.loop import rounds
 from distill.rounds.settings import RoundsRun
 from distill.shrink.settings import FLOAT32, INT8, ShrinkRun
 from distill.students.folder import Student, is_student, load_student
-from distill.students.onnx_file import write_int8
+from distill.students.onnx_file import write_int8, write_program
 from distill.sweep.cells import cell_name, naming
 from distill.sweep.grid import Cell
 from distill.system.files import read_json, write_json
@@ -30,6 +32,7 @@ from distill.system.progress import console
 from distill.system.settings import part
 from distill.train.loop import train
 from distill.train.settings import TrainRun
+from distill.train.setup import build_student
 from teachers.formats.onnx_file import load_onnx
 
 FILES = {FLOAT32: "student/model.safetensors", INT8: "int8/student.onnx"}
@@ -107,10 +110,33 @@ def _learn(settings: ImitateRun | TrainRun, where: Path, precision: str) -> Path
     return imitate(settings) if isinstance(settings, ImitateRun) else train(settings)
 
 
+def check_int8(config: ShrinkRun, num_actions: int) -> None:
+    """Refuse networks that have no int8 form now, and not when they are trained.
+
+    Raises:
+        UserError: one draws noise at play, or PyTorch cannot export it.
+    """
+    for network in config.shrink.networks:
+        net = build_student(dataclasses.replace(config.student, name=network), num_actions)
+        floats = "leave it out, or say --shrink.precisions=[float32]"
+        if draws_at_play(net):
+            raise UserError(f"{network} draws noise at play, which int8 cannot; add --student.noise_at_play=false")
+        if isinstance(net, AtariCNN):
+            continue
+        try:
+            with tempfile.TemporaryDirectory() as place:
+                write_program(net, {"pixels": torch.zeros(2, *OBS_SHAPE)}, Path(place) / "x.onnx", {})
+        except Exception as error:  # it is somebody's program
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(
+                f"PyTorch cannot export {network} to ONNX, so it has no int8 form ({why}); {floats}"
+            ) from error
+
+
 def _quantise(config: ShrinkRun, student: Student, where: Path) -> dict[str, float]:
     """Write the int8 file, and how its policy differs from the student's on other states of the same games."""
     path, against = where / FILES[INT8], where / AGAINST
-    if against.exists():
+    if against.exists() and path.exists():
         found: dict[str, float] = read_json(against, "comparison", "kl", "action_error")
         return found
     count = config.shrink.calibration_states

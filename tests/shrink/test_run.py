@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,10 +22,25 @@ from distill.records.scores import read_scores
 from distill.shrink import run as module
 from distill.shrink import students
 from distill.students.folder import load_student
-from distill.sweep.grid import Cell, Row, read_rows
+from distill.sweep.grid import Cell, Row, read_rows, write_rows
+from tests.conftest import PRETRAINED
 from tests.shrink.conftest import Tiny
 
 RUN = "network-rusu-1__seed-1"
+
+
+class Odd(torch.nn.Module):
+    """A network that does another thing by what it sees, which no file of layers can."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4 * 84 * 84, num_actions)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1)) * (2 if float(x.sum()) > 1e9 else 1)  # type: ignore[no-any-return]
+
+
+ODD = f"{__name__}:Odd"
 
 
 def table(folder: Path) -> list[Row]:
@@ -142,6 +158,27 @@ def test_it_goes_on_where_it_was_cut_off(
     assert rows == want
 
 
+def test_what_is_gone_is_made_again(ladder: Path, tiny: Tiny) -> None:
+    """The int8 file, where its comparison is there still."""
+    (ladder / RUN / "int8" / "student.onnx").unlink()
+    rows = read_rows(ladder / "rows.csv")
+    write_rows(ladder / "rows.csv", rows[:1])
+    shrink(tiny(ladder))
+    assert [row["bytes"] for row in read_rows(ladder / "rows.csv")] == [row["bytes"] for row in rows]
+
+
+def test_another_agent_in_the_teachers_file(tmp_path: Path, tiny: Tiny, other_pong_zip: Path, done: list[str]) -> None:
+    zipped = tmp_path / "pong.zip"
+    shutil.copy(PRETRAINED / "pong-ppo.zip", zipped)
+    config = tiny(tmp_path / "ladder", teacher=str(zipped), shrink={"precisions": ["float32"]})
+    shrink(config)
+    del done[:]
+    shutil.copy(other_pong_zip, zipped)
+    with pytest.raises(UserError, match=r"is of another game, preset, agents, .*choose another --shrink\.out"):
+        shrink(config)
+    assert done == ["evaluate"]
+
+
 def test_a_ladder_may_grow_by_networks_and_seeds(ladder: Path, tiny: Tiny, done: list[str]) -> None:
     more = {"networks": ["rusu-1", "rusu-4"], "seeds": [1, 2], "precisions": ["float32"]}
     rungs = shrink(tiny(ladder, shrink=more))
@@ -187,6 +224,9 @@ def test_another_ladder_is_refused(
         ({"imitate": {"init": "pong"}}, "--imitate.init would begin every network"),
         ({"imitate": {"teacher_zip": "x.zip"}}, "--imitate.teacher_zip is of one student"),
         ({"shrink": {"games": 3}}, "--shrink.games must be a multiple of evaluate.num_envs, got 3"),
+        ({"rounds": {"derivatives": True}}, "--rounds.derivatives is of --shrink.by=rounds; add that, or leave it out"),
+        ({"student": {"noise": "white"}}, "rusu-1 draws noise at play, which int8 cannot; add --student.noise_at_play"),
+        ({"shrink": {"networks": [ODD]}}, "PyTorch cannot export .*Odd to ONNX, so it has no int8 form"),
         ({"rounds": {"keep": "data/own"}}, "--rounds.keep is of one student"),
         ({"imitate": {"learning_starts": 160}}, "the cell with network rusu-1, seed 1, precision float32: --imitate.l"),
         ({"shrink": {"by": "train"}, "train": {"data": "nowhere"}}, "nowhere"),
