@@ -11,8 +11,9 @@ falling ones here).
 
 Seconds, of the clock and of processors, are those of making the games, loading the teacher and learning; of ours,
 checkpoints, curve and the last comparison with the teacher besides. Then each student plays the same whole games,
-protocol ``zoo``. A row for each is added to <out>/rows.csv; those that are there, of the same teacher, network, lanes,
-steps, games and seed, are not run again. One that was cut off begins anew, so that its time is that of the whole.
+protocol ``zoo``. A row for each is added to <out>/rows.csv; those that are there, of the same teacher (name and
+fingerprint), network, settings, lanes, steps, games, device and seed, are not run again. One that was cut off begins
+anew, so that its time is that of the whole.
 Nothing of the checkout is copied.
 """
 
@@ -71,8 +72,10 @@ print(time.perf_counter() - began, time.process_time() - cpu)
 sys.exit(status)
 """
 """What ``distill`` does, with a clock that starts after the imports, as the peer's does."""
-CELL = ("env", "teacher", "student", "settings", "lanes", "asked", "games", "seed", "who")
+CELL = ("env", "teacher", "student", "settings", "lanes", "asked", "games", "device", "seed", "who")
 """What makes a row another one; ``asked``: environment steps, of which whole rollouts are played."""
+LANES = 16
+"""Side by side, of the games that are played at the end."""
 COLUMNS = (*CELL, "states", "seconds", "cpu", "score", "low", "high", "load", "versions")
 
 
@@ -132,7 +135,7 @@ def row(args: argparse.Namespace, seed: int, who: str, folder: Path) -> dict[str
     load = round(os.getloadavg()[0], 1)
     net, cost = {"theirs": theirs, "ours": ours}[who](args, seed, folder)
     match = Match(net.eval(), args.env, get_preset("sb3"), get_protocol("zoo"), pick_device(args.device))
-    scores = [game.score for game in play(match, games=args.games, num_envs=min(16, args.games), seed=1)]
+    scores = [game.score for game in play(match, games=args.games, num_envs=min(LANES, args.games), seed=1)]
     played = summarise(scores)
     used = ", ".join(f"{name} {version}" for name, version in versions().items())
     told = (*cell(args, seed, who), cost.states, round(cost.seconds, 1), round(cost.cpu, 1),
@@ -142,8 +145,8 @@ def row(args: argparse.Namespace, seed: int, who: str, folder: Path) -> dict[str
 
 def cell(args: argparse.Namespace, seed: int, who: str) -> tuple[str, ...]:
     """What stands under ``CELL``, as text."""
-    teacher = args.teacher or args.env
-    told = (args.env, teacher, args.student, args.settings, args.lanes, args.states, args.games, seed, who)
+    told = (args.env, args.taught, args.student, args.settings, args.lanes, args.states, args.games, args.device, seed,
+            who)  # fmt: skip
     return tuple(map(str, told))
 
 
@@ -190,8 +193,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.states, args.seeds, args.games = 4096, "1", 2
-    if load_teacher(args.teacher or args.env, game=args.env).info.preset != "sb3":
+    if args.games < 1 or args.games % min(LANES, args.games):
+        parser.error(f"--games must be below {LANES} or a multiple of it, got {args.games}")
+    teacher = load_teacher(args.teacher or args.env, game=args.env).info
+    if teacher.preset != "sb3":
         parser.error("stable-baselines3's wrappers show preset sb3, and this teacher sees another")
+    args.taught = f"{args.teacher or args.env} {teacher.fingerprint[:12]}"
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "rows.csv"
     rows, seeds = read_rows(path), [int(seed) for seed in args.seeds.split(",")]

@@ -15,6 +15,7 @@ from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import Preset
 from distill.envs.protocols import Protocol
 from distill.envs.step import Game
+from distill.errors import UserError
 from distill.system.crew import Crew, halves
 from distill.system.runtime import torch_threads
 from distill.system.streams import Stream, numbered
@@ -61,8 +62,13 @@ def play(
 
     Returns:
         The games in a fixed order: lane by lane, first to last.
+
+    Raises:
+        UserError: lanes would play different numbers of games.
     """
     num_envs = min(num_envs, games)
+    if games % num_envs:
+        raise UserError(f"{games} games cannot be played by {num_envs} lanes, as many by each; ask for a multiple")
     quota = games // num_envs
     lock = threading.Lock()
 

@@ -203,6 +203,8 @@ def _canonical(command: str, words: Sequence[str]) -> list[str]:
     if command != "collect" and any(word.partition("=")[0] == "--total-timesteps" for word in words):
         raise UserError("--total-timesteps counts collected states; the length of training is --train.steps")
     if command == "finetune" and words and not words[0].startswith("-"):
+        if any(word.partition("=")[0] == "--finetune.init" for word in words):
+            raise UserError(f"{words[0]} and --finetune.init both say whom to go on with; leave one of them out")
         words = [f"--finetune.init={words[0]}", *words[1:]]
     renamed = []
     for word in words:

@@ -86,7 +86,9 @@ class FinetuneConfig(PPOConfig):
             raise UserError("--finetune.teacher_score is of --finetune.schedule=score; add that, or leave it out")
         if self.schedule_until != 1 and self.schedule != "linear":
             raise UserError("--finetune.schedule_until is of --finetune.schedule=linear; leave one of them out")
-        if self.clipped_kl and self.teacher_weight == 0:
+        if self.teacher_weight == 0 and self.teacher_score is not None:
+            raise UserError("--finetune.teacher_score is for the teacher's weight, but --finetune.teacher_weight is 0")
+        if self.teacher_weight == 0 and self.clipped_kl:
             raise UserError("--finetune.clipped_kl weighs what the teacher says, but --finetune.teacher_weight is 0")
 
 

@@ -35,7 +35,7 @@ def last_fidelity(run: Run, policy: Policy, player: Player, ring: Ring | None) -
     c, played = run.config.imitate, Played()
     player.onlooker = None
     while played.states < c.val_states or (ring is not None and len(ring) < c.learning_starts):
-        more = player.play(policy, c.steps_per_turn, c.teacher_share)
+        more = player.play(policy, c.steps_per_turn, 0.0)  # the teacher leaves the games that it plays to the student
         if ring is not None:
             ring.extend(more.rows)
         played.rows += more.rows

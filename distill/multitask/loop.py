@@ -25,7 +25,7 @@ from distill.multitask.stream import InTurn, steps_of_each
 from distill.networks.nets import count_parameters
 from distill.records.data import DataUsed
 from distill.records.loggers import Loggers
-from distill.records.runs import is_same_run, plain
+from distill.records.runs import is_same_run, plain, refuse_other_data
 from distill.students.folder import is_student
 from distill.system.alone import refuse_several_processes
 from distill.system.device import pick_device
@@ -87,6 +87,7 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
             lambda: is_same_run(folder, asked, MultitaskRun, "--multitask.out", FREE, MATTERS), held,
         )  # fmt: skip
         if all(is_student(folder / game) for game in nets):
+            _refuse_other_data(folder, data)
             console.print(f"{folder}: already trained; nothing to do")
             play(config, folder, list(nets))
             return folder
@@ -151,6 +152,13 @@ def _apart(data: Sequence[Data]) -> None:
                 "give that more of the steps with --multitask.weights"
             )
         seen[teacher] = folder
+
+
+def _refuse_other_data(folder: Path, data: Sequence[Data]) -> None:
+    """A run does not count as finished on other data; papers tell of the first dataset of a game."""
+    first = {one.dataset.task.game: one for one in reversed(data)}
+    for game, one in first.items():
+        refuse_other_data(folder / game, one.used, "--multitask.out")
 
 
 def _one_preset(data: Sequence[Data]) -> None:

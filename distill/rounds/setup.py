@@ -56,6 +56,8 @@ def _refuse_other_form(config: RoundsRun) -> None:
     for name in ("count", "states", "steps"):
         if r.form == "online" and getattr(r, name) != getattr(usual.rounds, name):
             raise UserError(f"--rounds.{name} is of --rounds.form=rounds; add that, or leave it out")
+    if r.form == "online" and r.keep is None and r.shard_states != usual.rounds.shard_states:
+        raise UserError("--rounds.shard_states is of states that are kept; add --rounds.keep, or leave it out")
     if r.form == "rounds" and config.imitate.updates_per_turn != usual.imitate.updates_per_turn:
         raise UserError("--imitate.updates_per_turn is of --rounds.form=online; use --rounds.steps")
 

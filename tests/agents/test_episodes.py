@@ -16,6 +16,7 @@ from distill.envs.ale_vec import AtariVec
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
 from distill.envs.step import Game, Step
+from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec
 
 CPU = torch.device("cpu")
@@ -176,3 +177,8 @@ def test_a_failure_in_one_half_stops_the_other(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="the emulator is gone"):
         games(lazy(), "zoo")
     assert max(steps.values()) < 200
+
+
+def test_lanes_play_equally_many() -> None:
+    with pytest.raises(UserError, match="5 games cannot be played by 2 lanes, as many by each; ask for a multiple"):
+        games(lazy(), games=5)

@@ -450,6 +450,11 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
         (["--finetune.teacher_weight=0", "--finetune.clipped_kl=true"], "but --finetune.teacher_weight is 0"),
         (["--finetune.batch_size=7"], "--finetune.batch_size must be a divisor of num_envs . n_steps = 2048 above 1"),
         (["nowhere"], "nowhere"),
+        (["{student}", "--finetune.init=pong"], "and --finetune.init both say whom to go on with; leave one of them"),
+        (
+            ["--finetune.teacher_weight=0", "--finetune.schedule=score", "--finetune.teacher_score=3"],
+            "--finetune.teacher_score is for the teacher's weight, but --finetune.teacher_weight is 0",
+        ),
         (
             ["{student}", "--teacher={student}", "--finetune.schedule=score"],
             "give its mean score as --finetune.teacher_score",

@@ -252,6 +252,19 @@ def test_two_datasets_of_one_teacher_are_refused(both: Callable[..., Config], po
         multitask(both(multitask={"data": [str(pong_data), str(tmp_path / "copy")]}))
 
 
+def test_a_finished_run_is_of_its_data(
+    both: Callable[..., Config], make_config: MakeConfig, breakout_data: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "pong"
+    small = {"out": str(data), "states": 300, "num_envs": 4, "shard_states": 100}
+    collect(make_config(collect=small))
+    config = both(multitask={"data": [str(data), str(breakout_data)]})
+    multitask(config)
+    collect(make_config(collect=small | {"states": 500}))
+    with pytest.raises(UserError, match=r"is of other data: .*pong had 3\d\d states then and has 5\d\d now; choose an"):
+        multitask(config)
+
+
 def test_another_training_is_refused_in_its_folder(both: Callable[..., Config]) -> None:
     multitask(both())
     with pytest.raises(UserError, match=r"is a different run: .*multitask\.weights.*; choose another --multitask\.out"):

@@ -359,6 +359,10 @@ def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path) -> None:
         ({"rounds": {"teacher_score": 3.0}}, r"--rounds\.teacher_score is for --rounds\.until_share; give that, too"),
         ({"rounds": {"count": 3}}, r"--rounds\.count is of --rounds\.form=rounds; add that, or leave it out"),
         (
+            {"rounds": {"shard_states": 64}},
+            r"--rounds\.shard_states is of states that are kept; add --rounds\.keep, or",
+        ),
+        (
             {"rounds": {"form": "rounds"}, "imitate": {"updates_per_turn": 4}},
             r"--imitate\.updates_per_turn is of --rounds\.form=online; use --rounds\.steps",
         ),
