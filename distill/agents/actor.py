@@ -54,7 +54,8 @@ class Policy:
         net: the agent's network, float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
         device: where it runs.
         second_sight: it sees the environment's second stacks, not those that are recorded.
-        lane: first of its group of games: an agent with noise at play draws from a stream for each group.
+        lane: where its own noise begins, which has a stream for each: the first lane of its group of games, or the
+            number of the first game or state that it plays, so that what goes on repeats none.
     """
 
     second_sight = False

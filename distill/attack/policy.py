@@ -15,6 +15,7 @@ from distill.agents.actor import Policy
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.settings import ThreatConfig
 from distill.attack.victim import Victim
+from distill.errors import UserError
 from distill.networks.parts import draws_from
 from distill.system.streams import generator, torch_generator
 
@@ -51,7 +52,11 @@ class Assault:
 def in_words(told: Mapping[str, Any]) -> str:
     """An assault's ``to_dict`` for people."""
     share = "every step" if told["share"] == 1 else f"{told['share']:.0%} of the steps"
-    size = f", eps {told['eps']:g} of 255 ({told['norm']})" if ATTACKS.find(told["method"]).sized else ""
+    try:
+        sized = ATTACKS.find(told["method"]).sized
+    except UserError:  # of a package that is not here
+        sized = True
+    size = f", eps {told['eps']:g} of 255 ({told['norm']})" if sized else ""
     source = f", slopes of {told['source']}" if told["source"] else ""
     return f"under attack: {told['method']}{size}, {share}{source}"
 

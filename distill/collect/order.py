@@ -68,18 +68,16 @@ class Order:
         described: dict[str, Any] = dict(vars(self.teacher.info))
         return DatasetWriter(self.folder, self.identity, name, behaviour, described, self.command)
 
-    def actors(self, device: torch.device) -> Callable[[], Actor]:
-        """Who acts, made anew for every thread."""
+    def actors(self, device: torch.device) -> Callable[[int], Actor]:
+        """Who acts, made anew for every thread, of the number of its first game."""
         c, student = self.config.collect, self.student
 
-        def labels() -> Policy:
-            return Policy(self.teacher.net, device, second_sight=not self.identity.same_eyes)
-
-        def make() -> Actor:
+        def make(first: int) -> Actor:
+            teacher = Policy(self.teacher.net, device, second_sight=not self.identity.same_eyes, lane=first)
             if student is None:
-                return Actor(labels(), c.behaviour, c.epsilon)
-            expert = labels() if c.beta else None
-            return Actor(Policy(student, device), c.behaviour, c.epsilon, expert, c.beta)
+                return Actor(teacher, c.behaviour, c.epsilon)
+            expert = teacher if c.beta else None
+            return Actor(Policy(student, device, lane=first), c.behaviour, c.epsilon, expert, c.beta)
 
         return make
 

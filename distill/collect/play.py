@@ -27,11 +27,13 @@ class Play:
     Args:
         config: settings of the collection.
         writer: where the shards go; a run that continues plays the games that follow.
-        make_actor: who acts; called for each half.
+        make_actor: who acts; called for each half, with the number of its first game.
         crew: its threads.
     """
 
-    def __init__(self, config: CollectRun, writer: DatasetWriter, make_actor: Callable[[], Actor], crew: Crew) -> None:
+    def __init__(
+        self, config: CollectRun, writer: DatasetWriter, make_actor: Callable[[int], Actor], crew: Crew
+    ) -> None:
         c = config.collect
         parts, identity = halves(c.num_envs), writer.identity
         self._crew, self._stack = crew, contextlib.ExitStack()
@@ -44,7 +46,7 @@ class Play:
             needed = Needed(drawn if identity.jacobian == "projected" else 0, identity.jacobian_share)
             games = Games(config.seed, writer.writer, size, first, len(parts), needed)
             env = AtariVec(config.env, size, preset, sticky=c.sticky, next_seed=games.begin, second=second)
-            return Rollout(self._stack.enter_context(env), make_actor(), games, crew.check)
+            return Rollout(self._stack.enter_context(env), make_actor(first), games, crew.check)
 
         self._halves = crew.map(start, range(len(parts)))
 

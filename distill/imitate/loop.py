@@ -68,7 +68,7 @@ def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
         while (used := budget_used(progress.states, progress.seconds, *budget)) < 1 and not parts.enough(progress):
             rate, share = parts.rate(used), teacher_share(used, c.teacher_share, c.teacher_share_until)
             # It plays with these weights while new ones are learned.
-            student = Policy(copy.deepcopy(run.net).eval(), device)
+            student = Policy(copy.deepcopy(run.net).eval(), device, lane=progress.states)
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
             weights = term_weights(learner.objective, used, *budget)
@@ -83,7 +83,7 @@ def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
         refuse_unlearned(run, parts, "lower --imitate.learning_starts")
         if parts.keeper is not None:
             parts.keeper.settle()
-        fidelity = last_fidelity(run, Policy(run.net.eval(), device), player, ring)
+        fidelity = last_fidelity(run, Policy(run.net.eval(), device, lane=progress.states), player, ring)
     finish(run, parts, fidelity, ring, player.seconds | learner.seconds)
     return run.folder
 

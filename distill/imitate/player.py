@@ -109,7 +109,7 @@ class Player:
         onlooker: Onlooker | None = None,
     ) -> None:
         lanes, sees = config.imitate.num_envs, get_preset(teacher.info.preset)
-        self.teacher, self._name, self._seed = Policy(teacher.net, device), teacher.info.name, config.seed
+        self.teacher, self._name, self._seed = Policy(teacher.net, device, lane=first), teacher.info.name, config.seed
         self.onlooker = onlooker
         self.games = Games(config.seed, STREAM, lanes, first, needed=None if onlooker is None else onlooker.needed)
         second = None if sees.sees_as(preset) else sees

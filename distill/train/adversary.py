@@ -51,7 +51,8 @@ class Adversary:
 
     def attacked(self, batch: B, step: int) -> B:
         """The batch with attacked pixels; what is random depends on the seed and ``step``."""
-        first = len(batch.obs) - round(self._config.adversary_share * len(batch.obs))
+        carrying = 0 if batch.targets is None else len(batch.targets.v)
+        first = max(carrying, len(batch.obs) - round(self._config.adversary_share * len(batch.obs)))
         clean, draws = batch.obs[first:], torch_generator("adversary", self._seed, step, self._rank)
         if not len(clean):
             return batch

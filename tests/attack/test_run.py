@@ -245,6 +245,8 @@ def test_a_share_of_the_steps() -> None:
     assert hit(0) == 0
     assert hit(1) == 1
     assert 0.2 < hit(0.3) < 0.4
+    elsewhere = {**Assault("noise", 8.0, 1, ThreatConfig(), 1).to_dict(), "method": "not_here.attacks:MINE"}
+    assert in_words(elsewhere) == "under attack: not_here.attacks:MINE, eps 8 of 255 (linf), every step"
     assert in_words(Assault("swarm", 2, 0.25, ThreatConfig(source="a"), 1).to_dict()) == (
         "under attack: swarm, 25% of the steps, slopes of a"
     )

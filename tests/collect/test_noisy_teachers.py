@@ -12,7 +12,7 @@ import torch
 
 from distill.collect.games import Drawn
 from distill.collect.label import Labeller
-from distill.collect.order import identify
+from distill.collect.order import identify, make_order
 from distill.collect.scribe import Notes
 from distill.collect.settings import CollectRun
 from distill.collect.verify import verify
@@ -88,3 +88,14 @@ def test_the_same_collection_gives_the_same_labels_and_is_verified_but_for_them(
     verdict = verify(tmp_path / "one", load_teacher(str(tmp_path / "teacher")))
     assert (verdict.states, verdict.sampled) == (96, 0)
     assert verdict.note == "no labels compared: the teacher draws noise at play"
+
+
+def test_halves_and_continued_collections_draw_their_own_noise(
+    teacher: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    settings = {"out": str(tmp_path / "data")}
+    order = make_order(part(make_config(env="pong", teacher=str(teacher), collect=settings), CollectRun))
+    actors, obs = order.actors(torch.device("cpu")), np.full((2, 4, 84, 84), 90, np.uint8)
+    first, again, second = (actors(number).policy.logits(obs) for number in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)

@@ -310,8 +310,8 @@ def test_a_run_that_blows_up_says_so(quick: Quick, tmp_path: Path) -> None:
 
 
 def test_the_last_update_is_looked_at(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ruined(net: AtariCNN, device: torch.device) -> Policy:
-        policy = Policy(net, device)
+    def ruined(net: AtariCNN, device: torch.device, lane: int) -> Policy:
+        policy = Policy(net, device, lane=lane)
         if sum(parameter.requires_grad for parameter in net.parameters()) and ruined.calls > 3:  # type: ignore[attr-defined]
             net.policy.bias.data[0] = float("nan")
         ruined.calls += 1  # type: ignore[attr-defined]
@@ -467,3 +467,18 @@ def test_a_student_of_another_game_is_no_beginning(quick: Quick, tmp_path: Path)
     save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), task)
     with pytest.raises(UserError, match=r"teacher pong plays pong, .*breakout|breakout.*pong"):
         imitate(quick(tmp_path / "run", teacher="pong", env="pong", imitate={"init": str(tmp_path / "other")}))
+
+
+def test_no_turn_repeats_the_noise_of_another(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that draws noise at play plays each turn with noise of its own."""
+    seeds = []
+
+    class Watched(Policy):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            seeds.append(self._noise.initial_seed())
+
+    monkeypatch.setattr(loop, "Policy", Watched)
+    imitate(quick(tmp_path / "run", student={"noise": "white"}))
+    assert len(seeds) > 4
+    assert len(set(seeds)) == len(seeds)

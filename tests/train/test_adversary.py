@@ -79,6 +79,21 @@ def test_states_with_derivatives_stay_clean(quick: Quick) -> None:
         api.lesson(quick(train={**PGD, "adversary_share": 0.6}, objective=sobolev), net)
 
 
+@pytest.mark.parametrize("size", [7, 15])
+def test_rounded_shares_do_not_overlap(quick: Quick, size: int) -> None:
+    objective = {"jacobian_weight": 1.0, "jacobian_share": 0.5}
+    lessons = [
+        api.lesson(quick(train={"batch_size": size, **extra}, objective=objective), net_of())
+        for extra in ({**PGD, "adversary_share": 0.5}, {})
+    ]
+    attacked, clean = (next(iter(lesson.batches(0, 1, 12))) for lesson in lessons)
+    assert attacked.targets is not None
+    carrying = len(attacked.targets.v)
+    assert carrying == size // 2 + 1
+    moved = (attacked.obs != clean.obs).flatten(1).any(1)
+    assert moved.tolist() == [number >= carrying for number in range(size)]
+
+
 def test_a_run_depends_on_seed_and_step_alone(quick: Quick) -> None:
     def weights(name: str, **settings: Any) -> dict[str, torch.Tensor]:
         run = train(quick(name, train={**PGD, **settings}, student={"noise": "white"}))
