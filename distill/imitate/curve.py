@@ -113,8 +113,8 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     names = [column.name for column in fields(Point)]
     with path.open(newline="") as file:
         table = csv.DictReader(file)
-        rows = list(table)
-    if table.fieldnames != names or any(not str(row["states"]).isdigit() for row in rows):
+        rows, found = list(table), table.fieldnames
+    if found != names or any(not str(row["states"]).isdigit() for row in rows):
         raise UserError(f"{path} is not a curve of this toolkit; remove it, or choose another --imitate.out")
     return rows
 

@@ -56,7 +56,8 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
     """Write one file; its metadata name the games in the order of their numbers.
 
     Raises:
-        UserError: the file is there already, the networks have no common trunk, or onnx is not installed.
+        UserError: the file is there already, the networks have no common trunk, two are of one game, or onnx is not
+            installed.
     """
     require_onnx("ONNX export")
     nets = [student.net for student in students]
@@ -70,10 +71,14 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
         if not same or any(not trunk[name].equal(tensor) for name, tensor in net.features.state_dict().items()):  # type: ignore[union-attr]
             raise UserError(f"{student.folder} and {students[0].folder} have no common trunk; export each by itself")
         whole.append(net)  # type: ignore[arg-type]
+    games = [student.task.game for student in students]
+    twice = sorted({game for game in games if games.count(game) > 1})
+    if twice:
+        raise UserError(f"{students[0].folder.parent.parent} has several students of {', '.join(twice)}; export each")
     if out.exists():
         raise UserError(f"{out} exists; choose another --out")
     task = students[0].task
-    papers = {"games": [student.task.game for student in students], "preset": task.preset,
+    papers = {"games": games, "preset": task.preset,
               "preset_hash": task.preset_hash}  # fmt: skip
     inputs = {"pixels": torch.zeros(2, *OBS_SHAPE), "game": torch.zeros(2, dtype=torch.int64)}
     with replacing(out) as temporary:

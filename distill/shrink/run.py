@@ -23,7 +23,7 @@ from distill.shrink.speed import TEACHER, speeds
 from distill.shrink.students import cells, check_int8, evaluation, run_cell, run_settings
 from distill.students.onnx_file import require_onnx
 from distill.sweep.cells import naming
-from distill.sweep.grid import Cell, Row, finished, run_grid, unfinished, write_rows
+from distill.sweep.grid import Cell, Row, check_rows, finished, run_grid, unfinished, write_rows
 from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import write_bytes
 from distill.system.progress import console
@@ -65,7 +65,9 @@ def shrink(config: ShrinkRun) -> list[Rung]:
         for seed in s.seeds:  # the whole ladder, and then its next seed
             begun = [cell for cell in every if cell["seed"] == seed]
             run_grid(begun, run, folder / ROWS, say=console.print)
-            rungs = _publish(config, folder, teacher, reference, finished(every, folder / ROWS))
+            rows = finished(every, folder / ROWS)
+            check_rows(rows, folder / ROWS, ("score", "score_low", "score_high", "weights", "bytes"), ("run",))
+            rungs = _publish(config, folder, teacher, reference, rows)
     if not rungs:
         raise DivergedError("every training diverged; try a lower learning rate")
     show(config, rungs, reference[RANDOM].mean)

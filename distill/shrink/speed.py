@@ -17,7 +17,7 @@ from distill.shrink.settings import FLOAT32, INT8
 from distill.shrink.students import FILES
 from distill.students.folder import load_student
 from distill.students.onnx_file import write_onnx
-from distill.sweep.grid import Row, read_rows, write_rows
+from distill.sweep.grid import Row, check_rows, read_rows, write_rows
 from distill.system.progress import Bar, console
 from distill.system.streams import generator
 from distill.task import Task
@@ -44,7 +44,9 @@ def speeds(folder: Path, teacher: Teacher, rows: list[Row], *, onnx: bool) -> di
     wanted = {(network, FLOAT32, PYTORCH) for network in (*runs, TEACHER)}
     wanted |= {(network, FLOAT32, ONNXRUNTIME) for network in (*runs, TEACHER) if onnx}
     wanted |= {(row["network"], INT8, ONNXRUNTIME) for row in rows if row["precision"] == INT8}
-    known = {_key(row): row for row in read_rows(folder / "speed.csv")}
+    before = read_rows(folder / "speed.csv")
+    check_rows(before, folder / "speed.csv", ("microseconds", "low", "high"), ("network", "precision", "runtime"))
+    known = {_key(row): row for row in before}
     if wanted <= known.keys():
         return known
     threads = torch.get_num_threads()

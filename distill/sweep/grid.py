@@ -110,6 +110,22 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def check_rows(rows: Sequence[Row], path: Path, numbers: Sequence[str], texts: Sequence[str]) -> None:
+    """Compare rows with the columns that are read of them.
+
+    Raises:
+        UserError: one is not there, or has no number where one belongs.
+    """
+    for number, row in enumerate(rows, 1):
+        for name in (*texts, *numbers):
+            try:
+                good = float(row[name]) < math.inf if name in numbers else bool(row[name])
+            except (KeyError, ValueError):
+                good = False
+            if not good:
+                raise UserError(f"{path} is damaged: row {number} says no {name}; remove it")
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Replace the file of rows, durably; a column that a row lacks is empty there."""
     columns = list(dict.fromkeys(name for row in rows for name in row))

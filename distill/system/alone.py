@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import UserError
+from distill.system.progress import console
 from distill.system.runtime import processes
 
 
@@ -33,6 +34,9 @@ def alone(folder: Path, flag: str, lock: str = "run.lock") -> Iterator[None]:
     with (folder / lock).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(f"another process is at work in {folder}; wait for it or choose another {flag}") from error
+        except OSError as error:  # some file systems of clusters
+            why = f"no file can be locked there ({error.strerror})"
+            console.print(f"{folder}: {why}, so see to it that no other process is at work in it")
         yield

@@ -217,6 +217,13 @@ def test_a_kill_loses_what_came_after_the_last_checkpoint(
     assert load_student(folder).training.data.states == states[-1]
 
 
+@pytest.mark.parametrize("text", ["", "states\n1\n", "x,y\n1,2\n"])
+def test_another_table_is_no_curve(tmp_path: Path, text: str) -> None:
+    (tmp_path / "curve.csv").write_text(text)
+    with pytest.raises(UserError, match=r"curve\.csv is not a curve of this toolkit; remove it, or choose another"):
+        read_curve(tmp_path / "curve.csv")
+
+
 def test_a_finished_run_is_left_alone(finished: Path, quick: Quick, capsys: pytest.CaptureFixture[str]) -> None:
     before = (finished / "student" / "student.json").read_bytes()
     assert imitate(quick(finished)) == finished

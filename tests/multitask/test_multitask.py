@@ -202,7 +202,9 @@ def test_the_learning_rate_is_that_of_whose_turn_it_is(both: Callable[..., Confi
     assert rates[160:162] == pytest.approx(np.array([0.0026, 0.003]) * cosine)
 
 
-def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: Path) -> None:
+def test_one_onnx_file_is_told_the_game(
+    both: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = multitask(both(train={"steps": 4}))
     out = tmp_path / "both.onnx"
@@ -225,6 +227,9 @@ def test_one_onnx_file_is_told_the_game(both: Callable[..., Config], tmp_path: P
         load_onnx(out)
     assert main(["export", str(folder), "--format", "sb3", "--out", str(tmp_path / "both.zip")]) == 1
     assert main(["export", str(folder), "--format", "onnx", "--out", str(out)]) == 1
+    shutil.copytree(folder / "pong", folder / "pong2")
+    assert main(["export", str(folder), "--format", "onnx", "--out", str(tmp_path / "twice.onnx")]) == 1
+    assert "has several students of pong; export each" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

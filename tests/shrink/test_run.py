@@ -167,6 +167,23 @@ def test_what_is_gone_is_made_again(ladder: Path, tiny: Tiny) -> None:
     assert [row["bytes"] for row in read_rows(ladder / "rows.csv")] == [row["bytes"] for row in rows]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "missing"),
+    [
+        ("speed.csv", "a,b\n1,2\n", "row 1 says no network"),
+        ("speed.csv", "network,precision,runtime,microseconds,low,high\nx,float32,pytorch,fast,1,2\n", "no microsec"),
+        ("rows.csv", "network,seed,precision,score\nrusu-1,1,float32,3\nrusu-1,1,int8,3\n", "row 1 says no run"),
+        ("rows.csv", "network,seed,precision,run\nrusu-1,1,float32,x\nrusu-1,1,int8,x\n", "row 1 says no score"),
+    ],
+)
+def test_damaged_tables_are_named(ladder: Path, tiny: Tiny, name: str, text: str, missing: str) -> None:
+    (ladder / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name} is damaged: .*{missing}.*; remove it"):
+        shrink(tiny(ladder))
+    (ladder / name).unlink()
+    assert len(shrink(tiny(ladder))) == 3
+
+
 def test_another_agent_in_the_teachers_file(tmp_path: Path, tiny: Tiny, other_pong_zip: Path, done: list[str]) -> None:
     zipped = tmp_path / "pong.zip"
     shutil.copy(PRETRAINED / "pong-ppo.zip", zipped)

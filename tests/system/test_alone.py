@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,18 @@ def test_one_holds_it_at_a_time(tmp_path: Path) -> None:
     for name in DESCRIPTION:
         (folder / name).touch()
     assert only_described(folder)
+
+
+def test_a_file_system_without_locks_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without(*given: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with alone(tmp_path / "run", "--imitate.out"):
+        pass
+    assert "no file can be locked there (Function not implemented)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
