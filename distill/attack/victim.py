@@ -63,13 +63,13 @@ class Victim:
             Float (B, 4, 84, 84), in nats a unit of [0, 1] where p is at most 1 - ``SURE``.
         """
         of_draw = self._by_autograd if isinstance(self.passes, General) else self._by_engine
-        total, longest = torch.zeros(x.shape, device=x.device), torch.full((len(x),), -torch.inf, device=x.device)
-        for _ in range(self.draws):
-            with _needing_derivatives():
+        with _needing_derivatives():
+            total, longest = of_draw(_as_seen(x), action)
+            for _ in range(1, self.draws):
                 direction, length = of_draw(_as_seen(x), action)
-            before, longest = longest, torch.maximum(longest, length)
-            total = _times(total, (before - longest).exp()) + _times(direction, (length - longest).exp())
-        return _times(total, longest.exp().clamp_min(SURE)) / (self.draws if towards else -self.draws)
+                before, longest = longest, torch.maximum(longest, length)
+                total = _times(total, (before - longest).exp()) + _times(direction, (length - longest).exp())
+        return _times(total, longest.exp().clamp_min(SURE) / (self.draws if towards else -self.draws))
 
     def _by_engine(self, x: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of log p of the action over 1 - p, and log(1 - p), (B,)."""
