@@ -12,7 +12,7 @@ from distill.batches.loader import Batch, batches
 from distill.engine.step import make_engine, make_step
 from distill.figures.fidelity import Fidelity, fidelity
 from distill.losses.sobolev import Losses
-from distill.networks.parts import draws_from
+from distill.networks.parts import NoisyConv2d, NoisyLinear, draws_from
 from distill.records.student import Training
 from distill.system.device import arithmetic
 from distill.system.streams import torch_generator
@@ -44,6 +44,10 @@ class Lesson:
         self._step = make_step(net, self.engine, cuda_graph=config.train.cuda_graph)
         self._share = team.share(self.batch_size, carried_share(config, data.plan))
         self._at = 0
+        # Weights have one draw in all processes, states draws of their own.
+        of_states = any(isinstance(module, NoisyConv2d | NoisyLinear) and not module.on_weights
+                        for module in net.modules())  # fmt: skip
+        self._apart = (team.rank,) if of_states and team.rank else ()
         attacked = config.train.adversary is not None
         self._adversary = Adversary(config, net, data, team.rank) if attacked else None
 
@@ -73,7 +77,7 @@ class Lesson:
 
     def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
         """Losses of the batch that was given last; adds their gradient to every parameter's ``.grad``."""
-        with draws_from(torch_generator("noise", self.config.seed, self._at)):
+        with draws_from(torch_generator("noise", self.config.seed, self._at, *self._apart)):
             return self._step(batch.obs, batch.logits, batch.targets, weights, self.objective)
 
     def score(self) -> Fidelity:

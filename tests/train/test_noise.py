@@ -18,8 +18,12 @@ from distill.networks.nets import AtariCNN
 from distill.networks.parts import DRAWS
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
+from distill.system.settings import part
+from distill.train.lesson import Lesson
 from distill.train.network import parameter_groups
-from distill.train.setup import build_student
+from distill.train.settings import TrainRun
+from distill.train.setup import build_student, make_student, open_data
+from distill.train.team import Team
 from teachers.load import load_teacher
 
 Quick = Callable[..., Config]
@@ -45,6 +49,21 @@ def test_noise_depends_on_seed_and_step_alone(quick: Quick, student: dict[str, s
     for name, weight in whole.items():
         assert torch.equal(weight, second[name]), name
         assert not torch.equal(weight, other[name]), name
+
+
+@pytest.mark.parametrize(("noise_on", "same"), [("weights", True), ("activations", False)])
+def test_processes_share_noise_on_weights_and_no_other(quick: Quick, noise_on: str, same: bool) -> None:
+    config = part(quick(student={**SHAPE, "noise": "white", "noise_on": noise_on}), TrainRun)
+    data, losses = open_data(config, torch.device("cpu")), []
+    for rank in (0, 1):
+        net = make_student(config, data.dataset)
+        with torch.no_grad():
+            for module in net.modules():
+                for weight in module.parameters(recurse=False):
+                    weight.copy_(torch.linspace(-0.1, 0.1, weight.numel()).view(weight.shape))
+        batch = next(iter(Lesson(config, net, data).batches(0, 1, 12)))
+        losses.append(float(Lesson(config, net, data, team=Team(rank, 2)).gradient(batch, {}).total))
+    assert (losses[0] == losses[1]) == same
 
 
 def test_noise_learns_its_size(quick: Quick) -> None:
