@@ -116,11 +116,14 @@ tensorboard: $(VENV)/.runtime
 teacher: $(VENV)/.runtime
 	$(BIN)/python -m teachers.train --env $(GAME) $(if $(INIT),--init $(INIT)) $(ARGS)
 
+# A process for each core, four at most, of one thread; all tests of a file in the same one. ARGS=-n0 takes one process.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 # What a benchmark compares with and nothing else needs gets an environment of its own; imitation asks for older versions.
 PEERS := imitation envpool
