@@ -220,32 +220,34 @@ class Engine:
         blur = self._low_pass(objective.blur, tape.pixels.x.shape[-1], tape.logits) if objective.blur else None
         loss, first, tangent = tape.pixels.residual(before[0], targets, k, factor, objective, blur)
         tangents, logits_dot, bend = self.push(tape, tangent, after)
-        for index in range(len(self.stages)):
+        for index, stage in enumerate(self.stages):
             have, old, extra = gradients[index], curvature[index], bend[index]
-            if index:
-                gradients[index] = self.stages[index].layer.weight_gradient(
+            if index == 0:
+                gradients[index] = first if have is None else have.add_(first)
+            elif stage.layer.learns:
+                gradients[index] = stage.layer.weight_gradient(
                     tangents[index - 1], before[index], tape.weights[index], have
                 )
-            else:
-                gradients[index] = first if have is None else have.add_(first)
             curvature[index] = extra if old is None or extra is None else old + extra
         gathered.seed[: len(v)] += cotangent_slope(objective.space, tape.logits, v, logits_dot)
         return loss / len(v)
 
     def _backward(self, tape: Tape, gathered: Gathered) -> None:
         d = gathered.seed.to(self.dtype)
-        for index in reversed(range(len(self.stages))):
+        learn = [index for index, stage in enumerate(self.stages) if stage.layer.learns]
+        for index in reversed(range(min(learn, default=len(self.stages)), len(self.stages))):
             stage, bend, have = self.stages[index], gathered.curvature[index], gathered.gradients[index]
             d = stage.slope(tape.outputs[index], d)
             if bend is not None:
                 d[: len(bend)] += bend
-            if index:
-                gradient = stage.layer.weight_gradient(tape.inputs[index - 1], d, tape.weights[index], have)
-            else:
-                gradient = tape.pixels.weight_gradient(d)
-                gradient = gradient if have is None else gradient.add_(have)
-            stage.layer.add_gradient(gradient, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
-            if index:
+            if index in learn:
+                if index:
+                    gradient = stage.layer.weight_gradient(tape.inputs[index - 1], d, tape.weights[index], have)
+                else:
+                    gradient = tape.pixels.weight_gradient(d)
+                    gradient = gradient if have is None else gradient.add_(have)
+                stage.layer.add_gradient(gradient, d.sum(dim=(0, 2, 3) if d.dim() == 4 else 0, dtype=self.full))
+            if index > learn[0]:
                 d = self._down(index, tape, d)
 
     def _low_pass(self, sigma: float, size: int, like: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
+from distill.networks.build import build_student, student_spec
+from distill.networks.inherit import FLAG, inherit, refuse_other_eyes
 from distill.networks.nets import AtariCNN, NetSpec, other_network
 from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
@@ -23,7 +25,6 @@ from distill.system.progress import console
 from distill.system.streams import seed_weights
 from distill.task import Task
 from distill.train.network import settings_of
-from distill.train.setup import build_student, student_spec
 from teachers.layouts import student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
@@ -58,7 +59,13 @@ def set_up(config: FinetuneRun) -> tuple[Start, Teacher | None]:
     preset = get_preset(config.preset or (teacher.info.preset if teacher else "sb3"))
     task = Task(config.env, preset.name, preset.hash, len(game_info(config.env).actions))
     seed_weights(config.seed)
-    return Start(_with_value(build_student(config.student, task.num_actions)), config.student, task), teacher
+    net = _with_value(build_student(config.student, task.num_actions))
+    if config.student.teacher_layers:
+        if teacher is None:
+            raise UserError(f"{FLAG}: there is no teacher; name one by --teacher, or leave it at 0")
+        refuse_other_eyes(teacher.info.preset, preset.name)
+        inherit(net, teacher.net, config.student.teacher_layers)
+    return Start(net, config.student, task), teacher
 
 
 def _agent(config: FinetuneRun, init: str) -> Start:
@@ -96,6 +103,8 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
     asked = config.student
     if asked.init is not None:
         raise UserError(f"--student.init={asked.init} is of `distill train`; use --finetune.init")
+    if asked.teacher_layers:
+        raise UserError(f"{FLAG} is of a fresh student, and --finetune.init names one; leave one out")
     if asked == StudentConfig():
         return
     wanted = student_spec(asked) if isinstance(find_network(asked.name), NetSpec) else None

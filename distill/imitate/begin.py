@@ -52,7 +52,7 @@ class Run:
         check_settings(config, self.teacher)
         self.preset = student_preset(config, self.teacher.info)
         seed_weights(config.seed)
-        self.net = make_student(config, self.teacher.info).to(self.device)
+        self.net = make_student(config, self.teacher).to(self.device)
 
     @property
     def progress(self) -> Progress:

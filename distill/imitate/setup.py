@@ -12,9 +12,10 @@ from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
+from distill.networks.build import build_student, student_spec
+from distill.networks.inherit import FLAG, inherit, refuse_other_eyes
 from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network
 from distill.networks.registry import find_network
-from distill.train.setup import build_student, student_spec
 from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
@@ -30,6 +31,10 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     refuse_other_screens(get_preset(teacher.info.preset), student_preset(config, teacher.info))
     if config.student.init is not None:
         raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
+    if config.student.teacher_layers:
+        refuse_other_eyes(teacher.info.preset, student_preset(config, teacher.info).name)
+        if i.init is not None:
+            raise UserError(f"{FLAG} is of a fresh student, and --imitate.init names one; leave one out")
     if config.objective.input_noise > 0:
         raise UserError("--objective.input_noise is of `distill train`; leave it out")
     if i.value == "teacher" and not teacher.has_value:
@@ -109,20 +114,21 @@ def student_preset(config: ImitateRun, teacher: TeacherInfo) -> Preset:
     return get_preset(config.preset or teacher.preset)
 
 
-def make_student(config: ImitateRun, teacher: TeacherInfo) -> nn.Module:
+def make_student(config: ImitateRun, teacher: Teacher) -> nn.Module:
     """The student that the settings describe, with fresh or given weights.
 
     Raises:
-        UserError: ``imitate.init`` is another network, or of another game or preset.
+        UserError: ``imitate.init`` is another network, or of another game or preset; the teacher's layers do not fit.
     """
-    net = build_student(config.student, teacher.num_actions)
+    net = build_student(config.student, teacher.info.num_actions)
     init = config.imitate.init
     if init is not None:
-        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher).name).net
+        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher.info).name).net
         if not _same_network(start, net):
             layers = [one.spec if isinstance(one, AtariCNN) else None for one in (start, net)]
             raise other_network(f"--imitate.init={init}", config.student.name, *layers)
         net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
+    inherit(net, teacher.net, config.student.teacher_layers)
     return net
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from torch import nn
 
 from distill.errors import UserError
+from distill.networks.build import build_student
+from distill.networks.inherit import FLAG
 from distill.networks.nets import AtariCNN
 from distill.networks.settings import StudentConfig
-from distill.train.setup import build_student
 
 
 def make_students(student: StudentConfig, actions: Mapping[str, int]) -> nn.ModuleDict:
@@ -22,6 +23,8 @@ def make_students(student: StudentConfig, actions: Mapping[str, int]) -> nn.Modu
     Raises:
         UserError: a network that is not described by its layers has no trunk that one could tell.
     """
+    if student.teacher_layers:
+        raise UserError(f"{FLAG} is of students of one game: the trunk is shared by all, and each has another teacher")
     nets = {game: build_student(student, count) for game, count in actions.items()}
     first = next(iter(nets.values()))
     for net in nets.values():

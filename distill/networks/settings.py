@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -11,7 +12,7 @@ from distill.errors import UserError
 from distill.networks.layers.layer import activations
 from distill.networks.nets import NetSpec
 from distill.networks.registry import find_network
-from distill.system.ranges import POSITIVE, Range
+from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
 CUT = Range("from 0 to below 1", 0, 1, without=(1,))
@@ -41,7 +42,10 @@ class StudentConfig(Section):
     init: str | None = None
     """Run folder of a student of the same shape to start from; by default random weights."""
 
-    RANGES: ClassVar[Mapping[str, Range]] = {"band_limit": CUT}
+    teacher_layers: int = 0
+    """First convolutions that are the teacher's and stay as they are; of fewer channels, its strongest filters."""
+
+    RANGES: ClassVar[Mapping[str, Range]] = {"band_limit": CUT, "teacher_layers": ZERO_OR_MORE}
     CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"activation": activations}
     PLACES: ClassVar[tuple[str, ...]] = ("init",)
 
@@ -75,6 +79,10 @@ class StudentConfig(Section):
         require(
             all(width in POSITIVE for width in self.hidden or ()), "--student.hidden", self.hidden, "positive widths"
         )
+        if self.teacher_layers and self.init is not None:
+            raise UserError(
+                "--student.teacher_layers is of a fresh student, and --student.init names one; leave one out"
+            )
         numbers = [number for conv in self.convs or () for number in conv]
         require(all(number in POSITIVE for number in numbers), "--student.convs", self.convs, "positive numbers")
 
@@ -90,7 +98,7 @@ class StudentConfig(Section):
     def _check_program(self) -> None:
         """A network that a program builds has the layers that it builds."""
         usual = type(self)()
-        for field in ("convs", "hidden", "activation", "band_limit", "noise", "noise_on", "noise_at_play"):
+        for field in {field.name for field in dataclasses.fields(self)} - {"name", "init"}:
             if getattr(self, field) != getattr(usual, field):
                 raise UserError(
                     f"--student.{field} changes networks that are described by their layers, and {self.name} is built "

@@ -13,13 +13,14 @@ import torch
 
 from distill.dataset.reader import Dataset
 from distill.figures.fidelity import measure
+from distill.networks.build import build_student
 from distill.pbt.settings import changed
 from distill.system.files import read_json, write_json
 from distill.train.checkpoint import newest_checkpoint
 from distill.train.hooks import Hook, Status
 from distill.train.loop import train
 from distill.train.settings import TrainRun
-from distill.train.setup import build_student, open_dataset, training_split
+from distill.train.setup import open_dataset, training_split
 
 SCORE, ROUND = "score.json", "round.json"
 """In a round's folder: how good it was at its end, and all that there is to tell of it."""

@@ -18,6 +18,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.figures.fidelity import fidelity_of_outputs
 from distill.imitate.loop import imitate
 from distill.imitate.settings import ImitateRun
+from distill.networks.build import build_student
 from distill.networks.nets import AtariCNN, count_parameters, draws_at_play, to_unit
 from distill.records.scores import AgentScores
 from distill.rounds.loop import rounds
@@ -32,7 +33,6 @@ from distill.system.progress import console
 from distill.system.settings import part
 from distill.train.loop import train
 from distill.train.settings import TrainRun
-from distill.train.setup import build_student
 from teachers.formats.onnx_file import load_onnx
 
 FILES = {FLOAT32: "student/model.safetensors", INT8: "int8/student.onnx"}

@@ -57,6 +57,8 @@ def network_text(student: StudentConfig) -> str:
     parts += ["band limit " + " ".join(f"{cut:g}" for cut in cuts)] if any(cuts) else []
     if student.noise != "none":
         parts.append(f"{student.noise} noise on {student.noise_on}{' at play' if student.noise_at_play else ''}")
+    if student.teacher_layers:
+        parts.append(f"first {student.teacher_layers} of the teacher's convolutions")
     return ", ".join(parts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
-from distill.networks.nets import AtariCNN, NetSpec, other_network
-from distill.networks.registry import build_network, find_network
-from distill.networks.settings import StudentConfig
+from distill.networks.build import build_student
+from distill.networks.inherit import FLAG, inherit
+from distill.networks.nets import AtariCNN, other_network
 from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.system.settings import fill
@@ -38,6 +37,7 @@ from distill.train.order import make_sampler
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
 from distill.train.team import ALONE, Team
+from teachers.protocol import Teacher
 
 VANISHING = 1e-30
 """A mean square of derivatives below this counts as zero."""
@@ -150,19 +150,24 @@ def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
 
 
 def _check_eyes(config: TrainRun, dataset: Dataset) -> None:
-    """Refuse to ask a teacher of another preset about what is recorded."""
+    """Refuse to ask a teacher of another preset about what is recorded, or to take its layers."""
     identity, o = dataset.identity, config.objective
     if config.teacher_preset not in (None, identity.teacher_preset):
         raise UserError(
             f"the teacher of {dataset.folder} saw preset {identity.teacher_preset}, not {config.teacher_preset}; "
             "leave --teacher_preset out, or collect anew"
         )
-    flags = {"jacobian_weight": o.derivatives, "input_noise": o.input_noise > 0}
-    wanted = [f"--objective.{name}" for name, asked in flags.items() if asked]
+    flags = {
+        "--objective.jacobian_weight": o.derivatives,
+        "--objective.input_noise": o.input_noise > 0,
+        FLAG: config.student.teacher_layers > 0,
+    }
+    wanted = [flag for flag, asked in flags.items() if asked]
     if wanted and not identity.same_eyes:
         raise UserError(
             f"{dataset.folder} records preset {identity.preset} and its teacher saw {identity.teacher_preset}, so the "
-            f"teacher has neither derivatives nor labels for other pixels of it; set {' and '.join(wanted)} to 0"
+            "teacher has neither derivatives nor labels for other pixels of it, nor layers; "
+            f"set {' and '.join(wanted)} to 0"
         )
 
 
@@ -182,14 +187,24 @@ def make_loader(config: TrainRun, dataset: Dataset, device: torch.device) -> Loa
     teacher, o = None, config.objective
     online = o.jacobian_targets == "online" and o.derivatives
     if online or o.input_noise > 0:
-        from teachers.load import load_teacher
-
-        sees = dataset.identity.teacher_preset
-        teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=config.tau)
-        if teacher.info.fingerprint != dataset.identity.teacher:
-            raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
+        teacher = labeller(config, dataset)
     source = make_source(dataset, device, config.train.hold_data, derivatives=not online)
     return Loader(dataset, o, device, config.seed, teacher, source)
+
+
+def labeller(config: TrainRun, dataset: Dataset) -> Teacher:
+    """The teacher that labelled the dataset.
+
+    Raises:
+        UserError: it cannot be loaded, or ``config.teacher`` is another.
+    """
+    from teachers.load import load_teacher
+
+    sees = dataset.identity.teacher_preset
+    teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=config.tau)
+    if teacher.info.fingerprint != dataset.identity.teacher:
+        raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
+    return teacher
 
 
 def training_split(config: TrainRun, dataset: Dataset) -> tuple[Index, Index]:
@@ -210,26 +225,6 @@ def data_used(config: TrainRun, dataset: Dataset, train_index: Index) -> DataUse
     return used_of(dataset, train_index, split_by_episode(dataset, config.train.val_fraction, config.seed)[1])
 
 
-def student_spec(student: StudentConfig) -> NetSpec:
-    """The layers that the settings describe: those of the named network, but for what is asked for."""
-    named = find_network(student.name)
-    assert isinstance(named, NetSpec)
-    convs = named.convs if student.convs is None else tuple((int(c), int(k), int(s)) for c, k, s in student.convs)
-    asked = student.options(len(convs))
-    if student.hidden is not None:
-        asked["hidden"] = tuple(student.hidden)
-    if student.activation != StudentConfig.activation:
-        asked |= {"activation": student.activation, "extra_activation": None}
-    return dataclasses.replace(named, convs=convs, **asked)
-
-
-def build_student(student: StudentConfig, num_actions: int) -> nn.Module:
-    """The network that the settings describe, with fresh weights."""
-    if isinstance(find_network(student.name), NetSpec):
-        return AtariCNN(student_spec(student), num_actions)
-    return build_network(student.name, num_actions)
-
-
 def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
     """The student that the config describes, with fresh or given weights."""
     s = config.student
@@ -243,6 +238,8 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
             raise other_network(f"--student.init={s.init}", s.name, *layers)
         given = start.net.state_dict()  # a value head that it may have is not trained here
         net.load_state_dict({name: given[name] for name in net.state_dict()})
+    if s.teacher_layers:
+        inherit(net, labeller(config, dataset).net, s.teacher_layers)
     return net
 
 

@@ -20,12 +20,12 @@ from distill.config.config import Config
 from distill.envs.games import game_info
 from distill.losses.divergence import kl
 from distill.losses.sobolev import states_of_share
+from distill.networks.build import build_student
 from distill.networks.nets import to_unit
 from distill.sweep.cells import cell_config
 from distill.sweep.grid import Cell, Row, run_grid
 from distill.system.device import pick_device
 from distill.system.streams import generator, seed_weights
-from distill.train.setup import build_student
 from studies.atari.perturb import shifted
 from studies.atari.plan import (
     BATCH,

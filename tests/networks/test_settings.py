@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from distill.errors import UserError
+from distill.networks.build import build_student, student_spec
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.networks.registry import register_network
 from distill.networks.settings import StudentConfig
 from distill.system.settings import check_settings
 from distill.train.network import network_text, settings_of
-from distill.train.setup import build_student, student_spec
 
 
 def test_layers_are_ordinary_unless_asked_for() -> None:

@@ -13,9 +13,9 @@ from distill import api
 from distill.config.config import Config
 from distill.config.stages import train
 from distill.errors import UserError
+from distill.networks.build import build_student
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
-from distill.train.setup import build_student
 
 Quick = Callable[..., Config]
 PGD: dict[str, Any] = {"adversary": "pgd", "adversary_eps": 3.0, "adversary_share": 0.25}

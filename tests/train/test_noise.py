@@ -14,6 +14,7 @@ from distill.config.config import Config
 from distill.config.stages import attack, evaluate, train
 from distill.errors import UserError
 from distill.figures.influence import influence_share
+from distill.networks.build import build_student
 from distill.networks.nets import AtariCNN
 from distill.networks.parts import DRAWS
 from distill.networks.settings import StudentConfig
@@ -22,7 +23,7 @@ from distill.system.settings import part
 from distill.train.lesson import Lesson
 from distill.train.network import parameter_groups
 from distill.train.settings import TrainRun
-from distill.train.setup import build_student, make_student, open_data
+from distill.train.setup import make_student, open_data
 from distill.train.team import Team
 from teachers.load import load_teacher
 

@@ -71,6 +71,11 @@ class Affine:
         """First layer only: input and weight are folded by this factor (space to depth)."""
         self._ready: tuple[int, torch.dtype, Tensor] | None = None
 
+    @property
+    def learns(self) -> bool:
+        """A parameter of it does: else nobody wants its gradient."""
+        return any(parameter.requires_grad for parameter in self.layer.parameters())
+
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether these are the products of ``module``; a parametrized one has no plain weight. Extend."""
