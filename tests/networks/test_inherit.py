@@ -32,10 +32,10 @@ def test_a_narrower_student_has_the_strongest_filters_and_their_connections() ->
         teacher.features[2].weight[1::2] *= 10  # type: ignore[index, operator]
         teacher.features[0].bias.normal_()  # type: ignore[operator, union-attr]
     inherit(student, teacher, 2)
-    assert torch.equal(student.features[:2](x), teacher.features[:2](x)[:, ::2])
+    assert torch.allclose(student.features[:2](x), teacher.features[:2](x)[:, ::2], atol=1e-4)
     seen = teacher.features[:2](x)
     seen[:, 1::2] = 0  # what the student left out
-    assert torch.allclose(student.features[:4](x), teacher.features[2:4](seen)[:, 1::2], atol=1e-5)
+    assert torch.allclose(student.features[:4](x), teacher.features[2:4](seen)[:, 1::2], rtol=1e-4, atol=1e-3)
 
 
 def test_strength_is_a_filters_norm_times_that_of_what_reads_it() -> None:
