@@ -18,10 +18,10 @@ from distill.sweep.grid import Row
 from studies.atari import plan, tables
 from studies.atari.ablation import ablated, ideas_table
 from studies.atari.choose import METHODS, best_by_others, by_auto, method, own_best, scored
-from studies.atari.ideas import train_ideas
+from studies.atari.ideas.run import train_ideas
 from studies.atari.plots import headline, others
 from studies.atari.ratios import ended_alone
-from studies.atari.run import finished, play, record, rows_of, score, train_part, train_same_steps, with_tests
+from studies.atari.run import finished, play, record, score, train_part, train_same_steps, with_tests
 from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +31,7 @@ PARTS = {
     "steps": "Sobolev with as many steps as plain distillation",
     "test": "figures on test games of the settings that validation games chose",
     "ablation": "what each setting does, on validation games of Pong and Breakout",
-    "ideas": "averaged weights, random shift, derivatives where it errs most: on validation games of Pong and Breakout",
+    "ideas": "what else might help, on validation games of Pong and Breakout",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
@@ -69,7 +69,7 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path) -> None:
     elif part == "ablation":
         train_part(part, game, plan.ablated(scale), scale)
     elif part == "ideas":
-        train_ideas(game, scale, rows_of(part, game, scale))
+        train_ideas(game, scale)
         finished(part, game, scale, out)
     elif part == "play":
         play(game, scale, out)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.sweep.grid import read_rows
-from studies.atari.ideas import variations
+from studies.atari.ideas.run import variations
 from studies.atari.plan import CANDIDATES, QUICK, ablated
 
 ROOT = Path(__file__).parents[3]

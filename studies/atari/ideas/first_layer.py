@@ -1,0 +1,95 @@
+"""Derivatives at the first layer's output, in place of the pixels'.
+
+The first layer is linear, so the pixels' derivatives are those at its output (before the activation) times its weights:
+the factor says as much, and more than half of it is zeros. Student and teacher can only be compared there if they have
+the first layer in common; so the student has the teacher's, and leaves it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from distill.api import Batch, Lesson, Losses, StudentConfig, Targets
+from distill.losses.sobolev import sobolev_loss
+from distill.networks.nets import AtariCNN, to_unit
+from studies.atari.ideas.idea import Idea, OfLesson
+from teachers.protocol import Teacher
+
+MEASURED = 64
+"""Batches of which the mean square of the derivatives is taken."""
+
+
+class TeachersFirstLayer(Idea):
+    """The student with the teacher's first layer, derivatives at the pixels."""
+
+    student = StudentConfig("mnih2013", convs=[(32, 8, 4), (32, 4, 2)])
+
+    def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
+        """See ``Idea``."""
+        net.features[0].load_state_dict(path(teacher.net)[0].state_dict())
+
+    def minimised(self, of: Lesson, teacher: Teacher) -> Kept | AtOutput:
+        """See ``Idea``."""
+        return Kept(of)
+
+
+class AtItsOutput(TeachersFirstLayer):
+    """The same with derivatives there."""
+
+    def minimised(self, of: Lesson, teacher: Teacher) -> AtOutput:
+        """See ``Idea``."""
+        return AtOutput(of, teacher)
+
+
+class Kept(OfLesson):
+    """The lesson's gradient, of all layers but the first."""
+
+    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """See ``Minimised``."""
+        losses = self._of.gradient(batch, weights)
+        for parameter in path(self._of.net)[0].parameters():
+            parameter.grad = None
+        return losses
+
+
+class AtOutput(OfLesson):
+    """The objective of the layers after the first, whose input is the first one's output; by double backward."""
+
+    def __init__(self, of: Lesson, teacher: Teacher) -> None:
+        super().__init__(of)
+        self._first, *rest = path(of.net)
+        self._rest, self._teachers = nn.Sequential(*rest), path(teacher.net)[1:]
+        squares = [
+            targets.row(0).flatten(1).square().sum(1)
+            for batch in of.batches(0, MEASURED, of.config.train.steps)
+            if (targets := self._seen(batch)[1]) is not None
+        ]
+        self._objective = replace(of.objective, scale=float(torch.cat(squares).mean()))
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, Targets | None]:
+        """The first layer's output, and the teacher's derivatives there in the batch's first direction."""
+        with torch.no_grad():
+            x = self._first(to_unit(batch.obs))
+        if batch.targets is None:
+            return x, None
+        v = batch.targets.v[:, :1]
+        at = x[: len(v)].clone().requires_grad_()
+        (slope,) = torch.autograd.grad((self._teachers(at) * v[:, 0]).sum(), at)
+        return x, Targets(v, slope.unsqueeze(1))
+
+    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
+        """See ``Minimised``."""
+        x, targets = self._seen(batch)
+        losses = sobolev_loss(self._rest, x, batch.logits, targets, weights, self._objective)
+        torch.autograd.backward(losses.total)
+        return losses
+
+
+def path(net: nn.Module) -> nn.Sequential:
+    """Its layers from pixels to logits."""
+    assert isinstance(net, AtariCNN)
+    return net.path()
