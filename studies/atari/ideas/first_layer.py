@@ -2,7 +2,8 @@
 
 The first layer is linear, so the pixels' derivatives are those at its output (before the activation) times its weights:
 the factor says as much, and more than half of it is zeros. Student and teacher can only be compared there if they have
-the first layer in common; so the student has the teacher's, and leaves it as it is.
+the first layer in common; so the student has the teacher's, and leaves it as it is. What that does by itself are
+questions of their own: a layer of that shape, and one that begins as the teacher's.
 """
 
 from __future__ import annotations
@@ -23,14 +24,22 @@ MEASURED = 64
 """Batches of which the mean square of the derivatives is taken."""
 
 
-class TeachersFirstLayer(Idea):
-    """The student with the teacher's first layer, derivatives at the pixels."""
+class AsWide(Idea):
+    """A student whose first layer has the teacher's shape."""
 
     student = StudentConfig("mnih2013", convs=[(32, 8, 4), (32, 4, 2)])
+
+
+class FromTheTeachersFirstLayer(AsWide):
+    """It has the teacher's weights at the beginning, and is trained as the others are."""
 
     def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
         """See ``Idea``."""
         net.features[0].load_state_dict(path(teacher.net)[0].state_dict())
+
+
+class TeachersFirstLayer(FromTheTeachersFirstLayer):
+    """It stays as it is; derivatives are the pixels'."""
 
     def minimised(self, of: Lesson, teacher: Teacher) -> Kept | AtOutput:
         """See ``Idea``."""
