@@ -54,6 +54,22 @@ class AtItsOutput(TeachersFirstLayer):
         return AtOutput(of, teacher)
 
 
+class HalfOfTheTeachersFirstLayer(TeachersFirstLayer):
+    """The usual student, with the teacher's filters of the largest norm times that of the next layer's weights."""
+
+    student = StudentConfig("mnih2013")
+
+    def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
+        """See ``Idea``."""
+        mine, (theirs, _, above, *_) = net.features[0], path(teacher.net)
+        assert isinstance(mine, nn.Conv2d)
+        assert isinstance(theirs, nn.Conv2d)
+        assert isinstance(above, nn.Conv2d)
+        size = theirs.weight.flatten(1).norm(dim=1) * above.weight.transpose(0, 1).flatten(1).norm(dim=1)
+        chosen = size.argsort(descending=True)[: mine.out_channels].sort().values
+        mine.load_state_dict({name: of[chosen] for name, of in theirs.state_dict().items()})
+
+
 class Kept(OfLesson):
     """The lesson's gradient, of all layers but the first."""
 

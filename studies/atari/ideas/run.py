@@ -17,7 +17,13 @@ from distill.system.device import pick_device
 from distill.system.streams import seed_weights
 from distill.networks.build import build_student
 from studies.atari.ideas.averaged import AveragedWeights
-from studies.atari.ideas.first_layer import AsWide, AtItsOutput, FromTheTeachersFirstLayer, TeachersFirstLayer
+from studies.atari.ideas.first_layer import (
+    AsWide,
+    AtItsOutput,
+    FromTheTeachersFirstLayer,
+    HalfOfTheTeachersFirstLayer,
+    TeachersFirstLayer,
+)
 from studies.atari.ideas.hardest import WhereTheyDiffer
 from studies.atari.ideas.idea import Idea
 from studies.atari.ideas.shift import RandomShift
@@ -50,6 +56,7 @@ IDEAS: dict[str, tuple[Idea, tuple[str, ...]]] = {
     " with a first layer as wide as the teacher's": (AsWide(), ("KL", "Sobolev")),
     " from the teacher's first layer": (FromTheTeachersFirstLayer(), ("KL", "Sobolev")),
     " on the teacher's first layer": (TeachersFirstLayer(), ("KL", "Sobolev")),
+    " on half of the teacher's first layer": (HalfOfTheTeachersFirstLayer(), ("KL", "Sobolev")),
     " on the teacher's first layer, at its output": (AtItsOutput(), ("Sobolev",)),
 }
 """What is tried and with which methods, by what it adds to the method's name."""

@@ -95,7 +95,7 @@ def test_values_gradient_is_that_of_the_formula(config: Config) -> None:
 
 def test_every_idea_is_tried_at_a_cost_that_it_can_afford() -> None:
     tried = variations(QUICK)
-    assert len(tried) == 16
+    assert len(tried) == 18
     steps = {name: cell["train.steps"] for name, (_, cell) in tried.items()}
     assert steps["KL"] == QUICK.cost
     assert steps["Sobolev, value too"] < steps["Sobolev"] < steps["KL"]
