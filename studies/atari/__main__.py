@@ -19,9 +19,10 @@ from studies.atari import plan, tables
 from studies.atari.ablation import ablated, ideas_table
 from studies.atari.choose import METHODS, best_by_others, by_auto, method, own_best, scored
 from studies.atari.ideas.run import train_ideas
+from studies.atari.layers import layers_table
 from studies.atari.plots import headline, others
 from studies.atari.ratios import ended_alone
-from studies.atari.run import finished, play, record, score, train_part, train_same_steps, with_tests
+from studies.atari.run import finished, play, record, score, train_layers, train_part, train_same_steps, with_tests
 from studies.common import arguments, start, write_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,7 @@ PARTS = {
     "test": "figures on test games of the settings that validation games chose",
     "ablation": "what each setting does, on validation games of Pong and Breakout",
     "ideas": "what else might help, on validation games of Pong and Breakout",
+    "layers": "students on their teacher's first layer, on test games",
     "play": "whole games of teacher and students",
     "tables": "tables and pictures of what is there",
 }
@@ -71,6 +73,9 @@ def run_part(part: str, game: str, scale: plan.Scale, out: Path) -> None:
     elif part == "ideas":
         train_ideas(game, scale)
         finished(part, game, scale, out)
+    elif part == "layers":
+        train_layers(game, scale)
+        finished("tested-layers", game, scale, out)
     elif part == "play":
         play(game, scale, out)
 
@@ -131,6 +136,10 @@ def _game(game: str, rows: Sequence[Row], scale: plan.Scale, out: Path) -> list[
     sections += ["### Perturbed pixels: disagreement with the teacher at clean ones, %"]
     sections += [f"Clean: on the states named above; the others: on {scale.perturbed:,} of them."]
     sections += [tables.perturbed(best, scale)]
+    if layers := finished("tested-layers", game, scale, out):
+        sections += ["### On the teacher's first layer", layers_table(layers, scale)]
+        if ended := ended_alone(layers):
+            sections += ["Without the games that the frame limit ended:", layers_table(ended, scale)]
     agents = {"teacher", *(row["run"] for row in best)}
     played = [row for row in finished("play", game, scale, out) if row["agent"] in agents]
     return sections + (["### Whole games, points", tables.scores(played, scale)] if played else [])

@@ -89,6 +89,7 @@ LR, EARLY_LR, STEPS = "train.learning_rate", "train.early_learning_rate", "train
 MATCH, DIVERGENCE, BATCH = "objective.match", "objective.divergence", "train.batch_size"
 CLIP = "train.max_grad_norm"
 STATES, SEED = "train.states", "seed"
+LAYERS = "student.teacher_layers"
 
 RISING: Cell = {LR: 3e-3, EARLY_LR: 1e-3, UNTIL: 0.5}
 """The learning rate's peak rises from 0.001 to 0.003 while lambda falls to 0, which it does until half of the steps."""
@@ -148,6 +149,16 @@ def grid(scale: Scale, game: str) -> list[Cell]:
 def same_steps(scale: Scale, chosen: Sequence[Cell]) -> list[Cell]:
     """The chosen form of Sobolev with as many steps as plain distillation has."""
     return alike({**cell, STEPS: scale.cost} for cell in chosen if cell[WEIGHT] > 0 and cell[UNTIL] < 1)
+
+
+def layered(scale: Scale) -> list[Cell]:
+    """Students with and without their teacher's first layer; both methods by their recipe, whatever a layer saves."""
+    shares = [scale.share(percentage) for percentage in scale.percentages[::2]]
+    return alike(
+        {STATES: states, SEED: seed, LAYERS: layers, **cell, STEPS: afforded(cell, scale.cost)}
+        for seed in scale.few_seeds for states in shares
+        for cell in ({**PLAIN, **RISING}, SOBOLEV) for layers in (0, 1)
+    )  # fmt: skip
 
 
 Questions = dict[str, dict[str, Cell]]

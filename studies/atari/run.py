@@ -20,7 +20,7 @@ from distill.api import (
 )
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
 from studies.atari.choose import METHODS, chosen, compared, method, own_best
-from studies.atari.plan import SEED, STATES, UNTIL, WEIGHT, Recording, Scale, grid, part_config, same_steps
+from studies.atari.plan import SEED, STATES, UNTIL, WEIGHT, Recording, Scale, grid, layered, part_config, same_steps
 from studies.atari.test_games import TestGames
 
 
@@ -61,6 +61,18 @@ def score(game: str, scale: Scale, out: Path) -> list[Row]:
 
     cells = [{"part": part, "run": row["run"]} for part, row in rows]
     return run_grid(cells, run, rows_of("test", game, scale), say=print)
+
+
+def train_layers(game: str, scale: Scale) -> list[Row]:
+    """Students with and without their teacher's first layer, each with figures on test games."""
+    rows = {row["run"]: row for row in train_part("layers", game, layered(scale), scale)}
+    games = functools.cache(lambda: TestGames(game, scale))
+
+    def run(cell: Cell) -> dict[str, Any]:
+        row = rows[cell["run"]]
+        return {**row, **games().figures(row, Path(scale.runs) / "layers" / game / row["run"])}
+
+    return run_grid([{"run": name} for name in rows], run, rows_of("tested-layers", game, scale), say=print)
 
 
 def play(game: str, scale: Scale, out: Path) -> list[Row]:

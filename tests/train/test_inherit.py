@@ -89,7 +89,9 @@ def test_what_cannot_inherit_is_refused(make_config: Callable[..., Config], pong
     with pytest.raises(UserError, match=r"is of a fresh student, and --imitate\.init names one"):
         imitate(make_config(student=ONE, imitate={**ONLINE, "init": "pong", "out": str(tmp_path / "a")}))
     with pytest.raises(UserError, match=r"is of a fresh student, and --finetune\.init names one"):
-        finetune(make_config(student=ONE, finetune={**PPO, "critic_warmup": 16, "init": "pong", "out": str(tmp_path / "b")}))
+        finetune(
+            make_config(student=ONE, finetune={**PPO, "critic_warmup": 16, "init": "pong", "out": str(tmp_path / "b")})
+        )
     with pytest.raises(UserError, match="the teacher sees preset async-rl and the student sb3"):
         imitate(
             make_config(

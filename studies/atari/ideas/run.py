@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from distill.api import Config, Hooks, Model, Status, fit, lesson, load_teacher
+from distill.networks.build import build_student
 from distill.networks.nets import AtariCNN
 from distill.sweep.cells import cell_config
 from distill.sweep.grid import Cell, Row, run_grid
 from distill.system.device import pick_device
 from distill.system.streams import seed_weights
-from distill.networks.build import build_student
 from studies.atari.ideas.averaged import AveragedWeights
 from studies.atari.ideas.first_layer import (
     AsWide,

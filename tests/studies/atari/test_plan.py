@@ -23,6 +23,7 @@ from studies.atari.plan import (
     ablated,
     afforded,
     grid,
+    layered,
     part_config,
     questions,
     recordings,
@@ -32,10 +33,15 @@ from studies.atari.plan import (
 
 def parts() -> dict[str, list[Cell]]:
     best = [cell for cell in grid(FULL, "pong") if cell[STATES] == FULL.share(1) and cell[LR] == PLAIN[LR]]
-    return {"grid": grid(FULL, "pong"), "steps": same_steps(FULL, best), "ablation": ablated(FULL)}
+    return {
+        "grid": grid(FULL, "pong"),
+        "steps": same_steps(FULL, best),
+        "ablation": ablated(FULL),
+        "layers": layered(FULL),
+    }
 
 
-@pytest.mark.parametrize("part", ["grid", "steps", "ablation"])
+@pytest.mark.parametrize("part", ["grid", "steps", "ablation", "layers"])
 def test_cells_are_valid_and_distinct(part: str) -> None:
     cells = typed_cells(parts()[part])
     assert len({str(cell) for cell in cells}) == len(cells)

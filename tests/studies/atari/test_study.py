@@ -10,7 +10,7 @@ import pytest
 
 from distill.sweep.grid import read_rows
 from studies.atari.ideas.run import variations
-from studies.atari.plan import CANDIDATES, QUICK, ablated
+from studies.atari.plan import CANDIDATES, QUICK, ablated, layered
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,6 +42,7 @@ def test_the_quick_form_runs_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(read_rows(results / "play-pong.csv")) == 2 * (1 + 2 * len(QUICK.played) * len(QUICK.seeds))
     assert len(read_rows(results / "ablation-pong.csv")) == len(ablated(QUICK))
     assert len(read_rows(results / "ideas-pong.csv")) == len(variations(QUICK)) * len(QUICK.seeds)
+    assert len(read_rows(results / "tested-layers-pong.csv")) == len(layered(QUICK))
     assert len(read_rows(results / "steps-pong.csv")) == len(QUICK.percentages) * len(QUICK.seeds)
     table = (results / "tables.md").read_text()
     assert "## Pong" in table
