@@ -49,38 +49,38 @@ def train(
     team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
     total, last = steps(config, data.sampler)
     check = functools.partial(check_fork, config, data.dataset.task, last)
-    folder, resuming = team.agree(open_run(config, data.used, check) if team.main else (Path(), False))
-    if team.agree(is_student(folder)):
-        console.print(f"{folder}: already trained; nothing to do")
-        return folder
-
-    optimizer = AdamW(parameter_groups(student, t.weight_decay), lr=0.0, fused=True)
-    again = how_to_go_on(t.out, folder, "--train.out", newest=t.resume)
-    kept = Kept(student, optimizer, Progress(), config.to_dict(), again)
-    best = begin(config, data, kept, folder if resuming else None, team)
-    progress: Progress = kept.progress
-    lesson = Lesson(config, student, data, progress.jacobian_scale, team)
-    rate, size = lesson.learning_rate, lesson.batch_size
-    model = Model(student, optimizer, rate, total, size, t.max_grad_norm, progress, team)
-    if team.main:
-        describe(config, data, student, total)
-    with (
-        _advice(folder),
-        Loggers(t.loggers, folder if team.main else None, progress.step) as loggers,
-        BestSaver(folder if team.main else None, kept, t.checkpoint_every, best, team) as saver,
-        Bar(f"train {objective_name(config.objective)}", "steps", last, progress.step) as bar,
-    ):
-        watching = Hooks([Log(loggers), TrainingBar(bar)])
-        watching.add(TrainingLoss(t.log_every, watching.measured))
-        watching.add(Validation(lesson.score, t.val_every, last, saver, watching.measured))
-        watching.add(*(hooks if team.main else ()), saver)
+    with contextlib.ExitStack() as held:
+        folder, resuming = team.agree(open_run(config, data.used, held, check) if team.main else (Path(), False))
+        if team.agree(is_student(folder)):
+            console.print(f"{folder}: already trained; nothing to do")
+            return folder
+        optimizer = AdamW(parameter_groups(student, t.weight_decay), lr=0.0, fused=True)
+        again = how_to_go_on(t.out, folder, "--train.out", newest=t.resume)
+        kept = Kept(student, optimizer, Progress(), config.to_dict(), again)
+        best = begin(config, data, kept, folder if resuming else None, team)
+        progress: Progress = kept.progress
+        lesson = Lesson(config, student, data, progress.jacobian_scale, team)
+        rate, size = lesson.learning_rate, lesson.batch_size
+        model = Model(student, optimizer, rate, total, size, t.max_grad_norm, progress, team)
         if team.main:
-            watching.add(SaliencyPicture(loggers, student, lesson.engine, data.loader, data.val_index))
-        stream = lesson.batches(progress.step, last, total)
-        fit(model, stream, lesson, watching, lambda now: is_over(now, last, t.patience, progress))
-        if team.main:
-            finish(lesson, folder, saver, loggers)
-        return team.agree(folder)  # no one leaves before the student is written
+            describe(config, data, student, total)
+        with (
+            _advice(folder),
+            Loggers(t.loggers, folder if team.main else None, progress.step) as loggers,
+            BestSaver(folder if team.main else None, kept, t.checkpoint_every, best, team) as saver,
+            Bar(f"train {objective_name(config.objective)}", "steps", last, progress.step) as bar,
+        ):
+            watching = Hooks([Log(loggers), TrainingBar(bar)])
+            watching.add(TrainingLoss(t.log_every, watching.measured))
+            watching.add(Validation(lesson.score, t.val_every, last, saver, watching.measured))
+            watching.add(*(hooks if team.main else ()), saver)
+            if team.main:
+                watching.add(SaliencyPicture(loggers, student, lesson.engine, data.loader, data.val_index))
+            stream = lesson.batches(progress.step, last, total)
+            fit(model, stream, lesson, watching, lambda now: is_over(now, last, t.patience, progress))
+            if team.main:
+                finish(lesson, folder, saver, loggers)
+            return team.agree(folder)  # no one leaves before the student is written
 
 
 @contextlib.contextmanager

@@ -39,31 +39,39 @@ def term_name(term: str) -> str:
     return re.split(r"[:.]", term)[-1].lower()
 
 
-def open_run(config: TrainRun, used: DataUsed, check: Callable[[], None] = lambda: None) -> tuple[Path, bool]:
-    """Create the run folder, or accept one that has this run already.
+def open_run(
+    config: TrainRun, used: DataUsed, held: contextlib.ExitStack, check: Callable[[], None] = lambda: None
+) -> tuple[Path, bool]:
+    """Create the run folder, or accept one that has this run already; ``held`` keeps others out.
 
     Args:
         config: settings.
         used: the data to train on.
+        held: holds the folder until it is closed.
         check: called before a run is begun; what it refuses leaves no folder.
 
     Returns:
         (folder, True where there is a checkpoint to go on from).
 
     Raises:
-        UserError: it holds a different run or one on other data.
+        UserError: it holds a different run or one on other data, or another process is at work there.
     """
     t = config.train
     folder = run_folder(t.out, lambda when: _folder(config, when), newest=t.resume)
     asked = plain(config)
-    if is_same_run(folder, asked, TrainRun, "--train.out", FREE, MATTERS):
+
+    def is_same() -> bool:
+        if not is_same_run(folder, asked, TrainRun, "--train.out", FREE, MATTERS):
+            return False
         refuse_other_data(folder, used, "--train.out")
-        if can_go_on(folder):
-            return folder, True
-    check()
-    describe_run(folder, asked)
-    write_data(folder, used)
-    return folder, False
+        return True
+
+    if not (is_same() and can_go_on(folder)):
+        check()
+    resuming = hold_run(folder, asked, "--train.out", is_same, held)
+    if not resuming:
+        write_data(folder, used)
+    return folder, resuming
 
 
 def hold_run(

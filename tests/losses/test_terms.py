@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from distill.losses.targets import Targets
 from distill.losses.term import Seen, Term
 from distill.losses.terms import TERMS, make_terms, register_term
 from distill.networks.nets import AtariCNN
+from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.system.settings import part
 from distill.train.run import open_run
@@ -52,6 +55,12 @@ class Fading(Entropy):
 
     def weight_at(self, step: int, total: int) -> float:
         return self.weight * (1 - step / (total - 1))
+
+
+def opened(config: TrainRun, used: DataUsed) -> tuple[Path, bool]:
+    """A run's folder, which others may have again."""
+    with contextlib.ExitStack() as held:
+        return open_run(config, used, held)
 
 
 def gradients(net: AtariCNN) -> dict[str, Tensor]:
@@ -205,7 +214,7 @@ def test_a_run_with_other_terms_is_another_run(
 ) -> None:
     config = quick(objective={"terms": before})
     used = data_used(part(config, TrainRun), Dataset(config.train.data), np.arange(10))
-    folder, _ = open_run(part(config, TrainRun), used)
-    assert open_run(part(config, TrainRun), used) == (folder, False)
+    folder, _ = opened(part(config, TrainRun), used)
+    assert opened(part(config, TrainRun), used) == (folder, False)
     with pytest.raises(UserError, match=f"different run: .*{change}"):
-        open_run(part(quick(objective={"terms": now}), TrainRun), used)
+        opened(part(quick(objective={"terms": now}), TrainRun), used)

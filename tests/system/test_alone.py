@@ -51,6 +51,7 @@ def test_a_file_system_without_locks_is_worked_on(
     "words",
     [
         ("imitate", "--env=pong", "--imitate.out"),
+        ("train", "--train.data=DATA", "--train.out"),
         ("rounds", "--env=pong", "--imitate.out"),
         ("rounds", "--env=pong", "--rounds.form=rounds", "--imitate.out"),
         ("finetune", "pong", "--finetune.out"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from distill.errors import UserError
 from distill.figures.fidelity import Fidelity, measure
 from distill.figures.figure import OWN
 from distill.losses.schedule import jacobian_weight
+from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.train import lesson
 from distill.train.run import open_run
@@ -33,6 +35,12 @@ from tests.fixtures.records import edit_record
 SOBOLEV = {"jacobian_weight": 0.1, "jacobian_schedule": "linear", "jacobian_until": 1.0, "jacobian_share": 1.0}
 FIDELITY = [figure.name for figure in OWN]
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def opened(config: Config, used: DataUsed) -> tuple[Path, bool]:
+    """A run's folder, which others may have again."""
+    with contextlib.ExitStack() as held:
+        return open_run(config, used, held)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +124,8 @@ def test_training_lowers_the_divergence(sobolev: tuple[Config, Path]) -> None:
 def test_run_folder_tells_how_it_was_made(sobolev: tuple[Config, Path]) -> None:
     config, run = sobolev
     names = {path.name for path in run.iterdir() if "tfevents" not in path.name}
-    assert names == {"config.yaml", "command.txt", "versions.json", "data.json", "checkpoints", "student", "best"}
+    told = {"config.yaml", "command.txt", "versions.json", "data.json"}
+    assert names == told | {"checkpoints", "student", "best", "run.lock"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.pt", "last.pt"}
     # The saved settings are a --config file that says the same.
     assert parse("train", ["--config", str(run / "config.yaml")]) == config
@@ -214,10 +223,10 @@ def test_resume_finds_the_newest_run_of_the_same_name(
     template = str(tmp_path / "{env}-{time}")
     for second in (1000, 2000):
         monkeypatch.setattr("distill.records.runs.time.time", lambda second=second: float(second))
-        open_run(quick(train={"out": template}), used)
+        opened(quick(train={"out": template}), used)
     monkeypatch.setattr("distill.records.runs.time.time", lambda: 3000.0)
-    assert open_run(quick(train={"out": template, "resume": True}), used)[0] == tmp_path / "pong-2000"
-    assert open_run(quick(train={"out": template}), used)[0] == tmp_path / "pong-3000"
+    assert opened(quick(train={"out": template, "resume": True}), used)[0] == tmp_path / "pong-2000"
+    assert opened(quick(train={"out": template}), used)[0] == tmp_path / "pong-3000"
 
 
 def test_epochs_replace_steps(quick: Callable[..., Config]) -> None:
