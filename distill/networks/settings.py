@@ -43,7 +43,7 @@ class StudentConfig(Section):
     """Run folder of a student of the same shape to start from; by default random weights."""
 
     teacher_layers: int = 0
-    """First convolutions that are the teacher's and stay as they are; of fewer channels, its strongest filters."""
+    """First convolutions that are the teacher's and stay as they are; a narrower one has its largest filters."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {"band_limit": CUT, "teacher_layers": ZERO_OR_MORE}
     CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"activation": activations}
