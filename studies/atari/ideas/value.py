@@ -79,6 +79,6 @@ def value_and_slope(net: nn.Module, x: Tensor, count: int, *, learn: bool = Fals
     first = x[:count].detach().requires_grad_()
     value: Tensor = net.logits_and_value(torch.cat([first, x[count:]]))[1]  # type: ignore[operator]
     if not count:
-        return value if learn else value.detach(), first
+        return (value, first) if learn else (value.detach(), first.detach())
     (slope,) = torch.autograd.grad(value[:count].sum(), first, create_graph=learn)
     return (value, slope) if learn else (value.detach(), slope)
