@@ -115,9 +115,10 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
 
 def _layers(net: Any) -> list[tuple[str, str]]:
     """What a network is made of, where its layers are described."""
-    from distill.networks.nets import AtariCNN
+    from distill.networks.nets import spec_of
 
-    return [("layers", net.spec.words())] if isinstance(net, AtariCNN) else []
+    spec = spec_of(net)
+    return [] if spec is None else [("layers", spec.words())]
 
 
 def _score_text(score: dict[str, Any]) -> str:

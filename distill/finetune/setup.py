@@ -15,8 +15,8 @@ from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
 from distill.networks.build import build_student, student_spec
-from distill.networks.inherit import FLAG, inherit, refuse_other_eyes
-from distill.networks.nets import AtariCNN, NetSpec, other_network
+from distill.networks.inherit import FLAG, inherit, refuse_other_eyes, refuse_start
+from distill.networks.nets import AtariCNN, NetSpec, other_network, spec_of
 from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
@@ -103,12 +103,11 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
     asked = config.student
     if asked.init is not None:
         raise UserError(f"--student.init={asked.init} is of `distill train`; use --finetune.init")
-    if asked.teacher_layers:
-        raise UserError(f"{FLAG} is of a fresh student, and --finetune.init names one; leave one out")
+    refuse_start(asked.teacher_layers, config.finetune.init, "--finetune.init")
     if asked == StudentConfig():
         return
     wanted = student_spec(asked) if isinstance(find_network(asked.name), NetSpec) else None
-    has = net.spec if isinstance(net, AtariCNN) else None
+    has = spec_of(net)
     if asked.name != found.name if wanted is None or has is None else wanted != has:
         raise other_network(f"--finetune.init={config.finetune.init}", asked.name, has, wanted)
 

@@ -13,8 +13,8 @@ from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student, student_spec
-from distill.networks.inherit import FLAG, inherit, refuse_other_eyes
-from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network
+from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
+from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network, spec_of
 from distill.networks.registry import find_network
 from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
@@ -33,8 +33,7 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
         raise UserError(f"--student.init={config.student.init} is of `distill train`; use --imitate.init")
     if config.student.teacher_layers:
         refuse_other_eyes(teacher.info.preset, student_preset(config, teacher.info).name)
-        if i.init is not None:
-            raise UserError(f"{FLAG} is of a fresh student, and --imitate.init names one; leave one out")
+        refuse_start(config.student.teacher_layers, i.init, "--imitate.init")
     if config.objective.input_noise > 0:
         raise UserError("--objective.input_noise is of `distill train`; leave it out")
     if i.value == "teacher" and not teacher.has_value:
@@ -125,8 +124,7 @@ def make_student(config: ImitateRun, teacher: Teacher) -> nn.Module:
     if init is not None:
         start = load_teacher(init, game=config.env, preset=student_preset(config, teacher.info).name).net
         if not _same_network(start, net):
-            layers = [one.spec if isinstance(one, AtariCNN) else None for one in (start, net)]
-            raise other_network(f"--imitate.init={init}", config.student.name, *layers)
+            raise other_network(f"--imitate.init={init}", config.student.name, spec_of(start), spec_of(net))
         net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
     inherit(net, teacher.net, config.student.teacher_layers)
     return net

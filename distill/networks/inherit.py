@@ -37,10 +37,12 @@ def inherit(student: nn.Module, teacher: nn.Module, layers: int) -> None:
         raise UserError(
             f"{FLAG}={layers}, but the student has {len(own)} convolutions and its teacher {len(theirs)}; take fewer"
         )
+    assert isinstance(teacher, AtariCNN)
+    above = [layer.weight for layer in teacher.path() if isinstance(layer, nn.Conv2d | nn.Linear)][1:]
     seen = torch.arange(own[0].in_channels)
-    for number, (mine, other) in enumerate(zip(own[:layers], theirs, strict=False), 1):
+    for number, (mine, other, next_weight) in enumerate(zip(own[:layers], theirs, above, strict=False), 1):
         _refuse_other_shape(number, mine, other)
-        kept = strongest(other, _next_weight(teacher, other), mine.out_channels)
+        kept = strongest(other, next_weight.flatten(1), mine.out_channels)
         with torch.no_grad():
             mine.weight.copy_(other.weight[kept][:, seen])
             if mine.bias is not None:
@@ -62,6 +64,16 @@ def refuse_other_eyes(teacher: str, student: str) -> None:
         )
 
 
+def refuse_start(layers: int, start: str | None, flag: str) -> None:
+    """Refuse a teacher's layers in a student that begins as another agent, which the setting ``flag`` names.
+
+    Raises:
+        UserError: both are asked for.
+    """
+    if layers and start is not None:
+        raise UserError(f"{FLAG} is of a fresh student, and {flag} names one; leave one out")
+
+
 def strongest(layer: nn.Conv2d, above: Tensor, count: int) -> Tensor:
     """Numbers of the filters that weigh most, in the layer's order: int64 (count,).
 
@@ -74,15 +86,6 @@ def strongest(layer: nn.Conv2d, above: Tensor, count: int) -> Tensor:
     size = size * above.detach().view(len(above), layer.out_channels, -1).norm(dim=(0, 2))
     kept: Tensor = size.argsort(descending=True, stable=True)[:count].sort().values
     return kept
-
-
-def _next_weight(net: nn.Module, layer: nn.Module) -> Tensor:
-    """Weights of the affine layer after ``layer``, (P, everything else)."""
-    path = list(net.path()) if isinstance(net, AtariCNN) else []
-    behind = path[next(i for i, one in enumerate(path) if one is layer) + 1 :]
-    weight = next(one.weight for one in behind if hasattr(one, "weight"))
-    assert isinstance(weight, Tensor)
-    return weight.flatten(1)
 
 
 def _convolutions(net: nn.Module, whose: str) -> list[nn.Conv2d]:

@@ -207,6 +207,11 @@ class AtariCNN(nn.Module):
         return nn.Sequential(*self.features, self.policy)
 
 
+def spec_of(net: nn.Module) -> NetSpec | None:
+    """Its layers, where they are described."""
+    return net.spec if isinstance(net, AtariCNN) else None
+
+
 def other_network(setting: str, name: str, found: NetSpec | None, asked: NetSpec | None) -> UserError:
     """What to say of an agent to begin with that has other layers than were asked for.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from distill.envs.ale_vec import MAX_LANES
 from distill.errors import UserError
+from distill.networks.inherit import refuse_start
 from distill.networks.layers.layer import activations
 from distill.networks.nets import NetSpec
 from distill.networks.registry import find_network
@@ -41,7 +42,6 @@ class StudentConfig(Section):
     """The noise is there after training, too: whoever plays, labels or attacks the student meets it."""
     init: str | None = None
     """Run folder of a student of the same shape to start from; by default random weights."""
-
     teacher_layers: int = 0
     """First convolutions that are the teacher's and stay as they are; a narrower one has its largest filters."""
 
@@ -79,10 +79,7 @@ class StudentConfig(Section):
         require(
             all(width in POSITIVE for width in self.hidden or ()), "--student.hidden", self.hidden, "positive widths"
         )
-        if self.teacher_layers and self.init is not None:
-            raise UserError(
-                "--student.teacher_layers is of a fresh student, and --student.init names one; leave one out"
-            )
+        refuse_start(self.teacher_layers, self.init, "--student.init")
         numbers = [number for conv in self.convs or () for number in conv]
         require(all(number in POSITIVE for number in numbers), "--student.convs", self.convs, "positive numbers")
 
@@ -98,8 +95,8 @@ class StudentConfig(Section):
     def _check_program(self) -> None:
         """A network that a program builds has the layers that it builds."""
         usual = type(self)()
-        for field in {field.name for field in dataclasses.fields(self)} - {"name", "init"}:
-            if getattr(self, field) != getattr(usual, field):
+        for field in (field.name for field in dataclasses.fields(self)):
+            if field not in ("name", "init") and getattr(self, field) != getattr(usual, field):
                 raise UserError(
                     f"--student.{field} changes networks that are described by their layers, and {self.name} is built "
                     "by a program; leave it out"

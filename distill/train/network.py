@@ -58,7 +58,8 @@ def network_text(student: StudentConfig) -> str:
     if student.noise != "none":
         parts.append(f"{student.noise} noise on {student.noise_on}{' at play' if student.noise_at_play else ''}")
     if student.teacher_layers:
-        parts.append(f"first {student.teacher_layers} of the teacher's convolutions")
+        count = student.teacher_layers
+        parts.append("the teacher's first " + ("convolution" if count == 1 else f"{count} convolutions"))
     return ", ".join(parts)
 
 

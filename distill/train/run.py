@@ -66,16 +66,19 @@ def open_run(
         refuse_other_data(folder, used, "--train.out")
         return True
 
-    if not (is_same() and can_go_on(folder)):
-        check()
-    resuming = hold_run(folder, asked, "--train.out", is_same, held)
+    resuming = hold_run(folder, asked, "--train.out", is_same, held, check)
     if not resuming:
         write_data(folder, used)
     return folder, resuming
 
 
 def hold_run(
-    folder: Path, asked: dict[str, Any], flag: str, is_same: Callable[[], bool], stack: contextlib.ExitStack
+    folder: Path,
+    asked: dict[str, Any],
+    flag: str,
+    is_same: Callable[[], bool],
+    stack: contextlib.ExitStack,
+    check: Callable[[], None] = lambda: None,
 ) -> bool:
     """Keep other processes out of a run's folder, and begin the run if need be; what is no such run is not touched.
 
@@ -85,6 +88,7 @@ def hold_run(
         flag: the setting that names the folder.
         is_same: whether the run is there already; refuses others.
         stack: holds the folder until it is closed.
+        check: called before a run is begun; what it refuses leaves no folder.
 
     Returns:
         True where there is a checkpoint to go on from.
@@ -92,7 +96,8 @@ def hold_run(
     Raises:
         UserError: it holds a different run, or another process is at work there.
     """
-    is_same()
+    if not (is_same() and can_go_on(folder)):
+        check()
     stack.enter_context(alone(folder, flag))
     if is_same() and can_go_on(folder):  # another process may have been there meanwhile
         return True

@@ -26,8 +26,8 @@ from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student
-from distill.networks.inherit import FLAG, inherit
-from distill.networks.nets import AtariCNN, other_network
+from distill.networks.inherit import inherit, refuse_other_eyes
+from distill.networks.nets import other_network, spec_of
 from distill.records.data import DataUsed
 from distill.students.folder import load_student
 from distill.system.settings import fill
@@ -150,24 +150,19 @@ def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
 
 
 def _check_eyes(config: TrainRun, dataset: Dataset) -> None:
-    """Refuse to ask a teacher of another preset about what is recorded, or to take its layers."""
+    """Refuse to ask a teacher of another preset about what is recorded."""
     identity, o = dataset.identity, config.objective
     if config.teacher_preset not in (None, identity.teacher_preset):
         raise UserError(
             f"the teacher of {dataset.folder} saw preset {identity.teacher_preset}, not {config.teacher_preset}; "
             "leave --teacher_preset out, or collect anew"
         )
-    flags = {
-        "--objective.jacobian_weight": o.derivatives,
-        "--objective.input_noise": o.input_noise > 0,
-        FLAG: config.student.teacher_layers > 0,
-    }
-    wanted = [flag for flag, asked in flags.items() if asked]
+    flags = {"jacobian_weight": o.derivatives, "input_noise": o.input_noise > 0}
+    wanted = [f"--objective.{name}" for name, asked in flags.items() if asked]
     if wanted and not identity.same_eyes:
         raise UserError(
             f"{dataset.folder} records preset {identity.preset} and its teacher saw {identity.teacher_preset}, so the "
-            "teacher has neither derivatives nor labels for other pixels of it, nor layers; "
-            f"set {' and '.join(wanted)} to 0"
+            f"teacher has neither derivatives nor labels for other pixels of it; set {' and '.join(wanted)} to 0"
         )
 
 
@@ -234,11 +229,11 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
         change = f"choose one that fits {dataset.folder}"
         start.task.refuse_other(dataset.task, f"--student.init={s.init}", change)
         if not start.is_like(net, s.name):
-            layers = [one.spec if isinstance(one, AtariCNN) else None for one in (start.net, net)]
-            raise other_network(f"--student.init={s.init}", s.name, *layers)
+            raise other_network(f"--student.init={s.init}", s.name, spec_of(start.net), spec_of(net))
         given = start.net.state_dict()  # a value head that it may have is not trained here
         net.load_state_dict({name: given[name] for name in net.state_dict()})
     if s.teacher_layers:
+        refuse_other_eyes(dataset.identity.teacher_preset, dataset.identity.preset)
         inherit(net, labeller(config, dataset).net, s.teacher_layers)
     return net
 

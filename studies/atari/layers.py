@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from scipy import stats
 
 from distill.sweep.grid import Row
@@ -49,4 +48,4 @@ def _rows(rows: Sequence[Row], kind: tuple[str, str], states: int) -> Mapping[st
 def _line(seeds: Sequence[Sequence[Pair]]) -> list[str]:
     means = [stats.gmean([float(pair[i]["test_kl"]) for pairs in seeds for pair in pairs]) for i in (0, 1)]
     ratios = [ratio(seeds, figure).text() for figure in ("test_kl", "test_action_error")]
-    return [*(f"{mean:.4f}" for mean in np.array(means)), *ratios, str(len(seeds))]
+    return [*(f"{mean:.4f}" for mean in means), *ratios, str(len(seeds))]

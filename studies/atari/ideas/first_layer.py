@@ -16,12 +16,10 @@ from torch import Tensor, nn
 
 from distill.api import Batch, Lesson, Losses, StudentConfig, Targets
 from distill.losses.sobolev import sobolev_loss
+from distill.networks.inherit import inherit
 from distill.networks.nets import AtariCNN, to_unit
-from studies.atari.ideas.idea import Idea, OfLesson
+from studies.atari.ideas.idea import Idea, OfLesson, first_batches
 from teachers.protocol import Teacher
-
-MEASURED = 64
-"""Batches of which the mean square of the derivatives is taken."""
 
 
 class AsWide(Idea):
@@ -30,55 +28,35 @@ class AsWide(Idea):
     student = StudentConfig("mnih2013", convs=[(32, 8, 4), (32, 4, 2)])
 
 
-class FromTheTeachersFirstLayer(AsWide):
-    """It has the teacher's weights at the beginning, and is trained as the others are."""
+class TeachersFirstLayer(AsWide):
+    """It has the teacher's weights and leaves them as they are; derivatives are the pixels'."""
 
     def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
         """See ``Idea``."""
-        net.features[0].load_state_dict(path(teacher.net)[0].state_dict())
+        inherit(net, teacher.net, 1)
 
 
-class TeachersFirstLayer(FromTheTeachersFirstLayer):
-    """It stays as it is; derivatives are the pixels'."""
+class FromTheTeachersFirstLayer(TeachersFirstLayer):
+    """It has them at the beginning, and is trained as the others are."""
 
-    def minimised(self, of: Lesson, teacher: Teacher) -> Kept | AtOutput:
+    def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
         """See ``Idea``."""
-        return Kept(of)
+        super().prepare(net, teacher)
+        net.requires_grad_(True)
+
+
+class HalfOfTheTeachersFirstLayer(TeachersFirstLayer):
+    """The usual student, which is narrower, on the teacher's largest filters."""
+
+    student = StudentConfig("mnih2013")
 
 
 class AtItsOutput(TeachersFirstLayer):
-    """The same with derivatives there."""
+    """Derivatives there."""
 
     def minimised(self, of: Lesson, teacher: Teacher) -> AtOutput:
         """See ``Idea``."""
         return AtOutput(of, teacher)
-
-
-class HalfOfTheTeachersFirstLayer(TeachersFirstLayer):
-    """The usual student, with the teacher's filters of the largest norm times that of the next layer's weights."""
-
-    student = StudentConfig("mnih2013")
-
-    def prepare(self, net: AtariCNN, teacher: Teacher) -> None:
-        """See ``Idea``."""
-        mine, (theirs, _, above, *_) = net.features[0], path(teacher.net)
-        assert isinstance(mine, nn.Conv2d)
-        assert isinstance(theirs, nn.Conv2d)
-        assert isinstance(above, nn.Conv2d)
-        size = theirs.weight.flatten(1).norm(dim=1) * above.weight.transpose(0, 1).flatten(1).norm(dim=1)
-        chosen = size.argsort(descending=True)[: mine.out_channels].sort().values
-        mine.load_state_dict({name: of[chosen] for name, of in theirs.state_dict().items()})
-
-
-class Kept(OfLesson):
-    """The lesson's gradient, of all layers but the first."""
-
-    def gradient(self, batch: Batch, weights: Mapping[str, float]) -> Losses:
-        """See ``Minimised``."""
-        losses = self._of.gradient(batch, weights)
-        for parameter in path(self._of.net)[0].parameters():
-            parameter.grad = None
-        return losses
 
 
 class AtOutput(OfLesson):
@@ -90,7 +68,7 @@ class AtOutput(OfLesson):
         self._rest, self._teachers = nn.Sequential(*rest), path(teacher.net)[1:]
         squares = [
             targets.row(0).flatten(1).square().sum(1)
-            for batch in of.batches(0, MEASURED, of.config.train.steps)
+            for batch in first_batches(of)
             if (targets := self._seen(batch)[1]) is not None
         ]
         self._objective = replace(of.objective, scale=float(torch.cat(squares).mean()))

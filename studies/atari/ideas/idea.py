@@ -12,6 +12,9 @@ from distill.train.fit import Minimised
 from studies.atari.plan import afforded
 from teachers.protocol import Teacher
 
+MEASURED = 64
+"""Batches that are looked at before a training."""
+
 
 class Idea:
     """By itself it changes nothing: the method as it is."""
@@ -50,3 +53,8 @@ class OfLesson:
     def weights(self, step: int, total: int) -> Mapping[str, float]:
         """As the lesson's."""
         return self._of.weights(step, total)
+
+
+def first_batches(of: Lesson) -> Iterator[Batch]:
+    """The training's first batches, of which figures are taken that its loss is divided by."""
+    return of.batches(0, MEASURED, of.config.train.steps)

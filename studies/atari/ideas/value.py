@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from distill.api import Batch, Lesson, Losses
 from distill.networks.nets import AtariCNN, to_unit
 from distill.sweep.grid import Cell
-from studies.atari.ideas.idea import Idea, OfLesson
+from studies.atari.ideas.idea import Idea, OfLesson, first_batches
 from studies.atari.plan import SHARE, afforded
 from teachers.protocol import Teacher
 
 VALUE = 0.1
 """Weight of the value's squared error over its variance."""
-MEASURED = 64
-"""Batches of which variance and mean square of the derivatives are taken."""
 
 
 class ValueToo(Idea):
@@ -49,7 +47,7 @@ class WithValue(OfLesson):
         super().__init__(of)
         self._teacher = teacher
         values, slopes = [], []
-        for batch in of.batches(0, MEASURED, of.config.train.steps):
+        for batch in first_batches(of):
             value, slope = value_and_slope(teacher, to_unit(batch.obs), carried(batch))
             values.append(value)
             slopes.append(slope.flatten(1).square().sum(1))
