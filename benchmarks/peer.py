@@ -90,10 +90,11 @@ def naive(student: str, batch: int, data: str, device: torch.device) -> Callable
 
 
 def engine(
-    student: str, actions: int, batch: int, weight: float, device: torch.device, share: float = 1.0
+    student: str, actions: int, batch: int, weight: float, device: torch.device, share: float = 1.0, fixed: int = 0
 ) -> Callable[[], object]:
-    """Our gradient of the same step, with derivatives on a share of the batch."""
+    """Our gradient of the same step, with derivatives on a share of the batch and so many first layers left alone."""
     net = AtariCNN(net_spec(student), actions).to(device)
+    net.features[: 2 * fixed].requires_grad_(False)  # with activations between them
     step = make_step(net, make_engine(net, arithmetic(device, "auto")))
     inputs, objective = random_batch(batch, actions, device, share), Objective()
 
