@@ -38,9 +38,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
                 f"{kind}, {fixed}": stack.enter_context(Elsewhere(**common, program="engine", **setup, fixed=fixed))
                 for kind, setup in kinds.items() for fixed in (0, 1)
             }  # fmt: skip
-            found = interleaved(
-                {f"{kind}, {fixed}": run for (kind, fixed), run in programs.items()}, rounds, calls=TURN
-            )
+            found = interleaved(programs, rounds, calls=TURN)
         rows += [
             Row(f"{kind}, {STUDENT}, batch {batch}, first layer left alone", "all layers trained",
                 found[f"{kind}, 1"] / found[f"{kind}, 0"], "x", "", {"ms": milliseconds(found)})
