@@ -31,7 +31,7 @@ def alone(folder: Path, flag: str, lock: str = "run.lock") -> Iterator[None]:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / lock).open("w") as file:
+    with (folder / lock).open("a") as file:  # not "w", which would touch the folder of a finished run
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
