@@ -251,6 +251,8 @@ def _push(folder: str, url: str) -> None:
         raise UserError(f"{url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path")
     if not path.exists():
         raise UserError(f"there is nothing at {path}; name a dataset, a run, a student or a teacher")
+    if path.is_file() and Path(address(url)).suffix != path.suffix:
+        raise UserError(f"{path} is a file, and {url} is no file's name; write {address(url)}/{path.name}")
     if (path / "dataset.json").exists():
         print(f"sent: {push_indexed(path, address(url)):,} shards are in {address(url)}")
     else:

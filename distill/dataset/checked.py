@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.dataset.reader import Dataset
+from distill.dataset.remote import fetching
 from distill.dataset.repeats import play_digest
 from distill.dataset.shards import committed_shards, load_shard, read_record, refuse_not_finite, refuse_other_arrays
-from distill.dataset.windowed import WindowedDataset
+from distill.dataset.windowed import ROOM, WindowedDataset
 from distill.records.dataset import ShardRecord
 from distill.system.files import write_json
 from distill.system.progress import Bar
@@ -43,10 +44,14 @@ def open_checked(folder: Path) -> Dataset:
     dataset = WindowedDataset(folder, 1)
     path = folder / "cache" / "verified.json"
     notes = _read(path)
+    remote = fetching(folder, dataset.shards, dataset.records, ROOM, verify=True)
+    fetch = (lambda name: None) if remote is None else remote.fetch
+    fetch(dataset.shards[0].name)
     first = load_shard(dataset.shards[0])
 
     def check(number: int) -> dict[str, Any]:
         shard, record = dataset.shards[number], dataset.records[number]
+        fetch(shard.name)
         state, known = _state(shard, record), notes.get(shard.name)
         if known is not None and known["files"] == state:
             return known

@@ -37,7 +37,7 @@ def push_indexed(folder: Path, url: str) -> int:
     Raises:
         UserError: damage, another dataset there, or the store cannot be used.
     """
-    WindowedDataset(folder, 1).distinct_games  # noqa: B018 - makes both copies
+    WindowedDataset(folder, 1, verify=True).distinct_games  # noqa: B018 - makes both copies, or checks them
     return push_dataset(folder, url)
 
 

@@ -59,7 +59,7 @@ class Dataset:
     ) -> None:
         self._list(Path(folder))
         self.mapped, self._verify = mapped, verify
-        remote = fetching(self.folder, self.shards, self.records, None)
+        remote = fetching(self.folder, self.shards, self.records, None, verify=verify)
         if remote is not None:
             remote.fetch_all()
         frame_starts = np.cumsum([0, *(record.frames for record in self.records)])

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distill.dataset.shards import committed_shards, read_record
+from distill.dataset.store import copy_of, is_sound
 from distill.errors import UserError
 from distill.records.dataset import ShardRecord
 from distill.system.mirror import SHARD, UNSENT, Shards, for_each, origin, read_ledger
+from distill.system.progress import console
 from distill.system.stores import Store
 
 LEDGER_S = 20.0
 """Seconds between two versions of a ledger: the whole is written each time."""
-INDEX = ("index-*.npy", "openings-*.npy")
+INDEX = ("index", "openings")
+"""Copies that are sent, too."""
 
 
 class Sender:
@@ -84,7 +87,8 @@ class Sender:
             self.tell()
 
     def tell(self) -> None:
-        """Write down what was sent, so that readers know of it."""
+        """Write down what was sent, so that readers know of it, beside what was written down meanwhile."""
+        self._ledger = read_ledger(self._store, self._name) | self._ledger
         self._store.write(self._name, json.dumps({"shards": self._ledger}).encode())
         record = f"writers/{self._writer}.json"
         content = json.loads((self._folder / record).read_text())
@@ -113,15 +117,15 @@ def push_dataset(folder: Path, url: str) -> int:
         finally:
             sender.tell()
     store = Store(url)
-    known = store.sizes("cache")
-    for pattern in INDEX:
-        for path in (folder / "cache").glob(pattern):
-            if f"cache/{path.name}" not in known:
-                store.upload(path, f"cache/{path.name}")
+    for path in (path for name in INDEX for path in (folder / "cache").glob(f"{name}-*.npy")):
+        if not store.same(f"cache/{path.name}", path):
+            store.upload(path, f"cache/{path.name}")
     return sum(map(len, writers.values()))
 
 
-def fetching(folder: Path, paths: Iterable[Path], records: Iterable[ShardRecord], window: int | None) -> Shards | None:
+def fetching(
+    folder: Path, paths: Iterable[Path], records: Iterable[ShardRecord], window: int | None, *, verify: bool
+) -> Shards | None:
     """What fetches shards of a dataset in a store; None for a dataset that is here.
 
     Args:
@@ -129,6 +133,7 @@ def fetching(folder: Path, paths: Iterable[Path], records: Iterable[ShardRecord]
         paths: its shards.
         records: theirs.
         window: shards that must have room here; None for all.
+        verify: compare copies that are here already with their checksums; what differs is fetched anew.
 
     Raises:
         UserError: they do not, within the limit of the copies.
@@ -140,27 +145,36 @@ def fetching(folder: Path, paths: Iterable[Path], records: Iterable[ShardRecord]
         for path, record in zip(paths, records, strict=True)
     }
     sizes = sorted((sum(size for size, _ in marks.values()) for marks in files.values()), reverse=True)
-    return Shards(folder, files, sum(sizes[:window]))
+    return Shards(folder, files, sum(sizes[:window]), verify=verify)
 
 
 def fetch_shards(folder: Path) -> None:
-    """Have all shards of a dataset in a store here.
+    """Have all shards of a dataset in a store here, each as its checksum says.
 
     Raises:
         UserError: they have no room within the limit of the copies, or the store cannot be used.
     """
     paths = [path for shards in committed_shards(folder).values() for path in shards]
-    remote = fetching(folder, paths, map(read_record, paths), None)
+    remote = fetching(folder, paths, map(read_record, paths), None, verify=True)
     if remote is not None:
         remote.fetch_all()
 
 
-def fetch_index(folder: Path) -> None:
-    """Have the index of a dataset in a store here, where it has one."""
+def fetch_index(folder: Path, contents: Sequence[str]) -> None:
+    """Have the index of a dataset in a store here, where it has one; a damaged one is left to be made again.
+
+    Args:
+        folder: dataset folder.
+        contents: checksums of its shards, in order.
+    """
     url = origin(folder)
     if url is None:
         return
     store = Store(url)
-    for name in store.sizes("cache"):
-        if not (folder / name).is_file():
-            store.download(name, folder / name)
+    for path in (copy_of(folder, name, contents) for name in INDEX):
+        there = f"cache/{path.name}"
+        if not path.is_file() and store.size(there) is not None:
+            store.download(there, path)
+            if not is_sound(path):
+                path.unlink()
+                console.print(f"{url}/{there} does not match its checksum: it is made here; `distill push` mends it")

@@ -53,8 +53,7 @@ def mapped_copy(
         OSError: there is no room for the copy.
     """
     name, shape, dtype = wanted.name, wanted.shape, np.dtype(wanted.dtype)
-    checksum = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
-    path = folder / "cache" / f"{name}-{checksum}.npy"
+    path = copy_of(folder, name, contents)
     header = _header(shape, dtype)
     if not _is_whole(path, header, shape, dtype):
         if path.exists():
@@ -64,7 +63,7 @@ def mapped_copy(
         for old in path.parent.glob(f"{name}-*.npy"):
             if old != path:
                 old.unlink()
-    elif verify and not _is_sound(path):
+    elif verify and not is_sound(path):
         path.unlink(missing_ok=True)
         raise UserError(
             f"{path} did not match its checksum: the disk has damaged it; it was only a copy and is removed, so the "
@@ -72,6 +71,12 @@ def mapped_copy(
         )
     # Copy-on-write, because torch wants writable memory; nothing is written.
     return np.asarray(np.memmap(path, dtype, "c", len(header), shape))
+
+
+def copy_of(folder: Path, name: str, contents: Sequence[str]) -> Path:
+    """The file of such a copy, whether it is there or not."""
+    checksum = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
+    return folder / "cache" / f"{name}-{checksum}.npy"
 
 
 def check_copies(folder: Path) -> int:
@@ -82,7 +87,7 @@ def check_copies(folder: Path) -> int:
     """
     copies = sorted((folder / "cache").glob("*.npy"))
     for path in copies:
-        if not _is_sound(path):
+        if not is_sound(path):
             raise UserError(f"{path} does not match its checksum; delete it: it is a copy, made again where needed")
     return len(copies)
 
@@ -135,7 +140,7 @@ def _is_whole(path: Path, header: bytes, shape: tuple[int, ...], dtype: np.dtype
         return file.read(len(header)) == header
 
 
-def _is_sound(path: Path) -> bool:
+def is_sound(path: Path) -> bool:
     """True where a copy matches the checksum behind it."""
     with path.open("rb") as file:
         digest = _digest(file, max(path.stat().st_size - DIGEST, 0))

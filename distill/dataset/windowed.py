@@ -47,8 +47,8 @@ class WindowedDataset(Dataset):
         self._list(Path(folder))
         self.refuse_copies()
         self.mapped, self._verify = False, verify
-        remote = fetching(self.folder, self.shards, self.records, shards + ROOM)
-        fetch_index(self.folder)
+        remote = fetching(self.folder, self.shards, self.records, shards + ROOM, verify=verify)
+        fetch_index(self.folder, self._contents)
         listed = Shards(self.shards, self.records, self._owners, None if remote is None else remote.fetch)
         self._whole, columns = read_index(self.folder, listed, verify=verify)
         self.pos, self.episode, self.t = columns["pos"], columns["episode"], columns["t"]

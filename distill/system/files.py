@@ -32,11 +32,12 @@ def at_home(name: str | Path) -> Path:
     """The path that ``name`` means; ``~`` at its beginning is a home folder, ``s3://`` and the like their copy here.
 
     Raises:
-        UserError: nobody here has that home, or the store cannot be used.
+        UserError: nobody here has that home, or the store cannot be used, or is of no known kind.
     """
     if ":/" in str(name):
-        from distill.system.stores import is_store
+        from distill.system.stores import is_store, refuse_unknown
 
+        refuse_unknown(name)
         if is_store(name):
             from distill.system.mirror import mirrored
 

@@ -8,6 +8,7 @@ A dataset lies in a store as on a disk (docs/dataset.md), with two things more:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from distill.errors import UserError
-from distill.system.files import write_bytes
+from distill.system.files import sha256, write_bytes
 from distill.system.stores import LIMIT, Store, address, cache_limit, place_of
 
 THREADS = 8
@@ -62,10 +63,12 @@ def _look(store: Store) -> Path:
     if store.is_file():
         parent, _, name = store.url.rpartition("/")
         place = place_of(parent) / name
-        beside = Store(parent)
-        for each in (name, Path(name).with_suffix(".md").name):  # a teacher's card
-            if each == name or beside.size(each) is not None:
-                beside.download(each, place.with_name(each))
+        beside, card = Store(parent), Path(name).with_suffix(".md").name  # a teacher's
+        beside.download(name, place)
+        if card != name and beside.size(card) is not None:
+            beside.download(card, place.with_name(card))
+        elif card != name:
+            place.with_name(card).unlink(missing_ok=True)
         return place
     _mark(place).write_text(store.url)
     manifest = store.read("dataset.json")
@@ -166,12 +169,15 @@ class Shards:
         folder: the copy, with the records of all shards.
         files: of every shard by its name, bytes and SHA-256 of its files by theirs.
         least: bytes that must have room beside each other.
+        verify: compare copies that are here already with their checksums, too, when they are first asked for.
 
     Raises:
         UserError: they do not.
     """
 
-    def __init__(self, folder: Path, files: Mapping[str, Mapping[str, tuple[int, str]]], least: int) -> None:
+    def __init__(
+        self, folder: Path, files: Mapping[str, Mapping[str, tuple[int, str]]], least: int, *, verify: bool = False
+    ) -> None:
         url = origin(folder)
         assert url is not None
         self._store, self._folder, self._files = Store(url), folder / "shards", files
@@ -184,6 +190,7 @@ class Shards:
         self._lock = threading.Lock()
         self._fetching: dict[str, threading.Lock] = {}
         self._used = {name: time.time() for name in self._here()}
+        self._unchecked = set(self._used) if verify else set()
         self._held = sum(map(self.size, self._used))
 
     def size(self, shard: str) -> int:
@@ -191,16 +198,17 @@ class Shards:
         return sum(size for size, _ in self._files[shard].values())
 
     def _here(self) -> Iterator[str]:
-        """Shards whose files are here, the one used longest ago first."""
+        """Shards whose files are here, none cut short, the one used longest ago first."""
         times = {}
         for shard, files in self._files.items():
-            paths = [self._folder / shard / name for name in files]
-            if all(path.is_file() for path in paths) and not (self._folder / shard / UNSENT).exists():
+            paths = {self._folder / shard / name: size for name, (size, _) in files.items()}
+            whole = all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+            if whole and not (self._folder / shard / UNSENT).exists():
                 times[shard] = max(path.stat().st_atime for path in paths)
         yield from sorted(times, key=lambda shard: times[shard])
 
     def fetch(self, shard: str) -> None:
-        """Have a shard's files here, each as its checksum says.
+        """Have a shard's files here, each as its checksum says; a copy that the disk has damaged is fetched anew.
 
         Raises:
             UserError: the store cannot be used, or has other files.
@@ -208,20 +216,33 @@ class Shards:
         with self._lock:
             mine = self._fetching.setdefault(shard, threading.Lock())
         with mine:
+            if (self._folder / shard / UNSENT).exists():
+                return
+            sound = self._is_sound(shard)
             with self._lock:
-                if (self._folder / shard / UNSENT).exists():
-                    return
                 known = self._used.pop(shard, None)
-                if known is not None and all((self._folder / shard / name).is_file() for name in self._files[shard]):
+                if known is not None and sound:
                     self._used[shard] = time.time()  # now the last
                     return
                 self._held -= 0 if known is None else self.size(shard)  # another process has made room
                 self._make_room(self.size(shard))
-            for name, (_, sha256) in self._files[shard].items():
-                self._store.download(f"shards/{shard}/{name}", self._folder / shard / name, sha256)
+            for name, (_, checksum) in self._files[shard].items():
+                self._store.download(f"shards/{shard}/{name}", self._folder / shard / name, checksum)
             with self._lock:
                 self._used[shard] = time.time()
                 self._held += self.size(shard)
+
+    def _is_sound(self, shard: str) -> bool:
+        """Whether a copy's files are here and, where that is to be found out, as their checksums say."""
+        unchecked = shard in self._unchecked
+        self._unchecked.discard(shard)
+        with contextlib.suppress(FileNotFoundError):  # another process has made room
+            for name, (_, checksum) in self._files[shard].items():
+                path = self._folder / shard / name
+                if not path.is_file() or (unchecked and sha256(path) != checksum):
+                    return False
+            return True
+        return False
 
     def fetch_all(self) -> None:
         """Have all shards here."""

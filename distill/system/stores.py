@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -10,23 +11,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError, first_line
+from distill.errors import UserError, first_line, nearest
 from distill.system.files import replacing
 from distill.system.files import sha256 as digest
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "file")
-"""Of addresses that are read through a copy. ``hf://`` has a cache of its own."""
+"""Of addresses that are read through a copy."""
+HUB = "hf"
+"""Of agents' addresses; it has a cache of its own."""
 CACHE, LIMIT = "DISTILL_CACHE", "DISTILL_CACHE_GB"
 DEFAULT_GB = 50.0
 OPTIONS = {"use_listings_cache": False}
 """Of the file system: what others put there meanwhile must be seen."""
 FOREIGN = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp", "fsspec")
 """Packages whose errors mean that a store cannot be used."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of the disk here, not of a store."""
 
 
 def is_store(name: str | Path) -> bool:
     """Whether a name is an address of a store; a ``Path`` of one, with a single slash, too."""
     return str(name).partition(":/")[0] in SCHEMES and ":/" in str(name)
+
+
+def refuse_unknown(name: str | Path) -> None:
+    """Refuse an address of any other kind: it would be taken for a folder of that name here.
+
+    Raises:
+        UserError: naming the kinds that there are.
+    """
+    scheme, colon, _ = str(name).partition("://")
+    if colon and re.fullmatch(r"\w[\w+.-]*", scheme) and scheme not in (*SCHEMES, HUB):
+        known = ", ".join(f"{one}://" for one in (*SCHEMES, HUB))
+        raise UserError(f"{name} is an address of an unknown kind{nearest(scheme.lower(), SCHEMES)}; known: {known}")
 
 
 def address(name: str | Path) -> str:
@@ -111,13 +128,14 @@ class Store:
             return str(told.get("ETag", "")).strip('"') == md5
 
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Bytes of all objects below a folder, by name; one listing."""
+        """Bytes of all objects below a folder, by name; one listing. Empty ones that only mark a folder are none."""
         with self._reaching():
             try:
                 found = self._fs.find(f"{self._root}/{below}".rstrip("/"), detail=True)
             except FileNotFoundError:
                 return {}
-        return {name.removeprefix(self._root).lstrip("/"): int(told["size"]) for name, told in found.items()}
+        files = {name: told for name, told in found.items() if not name.endswith("/") and name != self._root}
+        return {name.removeprefix(self._root).lstrip("/"): int(told["size"]) for name, told in files.items()}
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None where there is none."""
@@ -185,7 +203,8 @@ class Store:
             raise
         except Exception as error:
             foreign = type(error).__module__.partition(".")[0] in FOREIGN
-            if not foreign and not isinstance(error, OSError | ValueError):
+            full = isinstance(error, OSError) and error.errno in FULL
+            if full or (not foreign and not isinstance(error, OSError | ValueError)):
                 raise
             raise UserError(
                 f"{self.url} cannot be used: {first_line(error)}; look at its address, your credentials and the network"

@@ -17,6 +17,7 @@ from distill.cli.command import main
 from distill.collect.verify import verify
 from distill.config.config import Config
 from distill.config.stages import collect, train
+from distill.dataset import checked
 from distill.dataset.opening import open_dataset, push_indexed
 from distill.dataset.reader import Dataset
 from distill.dataset.remote import Sender, push_dataset
@@ -332,3 +333,48 @@ def test_a_teacher_travels_with_its_card(bucket: str, tmp_path: Path) -> None:
     url = f"{bucket}/teachers/pong-mine.zip"
     assert main(["push", str(tmp_path / "pong-mine.zip"), url]) == 0
     assert read_card(at_home(url).with_suffix(".md")) == read_card(tmp_path / "pong-mine.md") != {}
+
+
+def test_a_ledger_keeps_what_another_of_that_name_has_sent(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    collect(make_config(collect={"out": url, **SIZES, "states": 64}))
+    new_cache(tmp_path / "second", monkeypatch)
+    second = Sender(at_home(url), url, "teacher")  # a machine where the same command was started meanwhile
+    new_cache(tmp_path / "first", monkeypatch)
+    collect(make_config(collect={"out": url, **SIZES}))
+    second.tell()
+    new_cache(tmp_path / "reader", monkeypatch)
+    assert len(Dataset(at_home(url))) == 200
+
+
+def test_a_damaged_index_is_made_here_and_mended_by_push(
+    bucket: str, pong_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    url = f"{bucket}/pong"
+    push_indexed(pong_copy, url)
+    (name,) = (name for name in Store(url).sizes("cache") if "index-" in name)
+    good = (pong_copy / name).read_bytes()
+    Store(url).write(name, good[:-1] + bytes([good[-1] ^ 1]))
+    Store(url).write("cache/index-0123456789ab.npy", b"of the data before it grew")
+    for asked in (True, False):
+        new_cache(tmp_path / f"reader{asked}", monkeypatch)
+        compare(open_dataset(at_home(url), window_shards=1, verify=asked), Dataset(pong_copy))
+        assert f"{name} does not match its checksum: it is made here" in capsys.readouterr().out.replace("\n", "")
+        assert not (at_home(url) / "cache/index-0123456789ab.npy").exists()
+    push_indexed(pong_copy, url)
+    assert Store(url).read(name) == good
+
+
+def test_a_large_one_is_verified_where_it_lies(
+    bucket: str, pong_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    url = f"{bucket}/pong"
+    push_indexed(pong_copy, url)
+    monkeypatch.setattr(checked, "FEW_FRAMES", 0)
+    monkeypatch.setattr(checked, "ROOM", 1)
+    largest = max(sum(mark.bytes for mark in record.files.values()) for record in Dataset(pong_copy).records)
+    monkeypatch.setenv("DISTILL_CACHE_GB", str(9.1 * largest / 1e9))
+    assert main(["verify", url, "--sample", "8"]) == 0
+    assert "5 shards, 600 states: all equal" in capsys.readouterr().out
