@@ -61,6 +61,7 @@ class PbtConfig(RayCluster):
 
     def check(self) -> None:
         """Refuse a space that is none, and a population of one that is to copy itself."""
+        super().check()
         require(len(self.space) > 0, "--pbt.space", self.space, "settings and their two ends")
         for name, ends in self.space.items():
             if name not in CHANGING:

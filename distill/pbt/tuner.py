@@ -222,7 +222,7 @@ def make_trainable(job: Job) -> type:
                 found = job.play(settings, parent, number + 1, self._opened)
             except DivergedError:
                 return {"val_kl": WORST, "diverged": True}
-            except UserError as error:
+            except (UserError, OSError) as error:  # such as a full disk, which no other worker would find empty
                 return {"val_kl": WORST, "refused": str(error)}
             self._last = (found.run, found.number)
             return told(found)

@@ -57,7 +57,7 @@ def cluster(flag: str, address: str | None, cpus: float) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or None
     if address is not None:
         refuse_deaf(address)
     with own_signals():
@@ -154,12 +154,14 @@ def workers(flag: str, settings: RayCluster) -> Iterator[Any]:
 
 
 def answer(ray: Any, done: Any) -> Any:
-    """``ray.get``, which raises a worker's ``UserError`` as it was raised there."""
+    """``ray.get``, which raises what the command line has a sentence for as it was raised in the worker."""
     try:
         return ray.get(done)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
+        if isinstance(error.cause, OSError):  # a full disk, a file that may not be read
+            raise error.cause from error
         raise
 
 

@@ -8,7 +8,10 @@ from typing import ClassVar, Literal
 
 from distill.errors import UserError
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
-from distill.system.settings import Section
+from distill.system.settings import Section, require
+
+FINEST = 0.0001
+"""The least share of a core or GPU that Ray knows."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class RayCluster(Section):
     SECTION: ClassVar[str]
     """Its name on the command line."""
 
+    def check(self) -> None:
+        """Refuse shares that Ray cannot set aside."""
+        super().check()
+        flag, gpus = f"--{self.SECTION}.num_", self.num_gpus_per_worker
+        require(gpus <= 1 or gpus % 1 == 0, f"{flag}gpus_per_worker", gpus, "a share of one GPU, or whole ones")
+        for name, asked in (("cpus", self.num_cpus_per_worker), ("gpus", gpus)):
+            require(asked == 0 or asked >= FINEST, f"{flag}{name}_per_worker", asked, f"at least {FINEST}")
+
 
 @dataclass(frozen=True)
 class RayWorkers(RayCluster):
@@ -43,6 +54,7 @@ class RayWorkers(RayCluster):
 
     def check(self) -> None:
         """Refuse what only workers on Ray read."""
+        super().check()
         for name in (*self.WORKERS, "ray_address"):
             if self.workers != "ray" and getattr(self, name) != getattr(RayCluster, name):
                 flag = f"--{self.SECTION}"

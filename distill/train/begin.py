@@ -32,6 +32,9 @@ def begin(config: TrainRun, data: Data, kept: Kept, folder: Path | None, team: T
     device = data.loader.device if team.world == 1 else torch.device("cpu")
     if folder is not None:
         return _go_on(data, kept, folder, team, device)
+    if team.world > 1:  # a student to begin from may be another one in another machine's folder
+        mine = {name: tensor.cpu() for name, tensor in kept.net.state_dict().items()}
+        kept.net.load_state_dict(team.agree(mine))
     scale = team.agree(scale_of(config, data) if team.main else 0.0)
     kept.progress = Progress(jacobian_scale=scale, train_states=len(data.train_index), data=data.used.to_dict())
     fork = config.train.fork_from

@@ -21,6 +21,7 @@ from distill.config.config import Config
 from distill.config.stages import train
 from distill.dataset.opening import push_indexed
 from distill.dataset.reader import Dataset
+from distill.system.settings import with_values
 from distill.train.setup import make_student
 
 PARTS: dict[str, Any] = {"parts": 2, "steps": 12}
@@ -179,3 +180,16 @@ def test_other_data_on_one_machine_is_refused(
     output = started[1].communicate(timeout=150)[0]
     assert started[1].returncode != 0
     assert "error: process 1 has other data than process 0; let --train.data be the same on all machines" in output
+
+
+def test_a_student_to_begin_from_is_that_of_the_main_machine(
+    quick: Callable[..., Config], tmp_path: Path, started: list[Any]
+) -> None:
+    for rank in range(2):
+        start = train(quick(f"start{rank}", seed=rank + 1, train={"steps": 3}))
+        (tmp_path / f"node{rank}").mkdir()
+        (tmp_path / f"node{rank}" / "start").symlink_to(start)
+    alone = train(with_values(quick("alone"), {"student.init": str(tmp_path / "start0")}))
+    two_machines(started, with_values(quick("team"), {"student.init": "start"}), tmp_path, "static")
+    ended(started)
+    compare(quick, alone, tmp_path / "node0" / "run")
