@@ -31,7 +31,7 @@ INIT        ?=
 LOGDIR      ?= runs
 PORT        ?= 6006
 
-.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep pbt shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari paper-robust paper-digits paper-spacetime docs tables coverage versions same mutants lint typecheck format clean
+.PHONY: setup demo smoke collect distill imitate rounds finetune multitask sweep pbt shrink evaluate attack report tensorboard teacher test test-slow bench bench-peer paper paper-regression paper-synthetic paper-atari paper-robust paper-digits paper-spacetime paper-population docs tables coverage versions same mutants lint typecheck format clean
 
 setup: $(VENV)/.runtime
 
@@ -157,7 +157,8 @@ paper-synthetic: $(VENV)/.dev
 paper-atari: $(VENV)/.dev
 	$(BIN)/python -m studies.atari $(ARGS)
 
-# What other papers say of robustness and of activations: docs/robustness.md, docs/paper/spacetime.md.
+# What other papers say of robustness, activations and populations: docs/robustness.md, docs/paper/spacetime.md,
+# docs/scale.md.
 paper-robust: $(VENV)/.dev
 	$(BIN)/python -m studies.robust $(ARGS)
 
@@ -166,6 +167,9 @@ paper-digits: $(VENV)/.dev
 
 paper-spacetime: $(VENV)/.dev
 	$(BIN)/python -m studies.spacetime $(ARGS)
+
+paper-population: $(VENV)/.dev
+	$(BIN)/python -m studies.population $(ARGS)
 
 # The site, in build/site: the pages of docs/ and the Python API from the docstrings.
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python

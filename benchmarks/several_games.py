@@ -1,0 +1,90 @@
+"""One student of several games against a student of each: the same data, steps a game, seeds and whole games.
+
+    python benchmarks/several_games.py --data data --games pong,breakout,space_invaders --seeds 1,2,3
+
+Data sets are <data>/<game>, of each game's bundled teacher. The student of several games takes as many steps of each
+game as a student of one game takes. Rows go to <out>/rows.csv, one for every game, seed and student; those that are
+there are not played again. The same command goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from measure import ENVIRONMENT  # first: it sets the process up, before PyTorch is imported
+
+# isort: split
+
+from distill.system.files import write_bytes
+
+ONE, SEVERAL = "one game", "several games"
+COLUMNS = ("game", "seed", "student", "steps", "score", "low", "high", "teacher", "returns")
+
+
+def distill(*words: str) -> None:
+    """Run the command."""
+    root = str(Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-m", "distill.cli", *words], check=True, env=ENVIRONMENT | {"PYTHONPATH": root})
+
+
+def rows_of(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Iterator[tuple[object, ...]]:
+    """The scores of a game's students beside their teacher, in the same games."""
+    agents = ",".join(["teacher", *(f"'{name}={run}'" for name, run in runs.items())])
+    out = folder / f"scores-{game}"
+    lanes = str(min(16, games))
+    distill("evaluate", "--env", game, "--teacher", game, f"--evaluate.agents=[{agents}]", "--evaluate.games",
+            str(games), "--evaluate.num_envs", lanes, "--evaluate.out", str(out))  # fmt: skip
+    scores = json.loads((out / "scores.json").read_text())["agents"]
+    for name in runs:
+        mine = scores[name]
+        yield name, mine["mean"], *mine["ci95"], scores["teacher"]["mean"], " ".join(map(str, mine["returns"]))
+
+
+def train(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Path]:
+    """The run folder of every student: by game, and that of all games."""
+    games = args.games.split(",")
+    shared = ["--seed", str(seed), "--train.batch_size", str(args.batch_size), "--student.name", args.student,
+              "--train.hold_data", "disk", "--device", args.device]  # fmt: skip
+    for game in games:
+        distill("train", "--env", game, "--teacher", game, f"--train.data={args.data / game}", "--train.steps",
+                str(args.steps), "--train.out", str(folder / game), *shared)  # fmt: skip
+    data = ",".join(str(args.data / game) for game in games)
+    distill("multitask", f"--multitask.data=[{data}]", "--multitask.out", str(folder / "several"), "--train.steps",
+            str(args.steps * len(games)), *shared)  # fmt: skip
+    return {game: folder / game for game in games} | {SEVERAL: folder / "several"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
+    parser.add_argument("--games", default="pong,breakout,space_invaders", help="(%(default)s)")
+    parser.add_argument("--student", default="mnih2013", help="network (%(default)s)")
+    parser.add_argument("--steps", type=int, default=6000, help="of each game (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--seeds", default="1,2,3", help="with commas between them (%(default)s)")
+    parser.add_argument("--played", type=int, default=64, help="whole games of each student (%(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/several-games"), help="(%(default)s)")
+    args = parser.parse_args()
+    path = args.out / "rows.csv"
+    lines = list(csv.reader(path.open(newline=""))) if path.exists() else [list(COLUMNS)]
+    for seed in map(int, args.seeds.split(",")):
+        folder = args.out / f"seed-{seed}"
+        runs = train(args, seed, folder)
+        for game in args.games.split(","):
+            if any(line[:2] == [game, str(seed)] for line in lines):
+                continue
+            students = {"one": runs[game], "several": runs[SEVERAL] / game}
+            for name, *figures in rows_of(folder, args.played, game, students):
+                lines.append([game, str(seed), name, str(args.steps), *map(str, figures)])
+            write_bytes(path, "".join(",".join(line) + "\n" for line in lines).encode())
+
+
+if __name__ == "__main__":
+    main()
