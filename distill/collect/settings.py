@@ -66,6 +66,13 @@ class CollectConfig(RayWorkers):
         "out",
         "actor",
     )
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        **RayWorkers.NEEDS,
+        "beta": "actor",
+        "epsilon": "behaviour=epsilon",
+        "k": "jacobian=projected",
+        "law": "jacobian=projected",
+    }
 
     def check(self) -> None:
         """Refuse what cannot work together."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.attack.settings import AttackRun
 from distill.collect.settings import CollectRun
@@ -48,6 +48,14 @@ SETTINGS: dict[str, type[CommonConfig]] = {
     "attack": AttackRun,
 }
 """What each stage reads."""
+R = TypeVar("R", bound=CommonConfig)
+
+
+def _ready(config: Config, kind: type[R]) -> R:
+    """The part of checked settings that a stage reads, checked as that stage's."""
+    run = part(config, kind)
+    run.check_stage()
+    return run
 
 
 def collect(config: Config) -> Summary:
@@ -58,7 +66,7 @@ def collect(config: Config) -> Summary:
     """
     from distill.collect import pipeline
 
-    return pipeline.collect(part(validated(config, "collect"), CollectRun))
+    return pipeline.collect(_ready(validated(config, "collect"), CollectRun))
 
 
 def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = ()) -> Path:
@@ -103,7 +111,7 @@ def lesson(config: Config, net: nn.Module) -> Lesson:
     from distill.train.network import named_after
     from distill.train.setup import open_data, scale_of
 
-    run = named_after(part(validated(config, "train"), TrainRun), net)
+    run = named_after(_ready(validated(config, "train"), TrainRun), net)
     data = open_data(run, pick_device(run.device))
     return Lesson(run, net, data, scale_of(run, data))
 
@@ -124,7 +132,7 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.imitate import loop
 
-    return loop.imitate(part(validated(config, "imitate"), ImitateRun), hooks)
+    return loop.imitate(_ready(validated(config, "imitate"), ImitateRun), hooks)
 
 
 def rounds(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -143,7 +151,7 @@ def rounds(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.rounds import loop
 
-    return loop.rounds(part(validated(config, "rounds"), RoundsRun), hooks)
+    return loop.rounds(_ready(validated(config, "rounds"), RoundsRun), hooks)
 
 
 def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -163,7 +171,7 @@ def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.finetune import loop
 
-    return loop.finetune(part(validated(config, "finetune"), FinetuneRun), hooks)
+    return loop.finetune(_ready(validated(config, "finetune"), FinetuneRun), hooks)
 
 
 def multitask(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -182,9 +190,7 @@ def multitask(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.multitask import loop
 
-    checked = part(validated(config), MultitaskRun)  # no one game to speak of
-    checked.check_stage()
-    return loop.multitask(checked, hooks)
+    return loop.multitask(_ready(validated(config), MultitaskRun), hooks)  # no one game to speak of
 
 
 def sweep(
@@ -210,7 +216,7 @@ def sweep(
     """
     from distill.sweep import run
 
-    return run.sweep(part(validated(config, "sweep"), SweepRun), cells, after)
+    return run.sweep(_ready(validated(config, "sweep"), SweepRun), cells, after)
 
 
 def pbt(config: Config) -> Path:
@@ -225,7 +231,7 @@ def pbt(config: Config) -> Path:
     """
     from distill.pbt import run
 
-    return run.pbt(part(validated(config, "pbt"), PbtRun))
+    return run.pbt(_ready(validated(config, "pbt"), PbtRun))
 
 
 def shrink(config: Config) -> list[Rung]:
@@ -241,7 +247,7 @@ def shrink(config: Config) -> list[Rung]:
     """
     from distill.shrink import run
 
-    return run.shrink(part(validated(config, "shrink"), ShrinkRun))
+    return run.shrink(_ready(validated(config, "shrink"), ShrinkRun))
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -257,7 +263,7 @@ def evaluate(config: Config) -> dict[str, Any]:
 
     # A config that was checked before the stage names a teacher; "" where no one was asked for.
     checked = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
-    return run.evaluate(part(checked, EvaluateRun)).to_dict()
+    return run.evaluate(_ready(checked, EvaluateRun)).to_dict()
 
 
 def attack(config: Config) -> list[dict[str, Any]]:
@@ -272,7 +278,7 @@ def attack(config: Config) -> list[dict[str, Any]]:
     from distill.attack import run
 
     checked = dataclasses.replace(validated(config, "attack"), teacher=config.teacher)
-    return run.attack(part(checked, AttackRun))
+    return run.attack(_ready(checked, AttackRun))
 
 
 def report(config: Config) -> Path:
@@ -289,4 +295,4 @@ def report(config: Config) -> Path:
     """
     from distill.report import run
 
-    return run.report(part(validated(config, "report"), ReportRun))
+    return run.report(_ready(validated(config, "report"), ReportRun))

@@ -45,6 +45,9 @@ class CommonConfig(Section):
             if preset is not None:
                 get_preset(preset)
 
+    def check_stage(self) -> None:
+        """Refuse, with a UserError, what this stage cannot do; another one may, of the same settings."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary, as written to a run's config.yaml."""
         return asdict(self)

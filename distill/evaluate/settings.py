@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from distill.attack.settings import ThreatConfig
 from distill.envs.settings import LANES, CommonConfig
+from distill.errors import UserError
 from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.settings import Section, require
 
@@ -56,6 +57,7 @@ class EvaluateConfig(Section):
         "data",
         "out",
     )
+    NEEDS: ClassVar[Mapping[str, str]] = {"attack_eps": "attack", "attacked_steps": "attack"}
 
     def check(self) -> None:
         """Refuse no agents, and games that do not fill the lanes."""
@@ -84,6 +86,12 @@ class EvaluateRun(CommonConfig):
     """Settings of `distill evaluate`."""
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     """What an attacker may do, under evaluate.attack."""
+
+    def check_stage(self) -> None:
+        """Refuse what an attacker may do where there is none."""
+        for name, usual in vars(ThreatConfig()).items():
+            if self.evaluate.attack is None and getattr(self.threat, name) != usual:
+                raise UserError(f"--threat.{name} is of --evaluate.attack; add that, or leave it out")
 
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",

@@ -65,6 +65,10 @@ class FinetuneConfig(PPOConfig):
         "checkpoint_every": POSITIVE,
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out", "init")
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "teacher_score": "schedule=score",
+        "schedule_until": "schedule=linear",
+    }
 
     def check(self) -> None:
         """Also refuse a run that is over before the policy moves."""
@@ -82,10 +86,6 @@ class FinetuneConfig(PPOConfig):
 
     def _check_schedule(self) -> None:
         """Refuse settings of the teacher's weight that would be passed over."""
-        if self.teacher_score is not None and self.schedule != "score":
-            raise UserError("--finetune.teacher_score is of --finetune.schedule=score; add that, or leave it out")
-        if self.schedule_until != 1 and self.schedule != "linear":
-            raise UserError("--finetune.schedule_until is of --finetune.schedule=linear; leave one of them out")
         if self.teacher_weight == 0 and self.teacher_score is not None:
             raise UserError("--finetune.teacher_score is for the teacher's weight, but --finetune.teacher_weight is 0")
         if self.teacher_weight == 0 and self.clipped_kl:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.envs.settings import LANES, CommonConfig
-from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
 from distill.records.loggers import check_loggers
@@ -87,16 +86,15 @@ class ImitateConfig(Section):
         "init",
         "teacher_zip",
     )
+    NEEDS: ClassVar[Mapping[str, str]] = {"value": "teacher_zip"}
 
     def check(self) -> None:
-        """Refuse a run without end, without a beginning, or with a value head for nothing."""
+        """Refuse a run without end or without a beginning."""
         check_loggers(self.loggers)
         ends = self.states is not None or self.minutes is not None
         require(ends, "--imitate.states", "null", "given where imitate.minutes is not")
         begins = self.learning_starts <= self.ring
         require(begins, "--imitate.learning_starts", self.learning_starts, "at most imitate.ring")
-        if self.value != "none" and self.teacher_zip is None:
-            raise UserError(f"--imitate.value={self.value} is of the zip that --imitate.teacher_zip names; name one")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class MultitaskRun(EvaluateRun, TrainRun):
         require(fit, "--multitask.games", self.multitask.games, "a multiple of evaluate.num_envs")
 
     def check_stage(self) -> None:
-        """Refuse what a training of several datasets cannot do, where that is what is asked for."""
+        """Refuse what a training of several datasets cannot do."""
+        super().check_stage()
         if self.teacher not in ("", self.env):
             raise UserError("distill multitask does not read --teacher: every dataset names its own; leave it out")
         for name, value in (("data", self.evaluate.data), ("figures", self.evaluate.figures)):

@@ -48,6 +48,7 @@ class StudentConfig(Section):
     RANGES: ClassVar[Mapping[str, Range]] = {"band_limit": CUT, "teacher_layers": ZERO_OR_MORE}
     CHOICES: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"activation": activations}
     PLACES: ClassVar[tuple[str, ...]] = ("init",)
+    NEEDS: ClassVar[Mapping[str, str]] = {"noise_on": "noise", "noise_at_play": "noise"}
 
     @property
     def in_folders(self) -> str:

@@ -13,7 +13,7 @@ from distill.errors import DivergedError, UserError
 from distill.pbt.picture import picture
 from distill.pbt.rounds import Job, Round
 from distill.pbt.schedule import Segment, ancestry, best_of, read_schedule, write_schedule
-from distill.pbt.settings import PbtRun, changed, check_pbt, ends_of
+from distill.pbt.settings import PbtRun, changed, ends_of
 from distill.pbt.tuner import Search, make_trainable, search
 from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data
 from distill.students.folder import is_student
@@ -38,7 +38,6 @@ SCHEDULE, ROWS, PICTURE = "schedule.yaml", "rounds.csv", "population.png"
 def pbt(config: PbtRun) -> Path:
     """See ``distill.config.stages.pbt``, which checks ``config`` first."""
     refuse_several_processes("population based training")
-    check_pbt(config)
     p = config.pbt
     folder = fill(p.out, env=config.env, seed=config.seed)
     asked = plain(config)

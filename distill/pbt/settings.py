@@ -58,6 +58,9 @@ class PbtConfig(RayCluster):
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out", "replay")
     SECTION: ClassVar[str] = "pbt"
+    NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("quantile_fraction", "resample_probability", "synch"), "scheduler=pbt"
+    )
 
     def check(self) -> None:
         """Refuse a space that is none, and a population of one that is to copy itself."""
@@ -93,23 +96,20 @@ class PbtRun(TrainRun):
         "device",
     )
 
-
-def check_pbt(config: PbtRun) -> None:
-    """Refuse what the stage itself decides, and settings that cannot be at an end of the space.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    t, usual = config.train, TrainRun().train
-    for name in ("epochs", "last_step", "fork_from", "patience"):
-        if getattr(t, name) != getattr(usual, name):
-            raise UserError(f"--train.{name} does not go with distill pbt, whose rounds are trainings; leave it out")
-    if config.pbt.replay is not None:  # its rounds are those of the schedule
-        return
-    interval = config.pbt.perturbation_interval
-    require(interval < t.steps, "--pbt.perturbation_interval", interval, f"below --train.steps={t.steps}")
-    for end in (0, 1):
-        check_settings(changed(config, {name: ends[end] for name, ends in config.pbt.space.items()}))
+    def check_stage(self) -> None:
+        """Refuse what the stage itself decides, and settings that cannot be at an end of the space."""
+        t, usual = self.train, TrainRun().train
+        for name in ("epochs", "last_step", "fork_from", "patience"):
+            if getattr(t, name) != getattr(usual, name):
+                raise UserError(
+                    f"--train.{name} does not go with distill pbt, whose rounds are trainings; leave it out"
+                )
+        if self.pbt.replay is not None:  # its rounds are those of the schedule
+            return
+        interval = self.pbt.perturbation_interval
+        require(interval < t.steps, "--pbt.perturbation_interval", interval, f"below --train.steps={t.steps}")
+        for end in (0, 1):
+            check_settings(changed(self, {name: ends[end] for name, ends in self.pbt.space.items()}))
 
 
 def changed(config: TrainRun, settings: Mapping[str, Any]) -> TrainRun:

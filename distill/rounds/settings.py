@@ -46,6 +46,11 @@ class RoundsConfig(Section):
         "teacher_score": Range("finite"),
     }
     PLACES: ClassVar[tuple[str, ...]] = ("keep",)
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("count", "states", "steps"), "form=rounds"),
+        "early_learning_rate": "derivatives=true",
+        "teacher_score": "until_share",
+    }
 
 
 @dataclass(frozen=True)

@@ -39,26 +39,13 @@ def check_rounds(config: RoundsRun) -> None:
         raise UserError("--rounds.derivatives=true, but --objective.jacobian_weight is 0; give it a weight")
     if not r.derivatives:
         check_plain(config)
-        if r.early_learning_rate is not None:
-            raise UserError("--rounds.early_learning_rate is of --rounds.derivatives=true; add that")
-    _refuse_other_form(config)
+    if r.form == "online" and r.keep is None and r.shard_states != type(r).shard_states:
+        raise UserError("--rounds.shard_states is of states that are kept; add --rounds.keep, or leave it out")
     if r.form == "rounds" and config.imitate.value != "none":
         raise UserError(
             f"--imitate.value={config.imitate.value} is fitted to the ring of --rounds.form=online; use none"
         )
-    if r.teacher_score is not None and r.until_share is None:
-        raise UserError("--rounds.teacher_score is for --rounds.until_share; give that, too")
-
-
-def _refuse_other_form(config: RoundsRun) -> None:
-    """What only one form reads, and was asked for with the other."""
-    r, usual = config.rounds, RoundsRun()
-    for name in ("count", "states", "steps"):
-        if r.form == "online" and getattr(r, name) != getattr(usual.rounds, name):
-            raise UserError(f"--rounds.{name} is of --rounds.form=rounds; add that, or leave it out")
-    if r.form == "online" and r.keep is None and r.shard_states != usual.rounds.shard_states:
-        raise UserError("--rounds.shard_states is of states that are kept; add --rounds.keep, or leave it out")
-    if r.form == "rounds" and config.imitate.updates_per_turn != usual.imitate.updates_per_turn:
+    if r.form == "rounds" and config.imitate.updates_per_turn != type(config.imitate).updates_per_turn:
         raise UserError("--imitate.updates_per_turn is of --rounds.form=online; use --rounds.steps")
 
 

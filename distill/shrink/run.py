@@ -17,7 +17,7 @@ from distill.rounds.settings import RoundsRun
 from distill.rounds.setup import check_rounds
 from distill.shrink.ladder import Rung, as_rows, ladder
 from distill.shrink.picture import picture
-from distill.shrink.settings import INT8, ShrinkRun, refuse_misfits
+from distill.shrink.settings import INT8, ShrinkRun
 from distill.shrink.show import log_rungs, markdown, show, title
 from distill.shrink.speed import TEACHER, speeds
 from distill.shrink.students import cells, check_int8, evaluation, run_cell, run_settings
@@ -47,7 +47,6 @@ ROWS = "rows.csv"
 def shrink(config: ShrinkRun) -> list[Rung]:
     """See ``distill.config.stages.shrink``, which checks ``config`` first."""
     refuse_several_processes("a ladder")
-    refuse_misfits(config)
     s = config.shrink
     if INT8 in s.precisions:
         require_onnx("--shrink.precisions with int8", run=True)

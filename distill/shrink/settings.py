@@ -77,25 +77,23 @@ class ShrinkRun(EvaluateRun, RoundsRun, TrainRun):
         "device",
     )
 
-
-def refuse_misfits(config: ShrinkRun) -> None:
-    """Refuse games that do not fill the lanes, and layers and weights that would make all rungs one.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    fit = fills(config.shrink.games, config.evaluate.num_envs)
-    require(fit, "--shrink.games", config.shrink.games, "a multiple of evaluate.num_envs")
-    for name in ("convs", "hidden", "init"):
-        if getattr(config.student, name) is not None:
-            raise UserError(f"--student.{name} would be that of every network of --shrink.networks; leave it out")
-    if config.imitate.init is not None:
-        raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
-    if config.evaluate.attack is not None:
-        raise UserError("--evaluate.attack: a ladder plays undisturbed; leave it out, and attack by distill evaluate")
-    for name, usual in vars(RoundsConfig()).items():
-        if config.shrink.by != "rounds" and name != "keep" and getattr(config.rounds, name) != usual:
-            raise UserError(f"--rounds.{name} is of --shrink.by=rounds; add that, or leave it out")
-    for name, value in (("imitate.teacher_zip", config.imitate.teacher_zip), ("rounds.keep", config.rounds.keep)):
-        if value is not None:
-            raise UserError(f"--{name} is of one student; leave it out")
+    def check_stage(self) -> None:
+        """Refuse games that do not fill the lanes, and layers and weights that would make all rungs one."""
+        super().check_stage()
+        fit = fills(self.shrink.games, self.evaluate.num_envs)
+        require(fit, "--shrink.games", self.shrink.games, "a multiple of evaluate.num_envs")
+        for name in ("convs", "hidden", "init"):
+            if getattr(self.student, name) is not None:
+                raise UserError(f"--student.{name} would be that of every network of --shrink.networks; leave it out")
+        if self.imitate.init is not None:
+            raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
+        if self.evaluate.attack is not None:
+            raise UserError(
+                "--evaluate.attack: a ladder plays undisturbed; leave it out, and attack by distill evaluate"
+            )
+        for name, usual in vars(RoundsConfig()).items():
+            if self.shrink.by != "rounds" and name != "keep" and getattr(self.rounds, name) != usual:
+                raise UserError(f"--rounds.{name} is of --shrink.by=rounds; add that, or leave it out")
+        for name, value in (("imitate.teacher_zip", self.imitate.teacher_zip), ("rounds.keep", self.rounds.keep)):
+            if value is not None:
+                raise UserError(f"--{name} is of one student; leave it out")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from distill.errors import UserError
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
@@ -52,10 +51,4 @@ class RayWorkers(RayCluster):
     workers: Literal["local", "ray"] = "local"
     """Who works: this process, or processes on a Ray cluster (docs/scale.md)."""
 
-    def check(self) -> None:
-        """Refuse what only workers on Ray read."""
-        super().check()
-        for name in (*self.WORKERS, "ray_address"):
-            if self.workers != "ray" and getattr(self, name) != getattr(RayCluster, name):
-                flag = f"--{self.SECTION}"
-                raise UserError(f"{flag}.{name} is of {flag}.workers=ray; add that, or leave it out")
+    NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys((*RayCluster.WORKERS, "ray_address"), "workers=ray")

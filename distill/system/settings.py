@@ -29,6 +29,8 @@ class Section:
     """By field: all names that it may have, such as those of a registry."""
     PLACES: ClassVar[tuple[str, ...]] = ()
     """Fields that name a file or folder."""
+    NEEDS: ClassVar[Mapping[str, str]] = {}
+    """By field: what it would be passed over without, as ``behaviour=epsilon``; ``adversary``: any but its default."""
 
     def check(self) -> None:
         """Refuse, with a UserError, what single fields do not tell."""
@@ -57,11 +59,20 @@ def check_settings(settings: Section, above: str = "") -> None:
         require(good, f"--{above}{name}", repr(value), "the name of a file or folder")
         if name == "out" and above != "collect." and is_store(value):
             raise UserError(f"--{above}out must be a folder here; `distill push` sends it to {value} afterwards")
+    for name, need in settings.NEEDS.items():
+        if _given(settings, name) and not _given(settings, *need.split("=")):
+            raise UserError(f"--{above}{name} is of --{above}{need}; add that, or leave it out")
     for field in fields(settings):
         inner = getattr(settings, field.name)
         if isinstance(inner, Section):
             check_settings(inner, f"{above}{field.name}.")
     settings.check()
+
+
+def _given(settings: Section, name: str, *value: str) -> bool:
+    """Whether a field has this value, as YAML writes it; without one, any but its default."""
+    now = getattr(settings, name)
+    return str(now).lower() in value if value else now != getattr(type(settings), name)
 
 
 def bare(settings: S) -> S:

@@ -118,6 +118,9 @@ class TrainConfig(Section):
         "out",
         "fork_from",
     )
+    NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("adversary_eps", "adversary_share", "adversary_steps", "adversary_pixels"), "adversary"
+    )
 
     def check(self) -> None:
         """Refuse loggers and attacks that are not there."""

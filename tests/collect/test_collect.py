@@ -182,7 +182,7 @@ def test_one_uninterrupted_collection_is_a_function_of_the_seed(run: Callable[..
         ({"preset": "sb3-fast"}, "preset is sb3, not sb3-fast"),
         ({"env": "breakout"}, "game is pong, not breakout"),
         ({"jacobian": "projected"}, "jacobian is none, not projected"),
-        ({"law": "fisher"}, "law is sphere, not fisher"),
+        ({"jacobian": "projected", "law": "fisher"}, "law is sphere, not fisher"),
         ({"space": "probs"}, "space is logits, not probs"),
         ({"codec": "fp16"}, "codec is int8, not fp16"),
         ({"seed": 2}, "writer 'teacher' of .* acted differently: seed is 1, not 2"),

@@ -28,6 +28,7 @@ from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import save_student
 from distill.system.files import sha256
 from distill.system.ray_cluster import import_ray
+from distill.system.settings import check_settings
 from distill.task import Task
 from teachers.load import load_teacher
 from tests.fixtures.ray_cluster import Nodes
@@ -71,9 +72,9 @@ def test_shares_of_any_beginning() -> None:
 
 def test_settings_of_ray_alone_are_refused_without_it() -> None:
     with pytest.raises(UserError, match=r"--collect.num_workers is of --collect.workers=ray; add that, or leave it"):
-        CollectConfig(num_workers=2).check()
+        check_settings(Config(collect=CollectConfig(num_workers=2)))
     with pytest.raises(UserError, match=r"--collect.ray_address is of --collect.workers=ray"):
-        CollectConfig(ray_address="auto").check()
+        check_settings(Config(collect=CollectConfig(ray_address="auto")))
 
 
 def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -356,7 +356,10 @@ def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path) -> None:
     [
         ({"rounds": {"derivatives": True}, "objective": {"jacobian_weight": 0.0}}, r"objective\.jacobian_weight is 0"),
         ({"rounds": {"early_learning_rate": 0.1}}, r"early_learning_rate is of --rounds\.derivatives=true; add that"),
-        ({"rounds": {"teacher_score": 3.0}}, r"--rounds\.teacher_score is for --rounds\.until_share; give that, too"),
+        (
+            {"rounds": {"teacher_score": 3.0}},
+            r"--rounds\.teacher_score is of --rounds\.until_share; add that",
+        ),
         ({"rounds": {"count": 3}}, r"--rounds\.count is of --rounds\.form=rounds; add that, or leave it out"),
         (
             {"rounds": {"shard_states": 64}},

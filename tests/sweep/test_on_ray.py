@@ -16,6 +16,7 @@ from distill.config.config import Config
 from distill.config.stages import sweep
 from distill.errors import DivergedError, UserError
 from distill.sweep.settings import SweepConfig
+from distill.system.settings import check_settings
 from tests.fixtures.ray_cluster import Nodes
 
 TIMES = ("train_seconds",)
@@ -75,4 +76,4 @@ def test_a_killed_worker_is_replaced_and_its_training_goes_on(
 
 def test_settings_of_ray_alone_are_refused_without_it() -> None:
     with pytest.raises(UserError, match=r"--sweep.num_workers is of --sweep.workers=ray; add that, or leave it out"):
-        SweepConfig(num_workers=2).check()
+        check_settings(Config(sweep=SweepConfig(num_workers=2)))
