@@ -12,7 +12,7 @@ import torch
 
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
-from distill.records.runs import is_same_run, only_described, plain, run_folder
+from distill.records.runs import is_same_run, plain, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import newest_checkpoint
@@ -83,7 +83,7 @@ def open_run(config: FinetuneRun, student: str, stack: contextlib.ExitStack) -> 
     folder, asked = run_folder(c.out, name, newest=c.resume), plain(config)
 
     def is_same() -> bool:
-        return not only_described(folder) and is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS)
+        return is_same_run(folder, asked, FinetuneRun, "--finetune.out", FREE, MATTERS)
 
     return folder, hold_run(folder, asked, "--finetune.out", is_same, stack)
 

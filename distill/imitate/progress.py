@@ -12,7 +12,7 @@ import torch
 
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.records.runs import is_same_run, only_described, plain, read_settings, run_folder
+from distill.records.runs import is_same_run, plain, read_settings, run_folder
 from distill.system.progress import console
 from distill.system.settings import fill
 from distill.train.checkpoint import newest_checkpoint
@@ -62,14 +62,14 @@ def open_run(config: ImitateRun, stack: contextlib.ExitStack) -> tuple[Path, boo
 
     def is_same() -> bool:
         _refuse_other_command(folder, asked)
-        return not only_described(folder) and is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS)
+        return is_same_run(folder, asked, kind, "--imitate.out", kind.FREE, kind.MATTERS)
 
     return folder, hold_run(folder, asked, "--imitate.out", is_same, stack)
 
 
 def _refuse_other_command(folder: Path, asked: Mapping[str, Any]) -> None:
     """`distill rounds` adds settings of its own to those of `distill imitate`; neither may pass over the other's."""
-    if not (folder / "config.yaml").is_file() or only_described(folder):
+    if not (folder / "config.yaml").is_file():
         return
     saved = read_settings(folder, "--imitate.out", ImitateRun)
     if "imitate" in saved and ("rounds" in saved) != ("rounds" in asked):

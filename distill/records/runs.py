@@ -97,9 +97,9 @@ def how_to_go_on(template: str, folder: Path, flag: str, *, newest: bool) -> str
 
 
 def only_described(folder: Path) -> bool:
-    """Whether ``describe_run`` alone wrote there: a run that was refused before it began, and may be corrected."""
+    """Whether nothing but a description is there: a run that was refused before it began, and may be corrected."""
     names = {path.name for path in folder.iterdir() if path.suffix != ".lock"} if folder.is_dir() else set()
-    return names == set(DESCRIPTION)
+    return names - {"data.json"} == set(DESCRIPTION)
 
 
 def describe_run(folder: Path, settings: dict[str, Any]) -> None:

@@ -16,7 +16,6 @@ from distill.errors import UserError
 from distill.networks.nets import evaluating
 from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
-from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
 from distill.train.setup import Data
 
@@ -31,9 +30,6 @@ class Adversary:
         net: who is attacked; it attacks the network as it is at that step, in eval mode.
         data: what it trains on.
         rank: number of the process, each of which has its own draws.
-
-    Raises:
-        UserError: more states are to be attacked than carry no derivatives.
     """
 
     def __init__(self, config: TrainRun, net: nn.Module, data: Data, rank: int = 0) -> None:
@@ -42,12 +38,6 @@ class Adversary:
         self._attack, self._net, self._config, self._rank = ATTACKS.find(t.adversary), net, t, rank
         self._seed, self._device = config.seed, data.loader.device
         self._threat = ThreatConfig(steps=t.adversary_steps, pixels=t.adversary_pixels)
-        carried = carried_share(config, data.plan) or 0.0
-        if carried + t.adversary_share > 1 + 1e-9:
-            raise UserError(
-                f"--train.adversary_share={t.adversary_share} of each batch is to be attacked, but {carried:g} of it "
-                "carries derivatives of the clean pixels; lower it, or set --objective.jacobian_share"
-            )
 
     def attacked(self, batch: B, step: int) -> B:
         """The batch with attacked pixels; what is random depends on the seed and ``step``."""

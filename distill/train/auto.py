@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.train.settings import TrainRun
 
@@ -30,9 +31,10 @@ class Plan:
 
     def text(self, o: ObjectiveConfig) -> str:
         """In words, for people."""
-        rate = f"learning rate {self.learning_rate:g}"
-        if self.early_learning_rate != self.learning_rate:
-            rate = f"learning rate {self.early_learning_rate:g}, then {self.learning_rate:g}"
+        rates = dict.fromkeys([self.early_learning_rate, self.learning_rate])
+        if o.jacobian_schedule == "constant" and self.jacobian_until == 1:  # lambda never falls
+            rates = {self.early_learning_rate: None}
+        rate = "learning rate " + ", then ".join(f"{rate:g}" for rate in rates)
         if not o.derivatives:
             return rate
         until = "" if self.jacobian_until == 1 else f" until {self.jacobian_until:.0%} of the steps"
@@ -56,6 +58,9 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
         config: settings of a training; where a term of the user's own reads derivatives, all states carry them.
         states: how many it goes over.
         carried: share of the data that stores derivatives.
+
+    Raises:
+        UserError: more states of a batch are to be attacked than carry no derivatives.
     """
     o, t = config.objective, config.train
     passes = t.steps * min(t.batch_size, states) / states if t.epochs is None else t.epochs
@@ -65,9 +70,20 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
     early = t.early_learning_rate
     if late == "auto":
         late, early = LATE_RATE, EARLY_RATE if early is None else early
-    return Plan(
+    plan = Plan(
         share if o.jacobian_share == "auto" else o.jacobian_share,
         last if o.jacobian_until == "auto" else o.jacobian_until,
         float(late),
         float(late) if early is None else early,
     )
+    _check_adversary(config, plan)
+    return plan
+
+
+def _check_adversary(config: TrainRun, plan: Plan) -> None:
+    share, clean = config.train.adversary_share, carried_share(config, plan) or 0.0
+    if config.train.adversary is not None and clean + share > 1 + 1e-9:
+        raise UserError(
+            f"--train.adversary_share={share} of each batch is to be attacked, but {clean:g} of it carries derivatives "
+            "of the clean pixels; lower it, or set --objective.jacobian_share"
+        )

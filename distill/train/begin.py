@@ -63,14 +63,15 @@ def _go_on(data: Data, kept: Kept, folder: Path, team: Team, device: torch.devic
 
 def _take(config: TrainRun, kept: Kept, content: dict[str, Any]) -> None:
     """Weights, optimizer and place of another run; which weights are best is judged anew, by this run's settings."""
+    decay = [group["weight_decay"] for group in kept.optimizer.param_groups]
     try:
         kept.restore(content)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(
             f"--train.fork_from={config.train.fork_from} is of another network ({first_line(error)}); choose another"
         ) from error
-    for group in kept.optimizer.param_groups:
-        group["weight_decay"] = config.train.weight_decay
+    for group, own in zip(kept.optimizer.param_groups, decay, strict=True):
+        group["weight_decay"] = own
     before = Progress(**content["progress"])
     kept.progress.step, kept.progress.seconds = before.step, before.seconds
     console.print(f"{config.train.fork_from}: beginning at its step {before.step}")

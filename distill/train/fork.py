@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from distill.errors import UserError
 from distill.networks.settings import StudentConfig
@@ -44,21 +45,30 @@ def read_fork(config: TrainRun, fork: str, device: torch.device) -> dict[str, An
     return content
 
 
-def check_fork(config: TrainRun, task: Task, last: int) -> None:
+def check_fork(config: TrainRun, net: nn.Module, task: Task, last: int) -> None:
     """Refuse a fork that cannot be, before this run has a folder.
 
     Args:
         config: settings.
+        net: the student, on its teacher's first layers where it is to have them.
         task: what the data are of.
         last: the run's last step.
 
     Raises:
-        UserError: as ``read_fork``, or it learned to see something else, or has taken all those steps.
+        UserError: as ``read_fork``, or it has not those layers, learned to see something else, or has taken all those
+            steps.
     """
     fork = config.train.fork_from
     if fork is None:
         return
-    step = read_fork(config, fork, torch.device("cpu"))["progress"]["step"]
+    content = read_fork(config, fork, torch.device("cpu"))
+    step, weights = content["progress"]["step"], content["model"]
+    kept = {name: part.detach().cpu() for name, part in net.named_parameters() if not part.requires_grad}
+    if config.student.teacher_layers and not all(torch.equal(part, weights[name]) for name, part in kept.items()):
+        raise UserError(
+            f"--student.teacher_layers={config.student.teacher_layers}, but --train.fork_from={fork} is not on this "
+            "teacher's first layers; fork a run that is, or leave one of the two out"
+        )
     if is_student(at_home(fork)):  # an unfinished run does not say what it sees
         load_student(fork).task.refuse_other(task, f"--train.fork_from={fork}", "choose one that fits --train.data")
     if step >= last:

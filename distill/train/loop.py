@@ -48,7 +48,7 @@ def train(
     student = (net or make_student(config, data.dataset)).to(device)
     team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
     total, last = steps(config, data.sampler)
-    check = functools.partial(check_fork, config, data.dataset.task, last)
+    check = functools.partial(check_fork, config, student, data.dataset.task, last)
     with contextlib.ExitStack() as held:
         folder, resuming = team.agree(open_run(config, data.used, held, check) if team.main else (Path(), False))
         if team.agree(is_student(folder)):

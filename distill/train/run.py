@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.losses.settings import ObjectiveConfig
 from distill.records.data import DataUsed, write_data
-from distill.records.runs import describe_run, is_same_run, plain, refuse_other_data, run_folder
+from distill.records.runs import describe_run, is_same_run, only_described, plain, refuse_other_data, run_folder
 from distill.system.alone import alone
 from distill.system.settings import fill
 from distill.train.checkpoint import can_go_on
@@ -96,10 +96,14 @@ def hold_run(
     Raises:
         UserError: it holds a different run, or another process is at work there.
     """
-    if not (is_same() and can_go_on(folder)):
+
+    def is_begun() -> bool:
+        return not only_described(folder) and is_same() and can_go_on(folder)
+
+    if not is_begun():
         check()
     stack.enter_context(alone(folder, flag))
-    if is_same() and can_go_on(folder):  # another process may have been there meanwhile
+    if is_begun():  # another process may have been there meanwhile
         return True
     describe_run(folder, asked)
     return False

@@ -216,5 +216,7 @@ def test_a_run_with_other_terms_is_another_run(
     used = data_used(part(config, TrainRun), Dataset(config.train.data), np.arange(10))
     folder, _ = opened(part(config, TrainRun), used)
     assert opened(part(config, TrainRun), used) == (folder, False)
+    (folder / "checkpoints").mkdir()  # what has not begun may be corrected
+    (folder / "checkpoints" / "last.pt").touch()
     with pytest.raises(UserError, match=f"different run: .*{change}"):
         opened(part(quick(objective={"terms": now}), TrainRun), used)

@@ -33,6 +33,10 @@ def test_one_holds_it_at_a_time(tmp_path: Path) -> None:
     for name in DESCRIPTION:
         (folder / name).touch()
     assert only_described(folder)
+    (folder / "data.json").touch()
+    assert only_described(folder)
+    (folder / "rows.csv").touch()
+    assert not only_described(folder)
 
 
 def test_a_file_system_without_locks_is_worked_on(

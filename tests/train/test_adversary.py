@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,13 @@ def test_states_with_derivatives_stay_clean(quick: Quick) -> None:
     message = r"--train\.adversary_share=0\.6 of each batch is to be attacked, but 0\.5 of it carries derivatives"
     with pytest.raises(UserError, match=message):
         api.lesson(quick(train={**PGD, "adversary_share": 0.6}, objective=sobolev), net)
+
+
+def test_what_cannot_be_attacked_leaves_no_folder(quick: Quick, tmp_path: Path) -> None:
+    sobolev = {"jacobian_weight": 1.0, "jacobian_share": 0.5}
+    with pytest.raises(UserError, match="carries derivatives of the clean pixels"):
+        train(quick("run", train={**PGD, "adversary_share": 0.6}, objective=sobolev))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("size", [7, 15])

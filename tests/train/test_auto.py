@@ -58,6 +58,9 @@ def test_a_plan_in_words() -> None:
     )
     assert Plan(1.0, 1.0, 1e-3, 1e-3).text(SOBOLEV) == "learning rate 0.001; derivatives on 1 of each batch"
     assert Plan(0.25, 0.3, 1e-3, 1e-3).text(PLAIN) == "learning rate 0.001"
+    never_falls = ObjectiveConfig(jacobian_weight=0.0, jacobian_schedule="constant")
+    assert Plan(0.25, 0.3, 3e-3, 1e-3).text(never_falls) == "learning rate 0.001, then 0.003"
+    assert Plan(0.25, 1.0, 3e-3, 1e-3).text(never_falls) == "learning rate 0.001"
 
 
 def test_other_words_are_refused() -> None:

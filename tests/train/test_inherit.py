@@ -69,6 +69,20 @@ def test_a_training_that_was_cut_off_goes_on_to_the_bit(quick: Callable[..., Con
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_fork_is_on_the_layers_too(quick: Callable[..., Config], tmp_path: Path) -> None:
+    def begun(name: str, layers: int) -> dict[str, str]:
+        run = train(quick(name, student={**ONE, "teacher_layers": layers}, train={"last_step": 6}))
+        return {"fork_from": str(run)}
+
+    fresh, on_it = begun("fresh", 0), begun("on it", 1)
+    with pytest.raises(UserError, match=r"fork_from=\S*fresh is not on this teacher's first layers; fork"):
+        train(quick("none", student=ONE, train=fresh))
+    assert not (tmp_path / "none").exists()
+    assert is_inherited(train(quick("more", student=ONE, train=on_it)))
+    free = train(quick("free", student={**ONE, "teacher_layers": 0}, train=on_it))
+    assert not is_inherited(free), "what was left alone may learn later"
+
+
 def test_imitation_and_reward_leave_it_alone_too(make_config: Callable[..., Config], tmp_path: Path) -> None:
     online = {**ONLINE, "out": str(tmp_path / "online")}
     assert is_inherited(imitate(make_config(student=ONE, imitate=online, train={"val_states": 32})))

@@ -52,6 +52,14 @@ def test_noise_depends_on_seed_and_step_alone(quick: Quick, student: dict[str, s
         assert not torch.equal(weight, other[name]), name
 
 
+def test_the_size_of_noise_does_not_decay_in_a_fork_either(quick: Quick) -> None:
+    settings = {"student": {**SHAPE, "noise": "white"}}
+    first = train(quick("first", train={"last_step": 5, "weight_decay": 0.1}, **settings))
+    run = train(quick("fork", train={"fork_from": str(first), "weight_decay": 0.2}, **settings))
+    content = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    assert [group["weight_decay"] for group in content["optimizer"]["param_groups"]] == [0.2, 0.0]
+
+
 @pytest.mark.parametrize(("noise_on", "same"), [("weights", True), ("activations", False)])
 def test_processes_share_noise_on_weights_and_no_other(quick: Quick, noise_on: str, same: bool) -> None:
     config = part(quick(student={**SHAPE, "noise": "white", "noise_on": noise_on}), TrainRun)

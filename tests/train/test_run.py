@@ -424,6 +424,14 @@ def test_start_from_a_trained_student(quick: Callable[..., Config], sobolev: tup
         train(quick("other", student={"init": str(first), "hidden": [9]}))
 
 
+def test_a_run_that_was_refused_late_may_be_corrected(quick: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        train(quick("run", train={"cuda_graph": True}))
+    assert train(quick("run", train={"steps": 6}, seed=2)).name == "run"
+    with pytest.raises(UserError, match="is a different run: seed was 2, now 1"):
+        train(quick("run", train={"steps": 6}))
+
+
 def test_a_cuda_graph_needs_a_gpu_and_the_fast_engine(quick: Callable[..., Config]) -> None:
     with pytest.raises(UserError, match=r"--train.cuda_graph=true needs a CUDA device, not cpu"):
         train(quick("graph", train={"cuda_graph": True}))
