@@ -104,13 +104,13 @@ def test_rounded_shares_do_not_overlap(quick: Quick, size: int) -> None:
 
 def test_a_run_depends_on_seed_and_step_alone(quick: Quick) -> None:
     def weights(name: str, **settings: Any) -> dict[str, torch.Tensor]:
-        run = train(quick(name, train={**PGD, **settings}, student={"noise": "white"}))
+        run = train(quick(name, train=settings, student={"noise": "white"}))
         return dict(load_student(run).net.state_dict())
 
-    whole = weights("whole")
-    weights("half", last_step=5, checkpoint_every=1)
-    second = weights("second", fork_from=str(quick("half").train.out))
-    plain = weights("plain", adversary=None)
+    whole = weights("whole", **PGD)
+    weights("half", **PGD, last_step=5, checkpoint_every=1)
+    second = weights("second", **PGD, fork_from=str(quick("half").train.out))
+    plain = weights("plain")
     assert all(torch.equal(weight, second[name]) for name, weight in whole.items())
     assert not torch.equal(whole["policy.weight"], plain["policy.weight"])
 
