@@ -7,6 +7,7 @@ it takes.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ class Held(NamedTuple):
 class Windows:
     """Large arrays of a dataset's shards.
 
+    One thread may say what is held while another reads: on a GPU batches are made beside the step, and validations.
+
     Args:
         shards: all of them.
         slots: how many are held at most.
@@ -56,10 +59,12 @@ class Windows:
         self._row_starts, self._frame_starts = starts[:, 1], starts[:, 2]
         self._longest = int(np.diff(self._frame_starts).max())
         self._unchecked = set(range(len(shards.paths))) if verify else set()
-        self._free = list(range(min(slots, len(shards.paths))))
+        self._most, self._slots = min(slots, len(shards.paths)), 0
+        self._free: list[int] = []
         self._held: dict[int, Future[Held]] = {}
         self._slot_of: dict[int, int] = {}
-        self._frames = torch.empty((len(self._free) * self._longest, *FRAME), dtype=torch.uint8)
+        self._frames = torch.empty((1, *FRAME), dtype=torch.uint8)
+        self._lock = threading.Lock()
         self._threads = max(1, min(4, (os.cpu_count() or 1) // 2))
         self._pool: ThreadPoolExecutor | None = None
 
@@ -69,20 +74,35 @@ class Windows:
         Returns:
             True where anything changes.
         """
-        dropped = [number for number in self._held if number not in numbers]
-        for number in dropped:
-            self._held.pop(number).exception()  # it may still be loading
-            self._free.append(self._slot_of.pop(number))
-        new = [number for number in numbers if number not in self._held][: len(self._free)]
-        for number in new:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, "windows")
-            self._slot_of[number] = self._free.pop()
-            self._held[number] = self._pool.submit(self._load, number, self._slot_of[number])
-        return bool(dropped or new)
+        with self._lock:
+            size = min(self._most, len(numbers))
+            grows = size > self._slots
+            dropped = [number for number in self._held if grows or number not in numbers]
+            for number in dropped:
+                self._held.pop(number).exception()  # it may still be loading
+                self._free.append(self._slot_of.pop(number))
+            if grows:  # only now: of a process that holds a part, all shards together may be more than it has memory
+                self._slots, self._free = size, list(range(size))
+                self._frames = torch.empty((size * self._longest, *FRAME), dtype=torch.uint8)
+            new = [number for number in numbers if number not in self._held][: len(self._free)]
+            for number in new:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(self._threads, "windows")
+                self._slot_of[number] = self._free.pop()
+                self._held[number] = self._pool.submit(self._load, number, self._slot_of[number])
+            return bool(dropped or new)
 
     def frames(self, rows: Array) -> Array:
         """uint8 (n, 84, 84): frames by their numbers in the dataset, int64 (n,)."""
+        with self._lock:
+            return self._find_frames(rows)
+
+    def jacobian(self, rows: Array) -> tuple[Array, Array]:
+        """Codes (n, R, 4, 84, 84) and row scales float16 (n, R, 4, 84) of rows of the dataset, int64 (n,)."""
+        with self._lock:
+            return self._find_jacobian(rows)
+
+    def _find_frames(self, rows: Array) -> Array:
         owner = np.searchsorted(self._frame_starts, rows, side="right") - 1
         local = rows - self._frame_starts[owner]
         numbers = np.unique(owner).tolist()
@@ -102,8 +122,7 @@ class Windows:
         self._each(read, others)
         return found
 
-    def jacobian(self, rows: Array) -> tuple[Array, Array]:
-        """Codes (n, R, 4, 84, 84) and row scales float16 (n, R, 4, 84) of rows of the dataset, int64 (n,)."""
+    def _find_jacobian(self, rows: Array) -> tuple[Array, Array]:
         owner = np.searchsorted(self._row_starts, rows, side="right") - 1
         local = rows - self._row_starts[owner]
         numbers = np.unique(owner).tolist()

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,6 +80,8 @@ class Job:
     """The step that each round ends after."""
     where: str
     """Working folder of whoever asked; paths are relative to it."""
+    ends_vary: bool = False
+    """Whether a round's end is part of its name: of a schedule, which may be edited."""
 
     def open(self, verify: bool = False) -> Dataset:
         """The dataset that all train on."""
@@ -96,9 +99,11 @@ class Job:
         Raises:
             UserError: as ``train``.
         """
-        content = json.dumps([parent, {name: settings[name] for name in sorted(settings)}])
-        run = f"round-{number:03d}__{hashlib.sha256(content.encode()).hexdigest()[:10]}"
-        folder, step = self.folder / run, self.ends[number - 1]
+        step = self.ends[number - 1]
+        content: list[Any] = [parent, {name: settings[name] for name in sorted(settings)}]
+        content += [step] if self.ends_vary else []
+        run = f"round-{number:03d}__{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]}"
+        folder = self.folder / run
         if (folder / ROUND).is_file():
             return _read(folder / ROUND)
         own = {

@@ -56,7 +56,7 @@ def pbt(config: PbtRun) -> Path:
         return folder
     if p.replay is None:
         import_ray("distill pbt")
-    job = Job(part(config, TrainRun), folder, ends, os.getcwd())
+    job = Job(part(config, TrainRun), folder, ends, os.getcwd(), ends_vary=p.replay is not None)
     _check_data(config, job, [segment.settings for segment in segments])
     with alone(folder, "--pbt.out", "pbt.lock"):
         describe_run(folder, asked)

@@ -222,8 +222,10 @@ def make_trainable(job: Job) -> type:
                 found = job.play(settings, parent, number + 1, self._opened)
             except DivergedError:
                 return {"val_kl": WORST, "diverged": True}
-            except (UserError, OSError) as error:  # such as a full disk, which no other worker would find empty
+            except UserError as error:
                 return {"val_kl": WORST, "refused": str(error)}
+            except OSError as error:  # such as a full disk, which no other worker would find empty
+                return {"val_kl": WORST, "refused": f"{error}; see to that, and run the command again"}
             self._last = (found.run, found.number)
             return told(found)
 

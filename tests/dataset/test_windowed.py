@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +76,36 @@ def test_no_more_than_the_slots_are_held(folder: Path) -> None:
         assert set(windowed._windows._held) <= set(wanted)
     held = windowed._windows._frames
     assert len(held) == 2 * max(record.frames for record in windowed.records)
+
+
+def test_memory_is_taken_for_the_shards_that_are_wanted(folder: Path) -> None:
+    """Of a process that holds a part of the data, not for all shards."""
+    whole, windowed = Dataset(folder), WindowedDataset(folder, 10**6)
+    index, longest = np.arange(len(whole)), max(record.frames for record in whole.records)
+    for wanted in ([1, 3], [3], [1, 2, 3]):  # three are more than two, so that all are read anew
+        windowed.want(wanted)
+        compare(windowed, whole, index)
+    assert len(windowed._windows._frames) == 3 * longest
+
+
+def test_what_is_held_may_change_while_another_thread_reads(folder: Path) -> None:
+    whole, windowed = Dataset(folder), WindowedDataset(folder, 2)
+    index, stop = np.random.default_rng(0).permutation(len(whole))[:60], threading.Event()
+
+    def slide() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                break
+            windowed.want([number % 5, (number + 1) % 5])
+
+    with ThreadPoolExecutor(1) as pool:
+        sliding = pool.submit(slide)
+        try:
+            for _ in range(40):
+                compare(windowed, whole, index)
+        finally:
+            stop.set()
+        sliding.result()
 
 
 def test_memory_of_the_index_is_let_go(folder: Path) -> None:

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import gc
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -174,8 +175,8 @@ def test_schedules_that_are_none(tmp_path: Path, text: str, message: str) -> Non
         read_schedule(str(tmp_path / "s.yaml"), 12)
 
 
-def write_schedule(path: Path, *rates: float) -> str:
-    segments = [{"until": 6 * number, "train.learning_rate": rate} for number, rate in enumerate(rates, 1)]
+def write_schedule(path: Path, *rates: float, ends: tuple[int, ...] = (6, 12)) -> str:
+    segments = [{"until": end, "train.learning_rate": rate} for end, rate in zip(ends, rates, strict=True)]
     path.write_text(yaml.safe_dump({"form": "pbt-schedule", "version": 1, "seed": 1, "segments": segments}))
     return str(path)
 
@@ -188,11 +189,12 @@ def test_an_edited_schedule_is_another_training(make: Make, tmp_path: Path) -> N
     write_schedule(tmp_path / "s.yaml", 0.001, 0.01)
     with pytest.raises(UserError, match=r"edited was trained by another schedule than .*s\.yaml is now; choose anoth"):
         pbt(again)
-    for path in (folder / "student").iterdir():
-        path.unlink()
-    (folder / "student").rmdir()  # as if it was killed before its end
-    pbt(again)
-    assert [float(row["train.learning_rate"]) for row in rows_of(folder)] == [0.001, 0.01], "only what it says now"
+    for ends in ((6, 12), (4, 12)):
+        write_schedule(tmp_path / "s.yaml", 0.001, 0.01, ends=ends)
+        shutil.rmtree(folder / "student")  # as if it was killed before its end
+        pbt(again)
+        told = [(int(row["step"]), float(row["train.learning_rate"])) for row in rows_of(folder)]
+        assert told == [(ends[0], 0.001), (12, 0.01)], "only what it says now"
 
 
 def test_values_of_a_schedule_are_checked_like_flags(make: Make, tmp_path: Path) -> None:
