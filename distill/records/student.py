@@ -26,6 +26,7 @@ TRAINING: Form = {
     "dataset": USED,
     "objective": {"temperature": number, "jacobian_weight": number},
     "learning_rate?": optional(number),
+    "early_learning_rate?": optional(number),
     "jacobian_scale": number,
     "seed": count,
     "val_fraction": number,
@@ -62,6 +63,8 @@ class Training:
     """Settings of the objective, by their names on the command line."""
     learning_rate: float | None = None
     """Adam's peak; None where an earlier version did not say."""
+    early_learning_rate: float | None = None
+    """That while lambda is large, where it is another one."""
     jacobian_scale: float = 1.0
     """s, the teacher's mean square derivative; 1 where none were used."""
     seed: int

@@ -136,8 +136,9 @@ def _settings(agents: Agents, runs: Mapping[str, Run]) -> str:
     if not columns:
         return ""
     rows = []
-    for setting in next(iter(columns.values())):
-        values = [column[setting] for column in columns.values()]
+    # Students of reward, and of earlier versions, have settings of their own.
+    for setting in dict.fromkeys(name for column in columns.values() for name in column):
+        values = [column.get(setting, "–") for column in columns.values()]
         if set(values) == {"–"}:
             continue
         kind = " class='same'" if len(columns) > 1 and len(set(values)) == 1 else ""
@@ -157,6 +158,7 @@ def _student_settings(run: Run) -> dict[str, str]:
     training = run.student.training
     online = "finetune" if "finetune" in run.config else "imitate"
     train = run.config.get(online if isinstance(training.data, OwnGames) else "train", {})
+    late = training.learning_rate or train.get("learning_rate", "–")
     plain = training.jacobian_weight == 0
     idle = (
         {
@@ -180,7 +182,7 @@ def _student_settings(run: Run) -> dict[str, str]:
         "states used": "all" if train.get("states") is None else f"{train['states']:,}",
         "held-out share": str(training.val_fraction),
         "batch size": str(train.get("batch_size", "–")),
-        "learning rate": str(training.learning_rate or train.get("learning_rate", "–")),
+        "learning rate": " to ".join(str(rate) for rate in (training.early_learning_rate, late) if rate is not None),
         "steps (best)": f"{training.steps:,} ({training.best_step:,})",
         "seed": str(training.seed),
         "training time": f"{training.train_seconds:,.0f} s",

@@ -29,12 +29,14 @@ class Plan:
         """Its part of the objective's settings, by name."""
         return {"jacobian_share": self.jacobian_share, "jacobian_until": self.jacobian_until}
 
+    def rates(self, o: ObjectiveConfig) -> tuple[float, float]:
+        """Peak learning rates, the early one and the one it moves to; one and the same where lambda never falls."""
+        stays = o.jacobian_schedule == "constant" and self.jacobian_until == 1
+        return self.early_learning_rate, self.early_learning_rate if stays else self.learning_rate
+
     def text(self, o: ObjectiveConfig) -> str:
         """In words, for people."""
-        rates = dict.fromkeys([self.early_learning_rate, self.learning_rate])
-        if o.jacobian_schedule == "constant" and self.jacobian_until == 1:  # lambda never falls
-            rates = {self.early_learning_rate: None}
-        rate = "learning rate " + ", then ".join(f"{rate:g}" for rate in rates)
+        rate = "learning rate " + ", then ".join(f"{rate:g}" for rate in dict.fromkeys(self.rates(o)))
         if not o.derivatives:
             return rate
         until = "" if self.jacobian_until == 1 else f" until {self.jacobian_until:.0%} of the steps"

@@ -100,6 +100,7 @@ class Lesson:
             seconds: training time.
         """
         identity, config = self.data.dataset.identity, self.config
+        early, late = self.data.plan.rates(config.objective)
         return Training(
             student=config.student.name,
             teacher=identity.teacher,
@@ -109,7 +110,8 @@ class Lesson:
             teacher_preset_hash=identity.teacher_preset_hash,
             data=self.data.used,
             objective={**dataclasses.asdict(config.objective), **self.data.plan.objective()},
-            learning_rate=self.data.plan.learning_rate,
+            learning_rate=late,
+            early_learning_rate=None if early == late else early,
             jacobian_scale=self.objective.scale,
             seed=config.seed,
             val_fraction=config.train.val_fraction,

@@ -155,6 +155,19 @@ def test_the_page_holds_everything_itself(
     assert "left out" not in page.text
 
 
+@pytest.mark.parametrize("order", [("plain", "sobolev"), ("sobolev", "plain")])
+def test_students_of_other_settings_stand_side_by_side(
+    order: tuple[str, str], runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page]
+) -> None:
+    edit_student(runs / "plain", objective={"temperature": 1.0, "jacobian_weight": 0.0, "ent_coef": 0.125})
+    text = render(write_scores(**{name: runs / name for name in order})).text
+    row = ("0.125", "–") if order[0] == "plain" else ("–", "0.125")
+    assert " ".join(("ent_ coef", *row)) in text
+    row = ("–", "kl") if order[0] == "plain" else ("kl", "–")
+    assert " ".join(("divergence", *row)) in text
+    assert "learning rate 0.001 to 0.003" in text
+
+
 def test_names_and_paths_are_only_text(
     runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page]
 ) -> None:
