@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.dataset.shards import read_record
 from distill.envs.step import Game
+from distill.system.mirror import SHARD
 from distill.system.progress import print_table
 
 PARTS = {"env": "env", "actor": "actor", "label": "logits and Jacobians", "write": "write"}
@@ -39,8 +41,11 @@ class Summary:
 
 
 def bytes_of(shards: Iterable[Path]) -> int:
-    """Bytes on disk."""
-    return sum(path.stat().st_size for shard in shards for path in shard.iterdir())
+    """Bytes of committed shards, whether their files are here or in a store."""
+    return sum(
+        (shard / SHARD).stat().st_size + sum(mark.bytes for mark in read_record(shard).files.values())
+        for shard in shards
+    )
 
 
 def scores(games: Sequence[Game]) -> str:

@@ -32,13 +32,14 @@ class Sender:
         folder: dataset folder, whose dataset.json is sent if there is none.
         url: where to.
         writer: its name.
+        copies: keeps the limit of the copies, where the folder is one.
 
     Raises:
         UserError: another dataset is there, or the store cannot be used.
     """
 
-    def __init__(self, folder: Path, url: str, writer: str) -> None:
-        self._folder, self._store, self._writer = folder, Store(url), writer
+    def __init__(self, folder: Path, url: str, writer: str, copies: Shards | None = None) -> None:
+        self._folder, self._store, self._writer, self._copies = folder, Store(url), writer, copies
         manifest = (folder / "dataset.json").read_bytes()
         there = self._store.read("dataset.json")
         if there is None:
@@ -56,7 +57,7 @@ class Sender:
     def of(folder: Path, writer: str) -> Sender | None:
         """For a folder that is a copy of a store's; None for any other."""
         url = origin(folder)
-        return None if url is None else Sender(folder, url, writer)
+        return None if url is None else Sender(folder, url, writer, _fetching_any(folder, 0, verify=False))
 
     def announce(self, shard: Path) -> None:
         """Mark a shard that is about to be written as one that the store does not have."""
@@ -83,6 +84,8 @@ class Sender:
             self._store.write(f"shards/{shard.name}/{SHARD}", text.encode())
         self._ledger[shard.name] = text
         (shard / UNSENT).unlink(missing_ok=True)
+        if self._copies is not None:
+            self._copies.sent(shard.name, _marks(read_record(shard)))
         if time.monotonic() - self._written > LEDGER_S:
             self.tell()
 
@@ -140,10 +143,7 @@ def fetching(
     """
     if origin(folder) is None:
         return None
-    files = {
-        path.name: {name: (mark.bytes, mark.sha256) for name, mark in record.files.items()}
-        for path, record in zip(paths, records, strict=True)
-    }
+    files = {path.name: _marks(record) for path, record in zip(paths, records, strict=True)}
     sizes = sorted((sum(size for size, _ in marks.values()) for marks in files.values()), reverse=True)
     return Shards(folder, files, sum(sizes[:window]), verify=verify)
 
@@ -154,10 +154,19 @@ def fetch_shards(folder: Path) -> None:
     Raises:
         UserError: they have no room within the limit of the copies, or the store cannot be used.
     """
-    paths = [path for shards in committed_shards(folder).values() for path in shards]
-    remote = fetching(folder, paths, map(read_record, paths), None, verify=True)
+    remote = _fetching_any(folder, None, verify=True)
     if remote is not None:
         remote.fetch_all()
+
+
+def _fetching_any(folder: Path, window: int | None, *, verify: bool) -> Shards | None:
+    """``fetching`` of all shards that are committed."""
+    paths = [path for shards in committed_shards(folder).values() for path in shards]
+    return fetching(folder, paths, map(read_record, paths), window, verify=verify)
+
+
+def _marks(record: ShardRecord) -> dict[str, tuple[int, str]]:
+    return {name: (mark.bytes, mark.sha256) for name, mark in record.files.items()}
 
 
 def fetch_index(folder: Path, contents: Sequence[str]) -> None:

@@ -180,7 +180,7 @@ class Shards:
     ) -> None:
         url = origin(folder)
         assert url is not None
-        self._store, self._folder, self._files = Store(url), folder / "shards", files
+        self._store, self._folder, self._files = Store(url), folder / "shards", dict(files)
         self._room = cache_limit()
         if least > self._room:
             raise UserError(
@@ -247,6 +247,20 @@ class Shards:
     def fetch_all(self) -> None:
         """Have all shards here."""
         for_each(self.fetch, self._files)
+
+    def sent(self, shard: str, files: Mapping[str, tuple[int, str]]) -> None:
+        """Count a shard that was written here and that the store has now: what was used longest ago makes room for it.
+
+        Args:
+            shard: its name.
+            files: bytes and SHA-256 of its files, by name.
+        """
+        with self._lock:
+            if shard not in self._used:
+                self._files[shard] = files
+                self._make_room(self.size(shard))
+                self._used[shard] = time.time()
+                self._held += self.size(shard)
 
     def _make_room(self, size: int) -> None:
         """Remove what was used longest ago and the store has, too; who has it open keeps it."""

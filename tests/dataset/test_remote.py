@@ -378,3 +378,20 @@ def test_a_large_one_is_verified_where_it_lies(
     monkeypatch.setenv("DISTILL_CACHE_GB", str(9.1 * largest / 1e9))
     assert main(["verify", url, "--sample", "8"]) == 0
     assert "5 shards, 600 states: all equal" in capsys.readouterr().out
+
+
+def test_a_collection_keeps_to_the_limit_of_copies(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, shard = f"{bucket}/pong", 1.8e6
+    monkeypatch.setenv("DISTILL_CACHE_GB", str(2.5 * shard / 1e9))
+    first = collect(make_config(collect={"out": url, **SIZES, "states": 256}))
+    assert shard < 64 * first.bytes_per_state < 1.2 * shard
+    here = [path.parent.name for path in first.folder.glob("shards/*/jacobian.npy")]
+    assert sorted(here) == ["teacher-00002", "teacher-00003"]
+    new_cache(tmp_path / "second", monkeypatch)
+    more = collect(make_config(collect={"out": url, **SIZES, "states": 320}))
+    assert more.bytes_per_state == pytest.approx(first.bytes_per_state, rel=0.02), "of all, wherever they are"
+    new_cache(tmp_path / "reader", monkeypatch)
+    monkeypatch.delenv("DISTILL_CACHE_GB")
+    assert verify(at_home(url), load_teacher("pong"), sample=8).states == 320
