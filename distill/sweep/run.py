@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distill.dataset.opening import open_dataset
+from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
@@ -26,12 +29,12 @@ from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
 from distill.system.settings import fill, part
-from distill.train.auto import make_plan
+from distill.train.checkpoint import can_go_on
+from distill.train.fork import check_fork
 from distill.train.loop import train
-from distill.train.order import make_sampler
 from distill.train.run import FREE, MATTERS
 from distill.train.settings import TrainRun
-from distill.train.setup import check_dataset, make_student, training_split
+from distill.train.setup import Data, make_student, open_data, steps
 
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
@@ -135,14 +138,21 @@ def _check_data(
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
-                    check_dataset(mine, dataset)
-                    index, _ = training_split(mine, dataset)
-                    plan = make_plan(mine, len(index), dataset.identity.jacobian_share)
-                    make_sampler(mine, plan, dataset, index)
-                    make_student(mine, dataset)
+                    data = _check_cell(mine, dataset)
                     if test is not None:
-                        test.count_repeats(mine, dataset, index)
+                        test.count_repeats(mine, dataset, data.train_index)
     return digests
+
+
+def _check_cell(mine: TrainRun, dataset: Dataset) -> Data:
+    """Begin a cell's training as ``train`` does, as far as that leaves nothing behind."""
+    here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
+    data = open_data(here, torch.device("cpu"), dataset)
+    student = make_student(mine, dataset)
+    _, last = steps(mine, data.sampler)
+    if not can_go_on(Path(mine.train.out)):  # what a run that has begun is a fork of may be gone
+        check_fork(mine, student, dataset.task, last)
+    return data
 
 
 def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:

@@ -328,6 +328,16 @@ BAD = {
     "network": ({"student.name": ["nature", "natur"]}, r"the cell with student\.name natur: unknown network"),
     "too many": ({"train.states": [100, 10**6]}, r"the cell with train\.states 1000000: --train\.states=1000000 but"),
     "teacher": ({"student.init": [None, "gone"]}, r"the cell with student\.init gone: no finished student at gone"),
+    "longer": ({"train.last_step": [8, 9]}, r"the cell with train\.last_step 9: --train\.last_step=9 is beyond the 8"),
+    "fork": ({"train.fork_from": [None, "gone"]}, r"the cell with train\.fork_from gone: .* has no checkpoint"),
+    "labeller": (
+        {"objective.jacobian_targets": ["stored", "online"], "teacher": ["runs/other"]},
+        r"the cell with objective\.jacobian_targets online, teacher runs/other: .*runs/other",
+    ),
+    "attacked": (
+        {"train.adversary": ["pgd"], "train.adversary_share": [0.5, 0.8]},
+        r"the cell with train\.adversary pgd, train\.adversary_share 0\.8: .* carries derivatives of the clean pixels",
+    ),
     "twice": ({"objective.jacobian_weight": [0, 0.0]}, "two cells for .* have the same settings"),
     "env": ({"env": ["pong", "breakout"]}, "cannot vary 'env': a sweep is of one game"),
     "own folder": ({"train.out": ["a"]}, r"cannot vary 'train\.out': the sweep itself takes care of it"),
