@@ -99,8 +99,9 @@ class Lesson:
             best_step: step whose weights these are.
             seconds: training time.
         """
-        identity, config = self.data.dataset.identity, self.config
-        early, late = self.data.plan.rates(config.objective)
+        identity, config, o = self.data.dataset.identity, self.config, self.config.objective
+        kept = o.jacobian_targets == "stored" and identity.jacobian == "projected"  # with the law of then
+        early, late = self.data.plan.rates(o)
         return Training(
             student=config.student.name,
             teacher=identity.teacher,
@@ -109,7 +110,11 @@ class Lesson:
             teacher_preset=identity.teacher_preset,
             teacher_preset_hash=identity.teacher_preset_hash,
             data=self.data.used,
-            objective={**dataclasses.asdict(config.objective), **self.data.plan.objective()},
+            objective={
+                **dataclasses.asdict(o),
+                **self.data.plan.objective(),
+                "law": identity.law if kept else o.law,
+            },
             learning_rate=late,
             early_learning_rate=None if early == late else early,
             jacobian_scale=self.objective.scale,

@@ -130,9 +130,10 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
 
 
 def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
-    """Refuse data with derivatives of too few states."""
-    wanted, share = objective.jacobian_share, dataset.identity.jacobian_share
-    if dataset.identity.jacobian == "none":
+    """Refuse data with derivatives of too few states, or of another law than was asked for."""
+    identity, wanted = dataset.identity, objective.jacobian_share
+    share, law = identity.jacobian_share, objective.law
+    if identity.jacobian == "none":
         raise UserError(
             f"{dataset.folder} stores no derivatives; use --objective.jacobian_targets=online or "
             "--objective.jacobian_weight=0, or collect with --collect.jacobian=projected"
@@ -146,6 +147,11 @@ def _check_stored(objective: ObjectiveConfig, dataset: Dataset) -> None:
         raise UserError(
             f"--objective.jacobian_share={wanted} of each batch, but {share} of the states of {dataset.folder} carry "
             f"derivatives; set it to {share} or less, or use --objective.jacobian_targets=online"
+        )
+    if identity.jacobian == "projected" and law not in (identity.law, ObjectiveConfig.law):
+        raise UserError(
+            f"--objective.law={law}, but the projections that {dataset.folder} stores have law {identity.law}; leave "
+            "it out, or use --objective.jacobian_targets=online"
         )
 
 

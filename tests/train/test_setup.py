@@ -14,11 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, NetSpec
-from distill.students.folder import save_student
+from distill.students.folder import load_student, save_student
 from distill.train.auto import Plan
 from distill.train.loop import train
 from distill.train.schedule import learning_rate
@@ -83,6 +84,19 @@ def test_a_student_that_knows_nothing_has_a_derivative_loss_of_one(
     run = trained("run", objective={"jacobian_weight": 0.1, **changes}, steps=1, batch_size=256, log_every=1)
     (loss,) = EventAccumulator(str(run)).Reload().Scalars("train/jacobian_loss")
     assert loss.value == pytest.approx(1, abs=0.15)
+
+
+def test_stored_projections_keep_their_law_and_papers_tell_it(
+    quick: Callable[..., Config], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    sobolev, fisher = {"jacobian_weight": 0.1}, str(tmp_path / "fisher")
+    with pytest.raises(
+        UserError, match=r"--objective\.law=fisher, but the projections that \S+ stores have law sphere"
+    ):
+        train(quick(objective={"law": "fisher", **sobolev}))
+    collect(make_config(collect={"out": fisher, "states": 200, "num_envs": 4, "law": "fisher"}))
+    run = train(quick(objective=sobolev, train={"data": fisher, "steps": 1}))
+    assert load_student(run).training.objective["law"] == "fisher"
 
 
 def test_the_normaliser_goes_with_the_square_of_the_temperature(quick: Callable[..., Config], pong_data: Path) -> None:
