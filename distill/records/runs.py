@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
@@ -77,8 +78,8 @@ def run_folder(template: str, name: Callable[[str], Path], *, newest: bool) -> P
     """
     folder = name(str(int(time.time())))
     if newest and "{time}" in template:
-        pattern = name("*")
-        folder = max(pattern.parent.glob(pattern.name), default=folder)
+        pattern = glob.escape(str(name("{time}"))).replace("{time}", "[0-9]*")
+        folder = max(map(Path, glob.glob(pattern)), default=folder)
     return folder
 
 

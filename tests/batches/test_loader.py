@@ -39,7 +39,8 @@ def stored(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPath
     def make(jacobian: str, share: float = 1.0) -> Dataset:
         out = root / f"{jacobian}-{share}"
         if not out.exists():
-            kind = {"jacobian": jacobian, "jacobian_share": share, "k": 3, "codec": "fp16"}
+            kind = {"jacobian": jacobian, "jacobian_share": share, "codec": "fp16"}
+            kind |= {"k": 3} if jacobian == "projected" else {}
             collect(make_config(collect={"out": str(out), **kind, **STATES}))
         return Dataset(out)
 

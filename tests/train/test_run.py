@@ -216,17 +216,22 @@ def test_fewer_training_states_are_whole_games_and_nested(quick: Callable[..., C
         training_split(quick(train={"states": 451}), dataset)
 
 
+@pytest.mark.parametrize("template", ["{env}-{time}", "rate [1e-3] {time}*", "{time}/{env}", "{time}"])
 def test_resume_finds_the_newest_run_of_the_same_name(
-    quick: Callable[..., Config], tmp_path: Path, pong_data: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Callable[..., Config], tmp_path: Path, pong_data: Path, monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
+    def named(when: int) -> Path:
+        return tmp_path / template.format(env="pong", time=when)
+
     used = data_used(quick(), Dataset(pong_data), np.arange(10))
-    template = str(tmp_path / "{env}-{time}")
+    (tmp_path / "pong-others").mkdir()
+    template = str(tmp_path / template)
     for second in (1000, 2000):
         monkeypatch.setattr("distill.records.runs.time.time", lambda second=second: float(second))
         opened(quick(train={"out": template}), used)
     monkeypatch.setattr("distill.records.runs.time.time", lambda: 3000.0)
-    assert opened(quick(train={"out": template, "resume": True}), used)[0] == tmp_path / "pong-2000"
-    assert opened(quick(train={"out": template}), used)[0] == tmp_path / "pong-3000"
+    assert opened(quick(train={"out": template, "resume": True}), used)[0] == named(2000)
+    assert opened(quick(train={"out": template}), used)[0] == named(3000)
 
 
 def test_epochs_replace_steps(quick: Callable[..., Config]) -> None:
