@@ -72,10 +72,9 @@ def check_fork(config: TrainRun, net: nn.Module, task: Task, last: int) -> None:
     if is_student(at_home(fork)):  # an unfinished run does not say what it sees
         load_student(fork).task.refuse_other(task, f"--train.fork_from={fork}", "choose one that fits --train.data")
     if step >= last:
-        longer = "steps" if config.train.last_step is None else "last_step"
+        longer = config.train.length if config.train.last_step is None else "--train.last_step"
         raise UserError(
-            f"--train.fork_from={fork} has taken {step} steps, and this run would end after {last}; raise "
-            f"--train.{longer}"
+            f"--train.fork_from={fork} has taken {step} steps, and this run would end after {last}; raise {longer}"
         )
 
 

@@ -122,6 +122,11 @@ class TrainConfig(Section):
         ("adversary_eps", "adversary_share", "adversary_steps", "adversary_pixels"), "adversary"
     )
 
+    @property
+    def length(self) -> str:
+        """The setting that says how long it is."""
+        return "--train.steps" if self.epochs is None else "--train.epochs"
+
     def check(self) -> None:
         """Refuse loggers and attacks that are not there."""
         check_loggers(self.loggers)

@@ -291,7 +291,5 @@ def steps(config: TrainRun, sampler: Order) -> tuple[int, int]:
     total = t.steps if t.epochs is None else max(1, round(t.epochs * sampler.steps_per_epoch))
     last = total if t.last_step is None else t.last_step
     if last > total:
-        raise UserError(
-            f"--train.last_step={last} is beyond the {total} steps in all; lower it, or raise --train.steps"
-        )
+        raise UserError(f"--train.last_step={last} is beyond the {total} steps in all; lower it, or raise {t.length}")
     return total, last
