@@ -83,8 +83,9 @@ class Worker:
         return self._told(self._session.record(states))
 
     def settle(self) -> Told:
-        """Wait until the last shard is committed."""
+        """Wait until the last shard is committed, and let go of the writer: nothing else ends a worker but a kill."""
         self._session.settle()
+        self._writer.close()
         return self._told([])
 
     def _told(self, games: list[Game]) -> Told:

@@ -64,10 +64,10 @@ class Sender:
         (shard / UNSENT).touch()
 
     def send(self, shard: Path) -> None:
-        """Send a committed shard, but for files that are there already.
+        """Send a committed shard, but for files that are there already; one that was sent and not told of is, too.
 
         Raises:
-            UserError: the store has another shard of that name.
+            UserError: the store has another shard of that name, or has lost it.
         """
         text = (shard / SHARD).read_text()
         there = self._ledger.get(shard.name)
@@ -80,12 +80,18 @@ class Sender:
                 "choose another --collect.writer"
             )
         if there is None:
+            if not all((shard / name).is_file() for name in read_record(shard).files):
+                raise UserError(
+                    f"{self._store.url} has lost shard {shard.name}, which was sent there: restore it from a copy, or "
+                    "collect to a new address"
+                )
             for_each(lambda name: self._send_file(shard, name), read_record(shard).files)
             self._store.write(f"shards/{shard.name}/{SHARD}", text.encode())
         self._ledger[shard.name] = text
-        (shard / UNSENT).unlink(missing_ok=True)
-        if self._copies is not None:
-            self._copies.sent(shard.name, _marks(read_record(shard)))
+        if (shard / UNSENT).exists():
+            (shard / UNSENT).unlink()
+            if self._copies is not None:
+                self._copies.sent(shard.name, _marks(read_record(shard)))
         if time.monotonic() - self._written > LEDGER_S:
             self.tell()
 

@@ -34,7 +34,6 @@ from distill.records.dataset import (
     write_writer,
 )
 from distill.system.files import fsync_dir, is_vacant, replacing, sha256, write_bytes
-from distill.system.mirror import UNSENT
 from distill.system.provenance import command_line, versions
 
 
@@ -84,7 +83,7 @@ class DatasetWriter:
             self._contents: dict[str, set[str]] = {}
             self._save_record()
             self._sender = Sender.of(folder, writer)
-            self._send([shard for shard in self.shards if (shard / UNSENT).exists()])
+            self._send(self.shards)
         except BaseException:
             self.close()
             raise

@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from distill.errors import UserError
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
@@ -35,8 +37,17 @@ def tune_process() -> None:
 
 
 def processes() -> int:
-    """How many processes ``torchrun`` started to train one student together (WORLD_SIZE); 1 where nobody did."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes ``torchrun`` started to train one student together (WORLD_SIZE); 1 where nobody did.
+
+    Raises:
+        UserError: the variable says nothing of the kind.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(
+            f"WORLD_SIZE={text} in the environment is no number of processes; unset it, or start by torchrun"
+        )
+    return int(text)
 
 
 @contextlib.contextmanager

@@ -34,10 +34,18 @@ class Team:
 
     @staticmethod
     def join() -> Team:
-        """The team that ``torchrun``'s environment names (RANK, ``processes``)."""
+        """The team that ``torchrun``'s environment names (RANK, ``processes``).
+
+        Raises:
+            UserError: it names several processes, and not who they are.
+        """
         if processes() == 1:
             return Team()
         if not dist.is_initialized():
+            missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+            if missing:
+                several = f"WORLD_SIZE={processes()} in the environment, but no {missing[0]}"
+                raise UserError(f"{several}; start by torchrun, or unset WORLD_SIZE")
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
             atexit.register(Team.leave)
         return Team(dist.get_rank(), dist.get_world_size())

@@ -26,12 +26,13 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import save_student
-from distill.system.files import sha256
+from distill.system.files import at_home, sha256
 from distill.system.ray_cluster import import_ray
 from distill.system.settings import check_settings
 from distill.task import Task
 from teachers.load import load_teacher
 from tests.fixtures.ray_cluster import Nodes
+from tests.fixtures.store import new_cache
 
 MakeConfig = Callable[..., Config]
 
@@ -116,6 +117,16 @@ def test_two_workers_fill_one_dataset_and_three_go_on(
     mine = np.flatnonzero(other.writer == other.writers.index("teacher-1"))
     np.testing.assert_array_equal(one.stacks(np.arange(35)), other.stacks(mine), "as if it had been alone")
     np.testing.assert_array_equal(one.action, other.action[mine])
+
+
+def test_a_store_is_told_of_what_workers_sent(
+    run: Callable[..., Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_cache(tmp_path / "cache", monkeypatch)
+    out = f"file://{tmp_path}/store/data"
+    assert run(out=out, states=64).added == 64
+    new_cache(tmp_path / "reader", monkeypatch)
+    assert states_of(at_home(out)) == {"teacher-0": 32, "teacher-1": 32}
 
 
 def test_what_a_worker_is_refused_is_said_here(

@@ -395,3 +395,29 @@ def test_a_collection_keeps_to_the_limit_of_copies(
     new_cache(tmp_path / "reader", monkeypatch)
     monkeypatch.delenv("DISTILL_CACHE_GB")
     assert verify(at_home(url), load_teacher("pong"), sample=8).states == 320
+
+
+def test_what_was_sent_before_a_kill_is_told_of(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    collect(make_config(collect={"out": url, **SIZES, "states": 64}))
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "tell", lambda self: None)  # SIGKILL right before
+        collect(make_config(collect={"out": url, **SIZES, "states": 192}))
+    collect(make_config(collect={"out": url, **SIZES, "states": 256}))
+    new_cache(tmp_path / "reader", monkeypatch)
+    assert len(Dataset(at_home(url))) == 256
+
+
+def test_a_shard_that_a_store_has_lost_is_named(
+    bucket: str, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{bucket}/pong"
+    collect(make_config(collect={"out": url, **SIZES, "states": 64}))
+    new_cache(tmp_path / "second", monkeypatch)
+    at_home(url)
+    Store(url)._fs.rm(f"{url}/shards", recursive=True)
+    Store(url)._fs.rm(f"{url}/ledgers", recursive=True)
+    with pytest.raises(UserError, match=rf"{url} has lost shard teacher-00000, which was sent there"):
+        collect(make_config(collect={"out": url, **SIZES, "states": 128}))

@@ -105,3 +105,10 @@ def test_shares_are_the_batch() -> None:
     with pytest.raises(UserError, match=r"jacobian_share=0\.25 gives 4 of 16 states derivatives, which 8 processes"):
         Team(0, 8).share(16, 0.25)
     assert Team(0, 8).share(16, None) == slice(0, None, 8)
+
+
+def test_a_number_that_nobody_stands_behind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match=r"^WORLD_SIZE=2 in the environment, but no RANK; start by torchrun, or unset"):
+        Team.join()
