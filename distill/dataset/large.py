@@ -85,9 +85,9 @@ class ShardFile:
     def row_scale(self, rows: Array | None = None) -> Array:
         """float16 (len(rows), R, 4, 84), by default of all states that carry derivatives."""
         with self._reading():
-            scale = self._steps.get_slice("row_scale")
             if rows is None:
-                return np.asarray(scale[:])
+                return np.asarray(self._steps.get_tensor("row_scale"))  # a slice of no rows is an error
+            scale = self._steps.get_slice("row_scale")
             return np.concatenate([scale[row : row + 1] for row in rows.tolist()])
 
     def jacobian(self) -> Array:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.config.config import Config
+from distill.config.stages import collect
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.split import split_by_episode
@@ -56,6 +58,18 @@ def test_it_reads_what_is_read_from_memory(folder: Path) -> None:
     for wanted in ([0, 3], [3, 1], [4], []):
         windowed.want(wanted)
         compare(windowed, whole, index)
+
+
+def test_a_shard_may_have_no_derivatives_at_all(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    collected = {"states": 240, "num_envs": 4, "shard_states": 24, "jacobian_share": 0.03}
+    collect(make_config(collect={"out": str(folder), **collected}))
+    whole, windowed = Dataset(folder), WindowedDataset(folder, 2)
+    rows = [record.rows for record in whole.records]
+    assert 0 in rows
+    assert any(rows)
+    windowed.want([rows.index(0), rows.index(max(rows))])
+    compare(windowed, whole, np.arange(len(whole)))
 
 
 def test_what_is_kept_is_what_is_read(folder: Path) -> None:
