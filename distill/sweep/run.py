@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from distill.dataset.opening import open_dataset
 from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
@@ -34,7 +33,7 @@ from distill.train.fork import check_fork
 from distill.train.loop import train
 from distill.train.run import FREE, MATTERS
 from distill.train.settings import TrainRun
-from distill.train.setup import Data, make_student, open_data, steps
+from distill.train.setup import Data, make_student, open_data, open_dataset, steps
 
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
@@ -127,10 +126,12 @@ def _check_data(
     Returns:
         The datasets' digests by folder.
     """
-    digests = dict.fromkeys((fill(mine.train.data, env=mine.env) for _, mine in cells), "")
-    for folder in digests:
-        t = config.train
-        dataset = open_dataset(folder, hold_data=t.hold_data, window_shards=t.window_shards, verify=t.verify)
+    firsts: dict[Path, TrainRun] = {}
+    for _, mine in cells:
+        firsts.setdefault(fill(mine.train.data, env=mine.env), mine)
+    digests = {}
+    for folder, first in firsts.items():
+        dataset = open_dataset(first, config.train.verify)
         if test is not None:
             test.check_fits(dataset)
             test.choose(rows)

@@ -19,6 +19,7 @@ from distill.config.stages import collect, sweep
 from distill.dataset import large
 from distill.dataset.games import some_whole_games, whole_games
 from distill.dataset.reader import Dataset
+from distill.dataset.windowed import WindowedDataset
 from distill.errors import DivergedError, UserError
 from distill.figures.fidelity import measure
 from distill.figures.figure import OWN, sums_of
@@ -29,6 +30,8 @@ from distill.sweep.grid import Cell, finished, read_rows, unfinished, write_rows
 from distill.sweep.run import DATA_COLUMNS
 from distill.sweep.test_set import TEST_GAMES
 from distill.train import lesson, loop
+from distill.train.settings import TrainRun
+from distill.train.setup import open_dataset
 
 GRID = {"train.states": [100, 200], "seed": [1, 2]}
 NAMES = ["states-100__seed-1", "states-100__seed-2", "states-200__seed-1", "states-200__seed-2"]
@@ -430,6 +433,22 @@ def test_two_processes_do_not_share_a_sweep(quick: Quick, tmp_path: Path) -> Non
         return {"met": "yes"}
 
     assert sweep(quick({"seed": [1], "train.states": [100]}), after=again)[0]["met"] == "yes"
+
+
+@pytest.mark.parametrize("held", [{"parts": 2}, {"window_shards": 2}])
+def test_data_beyond_memory_are_checked_as_they_are_trained_on(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, held: dict[str, int]
+) -> None:
+    seen: list[type] = []
+
+    def opened(config: TrainRun, verify: bool) -> Dataset:
+        dataset = open_dataset(config, verify)
+        seen.append(type(dataset))
+        return dataset
+
+    monkeypatch.setattr("distill.sweep.run.open_dataset", opened)
+    assert len(sweep(quick({"seed": [1]}, train=held))) == 1
+    assert seen == [WindowedDataset]
 
 
 def test_several_processes_are_refused(quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
