@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -200,6 +201,19 @@ def test_the_held_out_states_are_those_of_training(
     (agent,) = evaluate(again)["agents"].values()
     for name in ("val_kl", "val_total_variation"):
         assert agent[name] == pytest.approx(trained.training.metrics[name], rel=1e-5)
+
+
+def test_training_games_under_another_name_are_told(
+    teacher: str, student: Path, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One dataset was made with another --collect.out, the other one by another seed."""
+    for name, seed, same in (("again", 1, True), ("others", 2, False)):
+        collected = {"out": str(tmp_path / name), "states": 100, "num_envs": 4, "k": 2}
+        collect(make_config(env="breakout", teacher=teacher, seed=seed, collect=collected))
+        asked = {"agents": [f"small={student}"], "games": 1, "num_envs": 1, "data": collected["out"]}
+        evaluate(make_config(env="breakout", teacher=teacher, evaluate={**asked, "out": str(tmp_path / f"{name} s")}))
+        (told,) = re.findall(r"small: (\S+)% of the states scored occur", capsys.readouterr().out) or ["0"]
+        assert (float(told) > 50) == same
 
 
 def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
