@@ -10,7 +10,8 @@ The same student (``mnih2013``) learns from the bundled Pong teacher, from as ma
   teacher acts either by its policy (``rollout``'s default) or by its best action (``deterministic_policy``); the
   second gives labels with less noise, and a student that knows no probabilities. Both are run.
 * ours: ``distill collect`` and ``distill train`` with the demo's batches of 64; a tenth of the games or more is held
-  out for its own validation, which is timed too.
+  out for its own validation, which is timed too. A third student has its teacher's first layer
+  (``student.teacher_layers=1``).
 
 Behaviour cloning passes eight times over the states and ours twelve times, over fewer of them and in larger batches:
 two thirds of the steps.
@@ -56,15 +57,16 @@ from distill.api import (
     train,
     validated,
 )
+from distill.networks.inherit import inherit
 from distill.networks.nets import net_spec, to_unit
-from teachers.load import find_teacher
+from teachers.load import find_teacher, load_teacher
 
 HERE = Path(__file__).parent
 PYTHON = Path(sys.prefix) / "imitation" / "bin" / "python"
 TEACHER, ENV, STUDENT, ACTIONS = "pong-ppo", "pong", "mnih2013", 6
 PEERS = {"sampled": "rollouts by the teacher's policy", "greedy": "rollouts by its best action"}
-OURS = {"KL": 0.0, "KL + Sobolev": 1.0}
-"""Weight of the Sobolev term."""
+OURS = {"KL": (0.0, 0), "KL + Sobolev": (1.0, 0), "KL, teacher's first layer": (0.0, 1)}
+"""Weight of the Sobolev term, and how many of the first layers are the teacher's."""
 FIGURES = {"action_error": "action error", "kl": "KL"}
 
 
@@ -114,8 +116,9 @@ def theirs(actions: str, sizes: Sizes, seed: int, held_out: Path, device: str) -
     return Run.from_dict(json.loads(out.read_text()))
 
 
-def ours(weight: float, states: int, sizes: Sizes, seed: int, held_out: Path, device: str) -> Run:
+def ours(how: tuple[float, int], states: int, sizes: Sizes, seed: int, held_out: Path, device: str) -> Run:
     """``distill collect`` and ``distill train``."""
+    weight, layers = how
     torch.manual_seed(seed)
     student = AtariCNN(net_spec(STUDENT), ACTIONS)
     watch = Watch(held_out, device)
@@ -136,6 +139,7 @@ def ours(weight: float, states: int, sizes: Sizes, seed: int, held_out: Path, de
         watch.start()
         collect(config)
         collected = watch.seconds()
+        inherit(student, load_teacher(TEACHER).net, layers)  # as train does with a student that it builds
         with watch.following(logits):
             train(config, student)
             total = watch.seconds()
@@ -187,14 +191,16 @@ def measure(args: argparse.Namespace) -> list[Row]:
             for name in PEERS:
                 runs[name].append(theirs(name, sizes, seed, held_out, args.device))
             states = min(runs[name][-1].states for name in PEERS)
-            for name, weight in OURS.items():
-                runs[name].append(ours(weight, states, sizes, seed, held_out, args.device))
+            for name, how in OURS.items():
+                runs[name].append(ours(how, states, sizes, seed, held_out, args.device))
     return [
         compare("KL", "greedy", "action_error", ">= 3", runs),
         compare("KL", "sampled", "action_error", ">= 3", runs),
         compare("KL", "sampled", "kl", "", runs),
         compare("KL + Sobolev", "greedy", "action_error", "", runs),
         compare("KL + Sobolev", "sampled", "action_error", "", runs),
+        compare("KL, teacher's first layer", "greedy", "action_error", "", runs),
+        compare("KL, teacher's first layer", "sampled", "action_error", "", runs),
     ]
 
 
