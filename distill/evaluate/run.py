@@ -30,7 +30,7 @@ from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
 from distill.evaluate.kept import Kept, Played, Terms, check_folder
-from distill.evaluate.settings import EvaluateRun
+from distill.evaluate.settings import EvaluateConfig, EvaluateRun
 from distill.evaluate.tables import show
 from distill.figures.fidelity import figures_of
 from distill.figures.figure import OWN, chosen
@@ -94,6 +94,7 @@ def evaluate(config: EvaluateRun) -> Scores:
         seed=config.seed,
         data=_data_digest(config),
         val_states=None if e.data is None else e.val_states,
+        num_envs=_lanes(e),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command_line(),
         versions=versions(),
@@ -109,6 +110,11 @@ def evaluate(config: EvaluateRun) -> Scores:
     return record
 
 
+def _lanes(e: EvaluateConfig) -> int:
+    """Games side by side."""
+    return min(e.num_envs, e.games)
+
+
 def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapping[str, Any]) -> Scores:
     """Accept a complete scores.json of the same evaluation; refuse any other."""
     record = read_scores(path)
@@ -120,6 +126,11 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapp
         raise UserError(
             f"{path} is of another game, preset, agents, number of games, protocol or seed; "
             "choose another --evaluate.out"
+        )
+    if record.num_envs not in (None, _lanes(e)):
+        raise UserError(
+            f"{path} is of {record.num_envs} games side by side, not {_lanes(e)}, which play other games; set "
+            f"--evaluate.num_envs={record.num_envs}, or choose another --evaluate.out"
         )
     if record.attack != attack:
         raise UserError(f"{path} is of games under another attack, or under none; choose another --evaluate.out")

@@ -31,7 +31,7 @@ SCORES = Kind(
         "games": count,
         "seed": count,
         **dict.fromkeys(("data?", "created?"), optional(text)),
-        "val_states?": optional(count),
+        **dict.fromkeys(("val_states?", "num_envs?"), optional(count)),
         "versions?": {},
         "agents": {"*": AGENT},
         "attack?": {},
@@ -109,7 +109,7 @@ class Scores:
     games: int
     """Whole games of each agent."""
     seed: int
-    """Of the games."""
+    """Of the games, which depend on ``num_envs``, too."""
     command: str
     """The command that played them."""
     agents: Mapping[str, AgentScores]
@@ -118,6 +118,8 @@ class Scores:
     """Digest of the dataset that the figures were measured on; None for what was measured after training."""
     val_states: int | None = None
     """At most so many held-out states of ``data`` were scored; None without it, and in files of earlier versions."""
+    num_envs: int | None = None
+    """Games side by side; None in files of earlier versions."""
     created: str | None = None
     """When, in ISO 8601."""
     versions: Mapping[str, Any] = field(default_factory=dict)

@@ -38,7 +38,9 @@ from distill.system.files import write_json
 from teachers.load import PRETRAINED, load_teacher
 from tests.fixtures.records import agent_scores, edit_record
 
-TOP_KEYS = {"game", "preset", "protocol", "games", "seed", "data", "created", "command", "versions", "agents"}
+TOP_KEYS = {
+    "game", "preset", "protocol", "games", "num_envs", "seed", "data", "created", "command", "versions", "agents",
+}  # fmt: skip
 FIDELITY = [f"val_{figure.name}" for figure in OWN]
 KEYS = {
     "kind", "what", "fingerprint", "parameters", "returns", "lengths", "mean", "median", "iqm", "ci95",
@@ -520,6 +522,17 @@ def test_scores_measured_on_other_data_are_not_kept(
     collect(make_config(env="breakout", teacher=teacher, collect={"out": str(data), "states": 240, "num_envs": 4}))
     with pytest.raises(UserError, match="has figures on other held-out states"):
         evaluate(measured)
+
+
+def test_scores_of_other_lanes_are_not_kept(config: Config, tmp_path: Path) -> None:
+    """As many games, but others, since each lane begins its own."""
+    asked = with_evaluate(config, agents=["random"], games=4, num_envs=2, out=str(tmp_path / "s"))
+    record = evaluate(asked)
+    other = with_evaluate(asked, num_envs=64)
+    with pytest.raises(UserError, match=r"is of 2 games side by side, not 4, .*; set --evaluate\.num_envs=2, or choose"):
+        evaluate(other)
+    edit_record(scores_path(asked), num_envs=None)  # as an earlier version has it: nobody knows
+    assert evaluate(other)["created"] == record["created"]
 
 
 def test_an_exported_student_is_no_teacher(student: Path, config: Config, tmp_path: Path) -> None:
