@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,47 @@ from distill.system.files import sha256
 from distill.system.yaml_text import BadYaml, load_yaml
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """What an agent scores, by its card, which need not tell more than the mean."""
+
+    mean: float
+    """Of whole games, raw reward."""
+    protocol: str | None = None
+    """As ``distill.envs.protocols`` names them; ``training`` of games that were played while it learned."""
+    preset: str | None = None
+    """What it saw."""
+    games: int | None = None
+    """How many were played."""
+    standard_error: float | None = None
+    """Of the mean."""
+
+
+def card_scores(name: str, card: Mapping[str, Any]) -> list[CardScore]:
+    """The ``scores`` in a card's front matter.
+
+    Args:
+        name: whose card it is, for messages.
+        card: the front matter.
+
+    Raises:
+        UserError: they are something else.
+    """
+    told = card.get("scores") or []
+    if not isinstance(told, list) or not all(
+        isinstance(entry, dict) and _is_number(entry.get("mean")) for entry in told
+    ):
+        raise UserError(
+            f"teacher {name}: the scores on its card are not a list of such as {{protocol: zoo, preset: sb3, "
+            "mean: 19.8, games: 32}, each with a number as its mean; correct the card"
+        )
+    return [CardScore(**{field: entry.get(field) for field in CardScore.__dataclass_fields__}) for entry in told]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_card(path: Path) -> dict[str, Any]:

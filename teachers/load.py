@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def find_teacher(name: str) -> Source:
         UserError: nothing has that name, or the file is not the one its card describes.
     """
     if name.startswith(PREFIX):
-        return find_teacher(parts_of(name)[0])
+        # The first stands for all; but its card says nothing of what they do together.
+        return dataclasses.replace(find_teacher(parts_of(name)[0]), card={})
     if name.startswith("hf://"):
         from teachers.hub import card_beside, fetch
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from distill.envs.games import canonical_game, game_info
-from distill.envs.presets import get_preset
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.envs.presets import OBS_SHAPE, get_preset
+from distill.networks.nets import count_parameters
 from distill.networks.weights import fingerprint
 from distill.task import Task
 
@@ -95,9 +96,9 @@ class Teacher(nn.Module):
     @property
     def has_value(self) -> bool:
         """True where ``logits_and_value`` gives a value."""
-        if isinstance(self.net, AtariCNN):
-            return self.net.value is not None
-        return hasattr(self.net, "logits_and_value")
+        device = next((parameter.device for parameter in self.parameters()), None)
+        with torch.no_grad():
+            return self.logits_and_value(torch.zeros(1, *OBS_SHAPE, device=device))[1] is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float (B, A)."""

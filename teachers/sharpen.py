@@ -16,19 +16,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from distill.errors import UserError
-from distill.system.files import at_home, replacing
+from distill.system.files import at_home, replacing, sha256, write_bytes
 from distill.system.ranges import POSITIVE
 from teachers.formats.archive import read_archive
 from teachers.formats.torch_file import read_plain
-from teachers.layouts import locate
+from teachers.load import find_teacher
 
 HEAD = "action_net"
+SCORES = ("scores", "model-index")
+"""On a card."""
 
 
 def sharpen(agent: str, out: Path, temperature: float) -> Path:
     """Write a copy of an agent whose logits are divided by ``temperature``; everything else in it stays.
+
+    Its card beside it says what that of the agent says, but for scores, which are the agent's own.
 
     Args:
         agent: zip of a stable-baselines3 PPO, A2C or TRPO agent with ``CnnPolicy``, or a bundled name.
@@ -39,17 +44,20 @@ def sharpen(agent: str, out: Path, temperature: float) -> Path:
         ``out``.
 
     Raises:
-        UserError: not such an agent, or ``out`` exists.
+        UserError: not such an agent, or ``out``, or what would be its card, exists.
     """
     POSITIVE.check("--temperature", temperature)
-    path = locate(agent)
+    source = find_teacher(agent)
+    path = source.path
     if not path.is_file():
         raise UserError(f"{path} is a folder; give the zip of a stable-baselines3 agent")
     weights = read_archive(path).weights
     if f"{HEAD}.weight" not in weights:
         raise UserError(f"{path} has no policy head: it gives Q-values, and --tau is the temperature of those")
-    if out.exists():
-        raise UserError(f"{out} exists; choose another name")
+    told, card = source.papers.game(agent), out.with_suffix(".md")
+    for there in (out, card):
+        if there.exists():
+            raise UserError(f"{there} exists; choose another name")
     with zipfile.ZipFile(path) as archive, replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as copy:
         for entry in archive.infolist():
             content = archive.read(entry)
@@ -61,6 +69,10 @@ def sharpen(agent: str, out: Path, temperature: float) -> Path:
                 torch.save(state, buffer)
                 content = buffer.getvalue()
             copy.writestr(entry, content)
+    fields = {name: value for name, value in source.card.items() if name not in SCORES}
+    fields |= {"game": told[0]} if told else {}
+    text = yaml.safe_dump(fields | {"sha256": sha256(out)}, sort_keys=False, allow_unicode=True)
+    write_bytes(card, f"---\n{text}---\n\nThe logits of `{agent}`, divided by {temperature:g}.\n".encode())
     return out
 
 

@@ -13,8 +13,8 @@ from distill.envs.games import REFERENCE_SCORES, game_info
 from distill.envs.presets import Preset
 from distill.envs.protocols import get_protocol
 from distill.errors import UserError
+from teachers.card import card_scores
 from teachers.load import find_teacher
-from teachers.mixture import PREFIX
 from teachers.protocol import TeacherInfo
 
 PROTOCOL = "zoo"
@@ -70,15 +70,13 @@ def reference(
 
 
 def on_card(teacher: str, preset: str) -> float | None:
-    """The mean score on a teacher's card, by protocol ``zoo`` on a preset; None where none says it."""
-    if teacher.startswith(PREFIX):  # the cards of its parts say nothing of it
-        return None
-    scores = find_teacher(teacher).card.get("scores")
-    for entry in scores if isinstance(scores, list) else []:
-        if isinstance(entry, dict) and (entry.get("protocol"), entry.get("preset")) == (PROTOCOL, preset):
-            mean = entry.get("mean")
-            return float(mean) if isinstance(mean, int | float) else None
-    return None
+    """The mean score on a teacher's card, by protocol ``zoo`` on a preset; None where none says it.
+
+    Raises:
+        UserError: it cannot be found, or its card is not as it should be.
+    """
+    scores = card_scores(teacher, find_teacher(teacher).card)
+    return next((float(one.mean) for one in scores if (one.protocol, one.preset) == (PROTOCOL, preset)), None)
 
 
 def random_score(game: str, preset: Preset, seed: int) -> float:

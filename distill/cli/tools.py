@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from distill.collect.verify import Verdict
     from distill.dataset.reader import Dataset
     from distill.records.dataset import ShardRecord
+    from distill.records.student import Training
     from distill.task import Task
+    from teachers.card import CardScore
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -92,9 +94,11 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
     from distill.envs.games import game_info
     from distill.envs.presets import get_preset
     from distill.system.progress import print_table
+    from teachers.card import card_scores
     from teachers.load import find_teacher, load_teacher
+    from teachers.mixture import PREFIX, parts_of
 
-    source = find_teacher(what)
+    scores = card_scores(what, find_teacher(what).card)
     teacher = load_teacher(what, game=env, preset=asked)
     info = teacher.info
     preset = get_preset(info.preset)
@@ -106,10 +110,9 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
         ("actions", ", ".join(game_info(info.game).actions)),
         ("preset", f"{preset.name} ({preset.hash})"),
         ("fingerprint", info.fingerprint),
-        ("file", str(source.path)),
+        *(("file", str(find_teacher(one).path)) for one in (parts_of(what) if what.startswith(PREFIX) else [what])),
+        *((", ".join(filter(None, ("score", score.protocol))), _score_text(score)) for score in scores),
     ]
-    for score in source.card.get("scores") or []:
-        rows.append((f"score, {score['protocol']}", _score_text(score)))
     print_table(f"teacher {what}", ("", ""), rows)
 
 
@@ -121,9 +124,12 @@ def _layers(net: Any) -> list[tuple[str, str]]:
     return [] if spec is None else [("layers", spec.words())]
 
 
-def _score_text(score: dict[str, Any]) -> str:
-    error = f" ± {score['standard_error']} (standard error)" if "standard_error" in score else ""
-    return f"{score['mean']}{error}, {score['games']} games, preset {score['preset']}"
+def _score_text(score: CardScore) -> str:
+    told = [f"{score.mean}"]
+    told[0] += "" if score.standard_error is None else f" ± {score.standard_error} (standard error)"
+    told += [] if score.games is None else [f"{score.games} games"]
+    told += [] if score.preset is None else [f"preset {score.preset}"]
+    return ", ".join(told)
 
 
 def _check_asked(path: Path, task: Task, env: str | None, preset: str | None) -> None:
@@ -186,22 +192,30 @@ def _student_info(path: Path, env: str | None, asked: str | None) -> None:
     from distill.system.progress import print_table
 
     student = load_student(path)
-    task, training = student.task, student.training
-    _check_asked(path, student.task, env, asked)
+    task, training = student.task, student.training if student.record.is_trained else None
+    _check_asked(path, task, env, asked)
+    name = "" if training is None else f"{training.student}, "
     rows = [
         ("game", task.game),
-        ("network", f"{training.student}, {count_parameters(student.net):,} parameters"),
+        ("network", f"{name}{count_parameters(student.net):,} parameters"),
         *_layers(student.net),
         ("preset", f"{task.preset} ({task.preset_hash})"),
+        *([("training", "not told")] if training is None else _training_rows(task, training)),
+        ("fingerprint", student.fingerprint),
+    ]
+    if training is not None:
+        rows += [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}")
+                 for name, value in training.metrics.items()]  # fmt: skip
+    print_table(f"student {path}", ("", ""), rows)
+
+
+def _training_rows(task: Task, training: Training) -> list[tuple[str, str]]:
+    return [
         *_other_eyes(task, training.teacher_preset, training.teacher_preset_hash),
         ("teacher", f"{training.teacher_name} ({training.teacher[:12]})" if training.teacher else "none"),
         ("dataset", f"{training.data.folder}, {training.data.states:,} states"),
         ("objective", ", ".join(f"{key} {value}" for key, value in training.objective.items())),
-        ("fingerprint", student.fingerprint),
     ]
-    rows += [(name.replace("val_", "val/"), "-" if value is None else f"{value:.4f}")
-             for name, value in training.metrics.items()]  # fmt: skip
-    print_table(f"student {path}", ("", ""), rows)
 
 
 def _verify(folder: str, given: str | None, sample: int) -> None:

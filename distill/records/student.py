@@ -111,12 +111,19 @@ class StudentRecord:
     told: Mapping[str, Any] = field(default_factory=dict)
     """What stands there of its training: ``training`` reads it."""
 
+    @property
+    def is_trained(self) -> bool:
+        """False where nothing tells how: a program saved it without."""
+        return any(name in self.told for name in ("teacher", "dataset", "objective"))
+
     def training(self, path: Path) -> Training:
         """How it was trained.
 
         Raises:
             UserError: ``path``, where this was read from, does not say.
         """
+        if not self.is_trained:
+            raise UserError(f"{path} does not say how the student was trained; it can only teach, act or be exported")
         check_shape(path, STUDENT.what, self.told, TRAINING)
         told: dict[str, Any] = {name: self.told.get(name) for name in Training.__dataclass_fields__}
         told["data"] = data_told(self.told["dataset"])

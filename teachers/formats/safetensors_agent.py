@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from distill.errors import UserError, first_line
 from distill.networks.nets import NETS, NetSpec
 from teachers.formats.format import LoadedPolicy, TeacherFormat
 from teachers.formats.rebuild import build
-from teachers.formats.torch_file import MAX_BYTES, State
+from teachers.formats.torch_file import MAX_BYTES, State, checked
 
 LAYER = re.compile(r"(?:(convs|dense)\.(\d{1,3})|policy|value)\.(?:weight|bias)")
 
@@ -70,12 +69,7 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
             f"{path} is not an agent of this format, which has convs.N, dense.N, policy and value, each with weight "
             f"and bias; it has {', '.join(unknown[:3] or sorted(tensors)[:3]) or 'nothing'}"
         )
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.numel() == 0:
-            raise UserError(f"{path}: {name} is not an array of floats, as weights are")
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: its weights hold NaN or Inf ({name}); this teacher cannot be used")
-    return {name: tensor.to(torch.float32).contiguous() for name, tensor in tensors.items()}, metadata
+    return checked(path, tensors, "the file"), metadata
 
 
 def _numbers(path: Path, tensors: State, kind: str) -> list[int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill.agents.reference import Reference, on_card, random_score, reference
+from distill.cli.command import main
 from distill.envs.games import REFERENCE_SCORES
 from distill.envs.presets import get_preset
 from distill.errors import UserError
@@ -30,6 +31,21 @@ def test_the_card_is_asked_for_the_right_protocol_and_preset(other_pong_zip: Pat
     entries = "{protocol: machado, preset: sb3, mean: 1}, {preset: sb3, mean: 2}, {protocol: zoo, preset: sb3, mean: 3}"
     agent.with_suffix(".md").write_text(f"---\ngame: pong\nsha256: {sha256(agent)}\nscores: [{entries}]\n---\n")
     assert on_card(str(agent), "sb3") == 3
+
+
+@pytest.mark.parametrize(
+    "scores", ["5", "[19.8]", "{mean: 3}", "[{protocol: zoo}]", "[{mean: .nan}]", "[{mean: '3'}]", "[{mean: true}]"]
+)
+def test_scores_on_a_card_that_are_none(
+    other_pong_zip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scores: str
+) -> None:
+    agent = tmp_path / "pong-own.zip"
+    agent.write_bytes(other_pong_zip.read_bytes())
+    agent.with_suffix(".md").write_text(f"---\nscores: {scores}\n---\n")
+    with pytest.raises(UserError, match="the scores on its card are not a list of such as"):
+        on_card(str(agent), "sb3")
+    assert main(["info", str(agent)]) == 1
+    assert "the scores on its card are not a list" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_score_that_nothing_tells_or_that_is_too_low() -> None:

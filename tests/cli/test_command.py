@@ -248,6 +248,13 @@ def test_collect_train_verify_and_info(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "x.zip").read_bytes() == Path(run, "student", "student.zip").read_bytes()
 
 
+def test_info_on_a_student_whose_training_nobody_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = Task("pong", "sb3", get_preset("sb3").hash, 6)
+    save_student(tmp_path / "student", AtariCNN(NetSpec(((4, 8, 4), (4, 4, 2)), (8,)), 6), task)
+    assert main(["info", str(tmp_path)]) == 0
+    assert "convs 4x8/4 4x4/2, hidden 8" in " ".join(capsys.readouterr().out.split())
+
+
 def test_info_names_noise_and_band_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a student's folder, and of its zip."""
     spec = NetSpec(((4, 8, 4), (4, 4, 2)), (8,), "tanh", band_limit=(0.0, 0.5), noise="white")

@@ -184,7 +184,7 @@ def test_a_student_that_fits(saved: Student) -> None:
 
 def test_papers_without_what_matters_are_refused(copy: Path) -> None:
     """Fit to play, but nothing tells how it was trained."""
-    with pytest.raises(UserError, match=r"student.json is damaged: it has no 'student'"):
+    with pytest.raises(UserError, match=r"student.json does not say how the student was trained; it can only"):
         _ = load_student(copy).training
     whole = training()
     edit_json(copy, lambda record: record.update(whole.to_dict()))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
-from teachers.load import agent_game, load_teacher
+from teachers.load import PRETRAINED, agent_game, load_teacher
+from tests.teachers.conftest import MakeAgent
 
 
 @pytest.fixture
@@ -33,6 +36,22 @@ def test_its_policy_is_the_mean_of_theirs(name: str, other_pong_zip: Path, pong_
     assert both.info.fingerprint not in (one.info.fingerprint, other.info.fingerprint)
     assert (both.info.game, both.info.name) == ("pong", name)
     assert agent_game(name) == agent_game("pong")
+
+
+def test_it_has_a_value_where_all_have_one(name: str, make_agent: MakeAgent, tmp_path: Path) -> None:
+    dqn = tmp_path / "pong-dqn.zip"
+    shutil.copyfile(make_agent("dqn")[1], dqn)
+    assert load_teacher(name).has_value
+    assert not load_teacher(f"{name},{dqn}", game="pong").has_value
+
+
+def test_info_takes_no_card_of_its_parts_for_its_own(
+    name: str, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", name]) == 0
+    told = "".join(capsys.readouterr().out.split())
+    assert "score" not in told
+    assert all(str(path) in told for path in (PRETRAINED / "pong-ppo.zip", other_pong_zip))
 
 
 def test_a_student_learns_from_it(

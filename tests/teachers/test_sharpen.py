@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
-from teachers.load import load_teacher
+from distill.errors import UserError
+from distill.system.files import sha256
+from teachers.card import read_card
+from teachers.load import PRETRAINED, load_teacher
 from teachers.sharpen import main, sharpen
 
 
@@ -22,6 +26,22 @@ def test_logits_are_divided_and_nothing_else_changes(tmp_path: Path, temperature
     assert changed == {"policy.weight", "policy.bias"}
     assert after.info.game == "pong"
     assert PPO.load(out).policy.action_net.out_features == 6
+
+
+def test_the_card_goes_along(tmp_path: Path) -> None:
+    """But for scores: what the agent sees is not guessed, nor is its game."""
+    agent = tmp_path / "mine.zip"
+    shutil.copyfile(PRETRAINED / "pong-ppo.zip", agent)
+    scores = "[{protocol: zoo, preset: async-rl, mean: 3}]"
+    agent.with_suffix(".md").write_text(f"---\ngame: pong\npreset: async-rl\nlicense: mit\nscores: {scores}\n---\n")
+    out = sharpen(str(agent), tmp_path / "sharp.zip", 0.5)
+    info = load_teacher(str(out)).info
+    assert (info.game, info.preset) == ("pong", "async-rl")
+    card = read_card(tmp_path / "sharp.md")
+    assert card == {"game": "pong", "preset": "async-rl", "license": "mit", "sha256": sha256(out)}
+    (tmp_path / "other.md").write_text("mine")
+    with pytest.raises(UserError, match=r"other.md exists; choose another name"):
+        sharpen(str(agent), tmp_path / "other.zip", 0.5)
 
 
 def test_what_cannot_be_sharpened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

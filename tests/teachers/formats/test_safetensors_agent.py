@@ -130,7 +130,8 @@ def edited(**changes: Any) -> Callable[[State], State]:
         (without("dense.0.weight", "dense.0.bias"), "its shapes do not fit 4 stacked 84x84 frames"),
         (edited(lstm_weight=torch.zeros(3)), "it has lstm.weight"),
         (edited(policy_bias=torch.full((4,), float("nan"))), r"hold NaN or Inf \(policy.bias\)"),
-        (edited(policy_bias=torch.zeros(4, dtype=torch.int32)), "policy.bias is not an array of floats"),
+        (edited(policy_bias=torch.zeros(4, dtype=torch.int32)), "policy.bias in the file is not an array of floats"),
+        (edited(policy_bias=torch.full((4,), 1e300, dtype=torch.float64)), r"hold NaN or Inf \(policy.bias\)"),
         (edited(policy_bias=torch.zeros(5)), r"policy has a weight of shape \(4, 256\) and a bias of \(5,\)"),
         (edited(dense_0_weight=torch.zeros(256, 9)), "its shapes do not fit 4 stacked 84x84 frames"),
     ],
@@ -140,6 +141,13 @@ def test_other_contents_are_refused_in_one_sentence(save: Save, change: Callable
     with pytest.raises(UserError, match=message) as error:
         load_safetensors(path, {})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_kind_of_float_is_read(save: Save, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in plain(AtariCNN(net_spec("mnih2013"), 4)).items()}
+    net = load_safetensors(save("x.safetensors", state), {}).net
+    assert net.state_dict()["policy.weight"].equal(state["policy.weight"].float())
 
 
 @pytest.mark.parametrize("strides", ["[3]", "fast", "[3, 0]", "[3, -2]", 2, "3.0, 2", "nan", ""])
