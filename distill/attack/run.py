@@ -22,7 +22,7 @@ from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_
 from distill.attack.settings import AttackRun
 from distill.attack.victim import Victim
 from distill.dataset.reader import Dataset
-from distill.dataset.used import held_out
+from distill.dataset.used import Index, held_out, tell_repeats
 from distill.errors import UserError
 from distill.networks.parts import draws_from
 from distill.system.device import pick_device
@@ -99,7 +99,11 @@ def _states(dataset: Dataset, agents: Sequence[Agent], count: int, seed: int) ->
             index = np.intersect1d(index, held_out(dataset, agent.student.training))
     if not len(index):
         raise UserError(f"{dataset.folder} has no state that none of these students was trained on; name other data")
-    return np.sort(numbered(Stream.HELD_OUT, seed).permutation(index)[:count])
+    chosen: Index = np.sort(numbered(Stream.HELD_OUT, seed).permutation(index)[:count])
+    for agent in agents:
+        if agent.student is not None:
+            tell_repeats(agent.name, agent.student.training, dataset, chosen)
+    return chosen
 
 
 def _cells(agents: Sequence[Agent], methods: Sequence[str], sizes: Sequence[float]) -> list[Cell]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from distill.dataset.reader import Dataset
+from distill.dataset.repeats import repeats
 from distill.dataset.split import split_by_episode
 from distill.errors import UserError
 from distill.records.data import DataUsed
 from distill.records.student import Training
 from distill.system.mirror import origin
+from distill.system.progress import console
 
 Index = npt.NDArray[np.int64]
 PIECE = 2**17
@@ -51,6 +55,30 @@ def held_out(dataset: Dataset, training: Training) -> Index:
             f"{change}, so the games held out from this student cannot be told; name another dataset, or one made anew"
         )
     return held
+
+
+def tell_repeats(name: str, training: Training, dataset: Dataset, index: Index) -> None:
+    """Say how much of what a student is measured on is no test, where the data that it learned from is at hand.
+
+    Args:
+        name: the student's.
+        training: how it was trained.
+        dataset: what it is measured on.
+        index: which states of that.
+    """
+    used = training.data
+    folder = Path(used.folder)
+    if not isinstance(used, DataUsed) or not (folder / "dataset.json").is_file():
+        return
+    with contextlib.suppress(UserError):  # damage there is no fault of this measurement
+        own = dataset if dataset.digest == used.digest else Dataset(folder, jacobian=False)
+        if own.digest != used.digest:
+            return
+        share = repeats(dataset, index, own, split_by_episode(own, training.val_fraction, training.seed)[0])
+        if share > 0:
+            console.print(
+                f"{name}: {share:.1%} of the states scored occur, pixel by pixel, among the training games of {folder}"
+            )
 
 
 def _digest(dataset: Dataset, index: Index) -> str:

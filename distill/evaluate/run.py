@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,8 @@ from distill.attack.policy import Assault
 from distill.attack.ready import find_source, try_out
 from distill.batches.loader import Loader
 from distill.dataset.reader import Dataset
-from distill.dataset.repeats import repeats
 from distill.dataset.shards import folder_digest
-from distill.dataset.split import Index, split_by_episode
-from distill.dataset.used import held_out
+from distill.dataset.used import held_out, tell_repeats
 from distill.engine.step import make_engine
 from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
@@ -38,9 +35,7 @@ from distill.figures.shares import related
 from distill.figures.statistics import summarise
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import count_parameters, policy_part
-from distill.records.data import DataUsed
 from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
-from distill.records.student import Training
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
@@ -261,23 +256,6 @@ def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device
     agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")
     held = held_out(dataset, training)
     index = np.sort(numbered(Stream.HELD_OUT, training.seed).permutation(held)[: config.evaluate.val_states])
-    _tell_repeats(agent.name, training, dataset, index)
+    tell_repeats(agent.name, training, dataset, index)
     net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
     return figures_of(net, make_engine(net), loader, index, training.temperature, figures)
-
-
-def _tell_repeats(name: str, training: Training, dataset: Dataset, index: Index) -> None:
-    """Say how much of what is scored is no test, where the data that the student learned from is at hand."""
-    used = training.data
-    folder = Path(used.folder)
-    if not isinstance(used, DataUsed) or not (folder / "dataset.json").is_file():
-        return
-    with contextlib.suppress(UserError):  # damage there is no fault of this evaluation
-        own = dataset if dataset.digest == used.digest else Dataset(folder, jacobian=False)
-        if own.digest != used.digest:
-            return
-        share = repeats(dataset, index, own, split_by_episode(own, training.val_fraction, training.seed)[0])
-        if share > 0:
-            console.print(
-                f"{name}: {share:.1%} of the states scored occur, pixel by pixel, among the training games of {folder}"
-            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,21 @@ def test_a_student_is_attacked_on_games_that_it_does_not_know(
     assert transferred[0]["kl"] == rows[0]["kl"]
     assert transferred[2]["kl"] == rows[2]["kl"]
     assert transferred[5]["kl"] != rows[5]["kl"]
+
+
+def test_training_games_under_another_name_are_told(
+    small: Callable[..., Config], quick: Callable[..., Config], make_config: MakeConfig, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Games of the same seed, recorded into another folder."""
+    student = train(quick())
+    for seed, same in ((1, True), (2, False)):
+        data = str(tmp_path / f"data {seed}")
+        collect(make_config(seed=seed, collect={"out": data, "states": 200, "num_envs": 4, "jacobian": "none"}))
+        settings = {"agents": [f"small={student}"], "methods": ["noise"], "data": data}
+        attack(small(attack={**settings, "out": str(tmp_path / f"attack {seed}")}))
+        (told,) = re.findall(r"small: (\S+)% of the states scored occur", capsys.readouterr().out) or ["0"]
+        assert (float(told) > 50) == same
 
 
 def test_rows_of_other_states_are_not_taken_up(
