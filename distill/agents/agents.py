@@ -21,6 +21,7 @@ from distill.system.progress import console
 from teachers.formats.format import without_ending
 from teachers.layouts import student_folder
 from teachers.load import load_teacher
+from teachers.mixture import PREFIX, parts_of
 from teachers.protocol import Teacher
 
 
@@ -128,6 +129,9 @@ def _load(config: CommonConfig, name: str, what: str) -> Agent:
 
 
 def _stem(what: str) -> str:
+    """The last part of a path; of a mixture those of its parts."""
+    if what.startswith(PREFIX):
+        return "+".join(map(_stem, parts_of(what)))
     return without_ending(Path(what).name)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from distill.task import Task
     from teachers.card import CardScore
 
+PAPERS = "student.json"
+"""Of a student's own folder."""
+
 
 def run(command: str, words: Sequence[str]) -> int:
     """Run one of them; returns the exit status."""
@@ -275,15 +278,23 @@ def _push(folder: str, url: str) -> None:
 
 
 def _refuse_another(folder: Path, url: str) -> None:
-    """Files of two runs, or of a run and a dataset, must not mix: a reader would take one's for the other's."""
+    """Files of two runs, students or datasets must not mix, nor one replace another: a reader would mistake them."""
     from distill.records.runs import differences
     from distill.system.stores import Store
     from distill.system.yaml_text import BadYaml, load_yaml
     from distill.train.run import FREE, MATTERS
 
     store = Store(url)
-    if store.size("dataset.json") is not None:
-        raise UserError(f"{url} has a dataset; choose another address for {folder}")
+    if store.is_file():
+        parent, _, name = url.rpartition("/")
+        if not (folder.is_file() and Store(parent).same(name, folder)):
+            raise UserError(f"{url} is a file that is there already; choose another address for {folder}")
+        return
+    for mark, what in (("dataset.json", "a dataset"), ("config.yaml", "a run"), (PAPERS, "a student")):
+        if store.size(mark) is not None and not (folder / mark).is_file():
+            raise UserError(f"{url} has {what}; choose another address for {folder}")
+    if store.size(PAPERS) is not None and not store.same(PAPERS, folder / PAPERS):
+        raise UserError(f"{url} has another student than {folder}; choose another address")
     there = store.read("config.yaml")
     if there is None or not (folder / "config.yaml").is_file():
         return

@@ -129,6 +129,8 @@ def canonical_game(name: str) -> str:
     for game in known_games():
         if game.replace("_", "") == key:
             return game
+    if key in (game.replace("_", "") for game in TWO_PLAYER_ONLY):
+        raise UserError(f"unknown game {name!r} (it is for two players only, and agents here play alone)")
     raise UserError(f"unknown game {name!r}{nearest(bare.lower(), known_games())}")
 
 

@@ -327,6 +327,28 @@ def test_another_run_there_is_refused(bucket: str, pong_copy: Path, tmp_path: Pa
     assert f"{bucket}/pong has a dataset; choose another address" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_another_student_or_file_there_is_refused(bucket: str, tmp_path: Path, capsys: Any) -> None:
+    """Nor does anything replace a thing of another kind; what is there may be sent again."""
+
+    def push(name: str, where: str) -> str:
+        status = main(["push", str(tmp_path / name), f"{bucket}/{where}"])
+        return f"{status} {capsys.readouterr().err}".replace("\n", " ")
+
+    for name, file in (("run", "config.yaml"), ("one", "student.json"), ("other", "student.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text(f'{{"seed": "{name}"}}')
+        (tmp_path / f"{name}.zip").write_text(name)
+    for _ in range(2):
+        assert [push("one", "x"), push("one.zip", "x.zip"), push("run", "run")] == ["0 "] * 3
+    assert f"{bucket}/x has another student than {tmp_path / 'other'}; choose another address" in push("other", "x")
+    assert f"{bucket}/x has a student; choose another address for {tmp_path / 'run'}" in push("run", "x")
+    assert f"{bucket}/run has a run; choose another address" in push("one", "run")
+    for name in ("other.zip", "other"):
+        assert f"{bucket}/x.zip is a file that is there already; choose another address" in push(name, "x.zip")
+    assert Store(bucket).read("x/student.json") == (tmp_path / "one" / "student.json").read_bytes()
+    assert Store(bucket).read("x.zip") == b"one"
+
+
 def test_a_teacher_travels_with_its_card(bucket: str, tmp_path: Path) -> None:
     for suffix in (".zip", ".md"):
         shutil.copy(f"teachers/pretrained/pong-ppo{suffix}", tmp_path / f"pong-mine{suffix}")

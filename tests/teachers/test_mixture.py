@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.agents.agents import find_agents
 from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
@@ -43,6 +44,11 @@ def test_it_has_a_value_where_all_have_one(name: str, make_agent: MakeAgent, tmp
     shutil.copyfile(make_agent("dqn")[1], dqn)
     assert load_teacher(name).has_value
     assert not load_teacher(f"{name},{dqn}", game="pong").has_value
+
+
+def test_its_name_in_an_evaluation_is_that_of_its_parts(name: str, other_pong_zip: Path) -> None:
+    (agent,) = find_agents(Config(env="pong"), [name])
+    assert agent.name == f"pong+{other_pong_zip.stem}"
 
 
 def test_info_takes_no_card_of_its_parts_for_its_own(
