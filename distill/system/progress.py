@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
-"""Of several processes that ``torchrun`` started, the first one speaks."""
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+"""Prints text as it is: folders and agents may be called ``[x]``. Of several processes that ``torchrun`` started, the
+first one speaks."""
 
 
 class Bar:
@@ -28,11 +29,11 @@ class Bar:
     def __init__(self, description: str, unit: str, total: int, completed: int = 0) -> None:
         self._description, self._unit, self._total, self._printed = description, unit, total, completed
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=14),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )

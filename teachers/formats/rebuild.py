@@ -60,9 +60,9 @@ def nature_convs(path: Path, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[i
 def build(path: Path, spec: NetSpec, state: State) -> AtariCNN:
     """A network of these parameters; UserError where they do not fit 4 stacked 84x84 frames."""
     # On the meta device nothing is allocated or drawn: shapes are checked first, then tensors assigned.
-    with torch.device("meta"):
-        net = AtariCNN(spec, len(state["policy.bias"]), value="value.weight" in state)
     try:
+        with torch.device("meta"):
+            net = AtariCNN(spec, len(state["policy.bias"]), value="value.weight" in state)
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()
