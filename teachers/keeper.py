@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from distill.envs.games import env_id
 from distill.errors import UserError
-from distill.system.files import read_json, replacing, sha256, write_bytes, write_json
+from distill.system.files import read_json, sha256, write_bytes, write_json
 from distill.system.progress import Bar
 from distill.system.signals import StopRequest
 
@@ -197,5 +198,6 @@ def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -
 
 
 def _save_zip(model: PPO, path: Path) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        model.save(file, exclude=LEFT_OUT)
+    buffer = io.BytesIO()  # a full disk is an error of PyTorch's own where that writes to it
+    model.save(buffer, exclude=LEFT_OUT)
+    write_bytes(path, buffer.getvalue())

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stable_baselines3 import PPO
-from stable_baselines3.common.logger import configure
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
@@ -36,7 +35,6 @@ def make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tup
         device=pick_device(config.device),
         **config.of_model(),
     )
-    model.set_logger(configure(str(folder), ["tensorboard"]))
     if state.checkpoint:
         path = folder / state.checkpoint
         try:  # weights and Adam's memory only: nothing is unpickled

@@ -21,6 +21,7 @@ import yaml
 from distill.errors import UserError
 from distill.system.files import at_home, replacing, sha256, write_bytes
 from distill.system.ranges import POSITIVE
+from distill.system.trouble import sentence
 from teachers.formats.archive import read_archive
 from teachers.formats.torch_file import read_plain
 from teachers.load import find_teacher
@@ -90,8 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(f"written: {sharpen(args.agent, at_home(args.out), args.temperature)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        message = sentence(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ from distill.errors import UserError
 from distill.system.runtime import tune_process
 from distill.system.settings import check_settings
 from distill.system.signals import outcome, raising_on_sigterm
+from distill.system.trouble import sentence
 from teachers.settings import MAX_SEED, TeacherConfig
 
 FREE = ("total_timesteps", "device", "out", "checkpoint_every")
@@ -36,6 +37,9 @@ def train_teacher(config: TeacherConfig) -> Path:
         UserError: bad settings, a folder that holds another run, or weights that became NaN or infinite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    from stable_baselines3.common.logger import configure
+
+    from distill.records.runs import describe_run
     from distill.system.progress import Bar, console
     from teachers.keeper import Keeper, Origin, TrainingState
     from teachers.ppo import make_model
@@ -44,13 +48,16 @@ def train_teacher(config: TeacherConfig) -> Path:
     game, why = _game(config)
     config = dataclasses.replace(config, env=game)
     console.print(f"game: {game} ({why})")
-    folder, config = _open_folder(config)
+    folder, config, fresh = _find_run(config)
     state = TrainingState.read(folder)
     final = folder / "final.zip"
     if state.timesteps >= config.total_timesteps and final.is_file():
         console.print(f"{final}: already trained for {state.timesteps:,} steps; nothing to do")
         return final
     model, env = make_model(config, folder, state)
+    if fresh:  # what is refused until here leaves nothing
+        describe_run(folder, dataclasses.asdict(config))
+    model.set_logger(configure(str(folder), ["tensorboard"]))
     if state.checkpoint:
         console.print(f"{folder}: continuing at step {state.timesteps:,}")
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).strip()
@@ -91,13 +98,13 @@ def _game(config: TeacherConfig) -> tuple[str, str]:
     return told[0], f"from --init {config.init}: {told[1]}"
 
 
-def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
-    """The run's folder, and the config with the seed that is used there.
+def _find_run(config: TeacherConfig) -> tuple[Path, TeacherConfig, bool]:
+    """The run's folder, the config with the seed that is used there, and whether nothing is there yet.
 
     Raises:
         UserError: the folder holds something else, or a run with other settings.
     """
-    from distill.records.runs import describe_run, differences
+    from distill.records.runs import differences
     from distill.system.parser import read_saved
     from distill.system.settings import fill
 
@@ -111,14 +118,13 @@ def _open_folder(config: TeacherConfig) -> tuple[Path, TeacherConfig]:
         changed = differences(before, asked, asked, FREE)
         if changed:
             raise UserError(f"{folder} is a different run: {'; '.join(changed)}; choose another --out")
-        return folder, config
+        return folder, config, False
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not a teacher's training run; choose another --out")
     if config.seed is None:
         config = dataclasses.replace(config, seed=random.SystemRandom().randrange(MAX_SEED))
         print(f"seed: {config.seed} (drawn)")
-    describe_run(folder, dataclasses.asdict(config))
-    return folder, config
+    return folder, config, True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,8 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with raising_on_sigterm():
             train_teacher(TeacherConfig(**read(parser, words)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        message = sentence(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         return outcome(error)[1]

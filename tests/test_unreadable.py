@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli.command import _cannot_write, main
+from distill.cli.command import main
 from distill.system.files import check_folders, unreadable
+from distill.system.trouble import sentence
 
 NOBODY = 65534
 
@@ -86,7 +87,7 @@ def test_a_folder_that_cannot_be_written(data: Path) -> None:
         try:
             (data / "new").mkdir()
         except OSError as error:
-            return str(_cannot_write(error))
+            return str(sentence(error))
         return "written"
 
     assert as_nobody(write) == f"cannot write {data / 'new'}: permission denied; choose another folder"

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import io
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError, nearest
-from distill.system.files import unreadable
 from distill.system.parser import bring_forward, known, make_parser, read
 from distill.system.plugins import load_plugins
 from distill.system.runtime import processes, tune_process
 from distill.system.signals import outcome, raising_on_sigterm
+from distill.system.trouble import sentence
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -80,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugins()
             return _dispatch(words)
     except (UserError, OSError) as error:
-        message = str(error) if isinstance(error, UserError) else _cannot_write(error)
+        message = sentence(error)
         if message is None:
             raise
         if debug:
@@ -93,26 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         after = getattr(error, "__notes__", [AFTER_INTERRUPT[words[0]]] if words[0] in AFTER_INTERRUPT else [])
         print("; ".join([word, *after]), file=sys.stderr)
         return status
-
-
-def _cannot_write(error: OSError) -> str | None:
-    """One sentence for what cannot be written or read, or None for an error that is a bug of ours."""
-    name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
-    where = f" {name}" if name else ""
-    reason = os.strerror(error.errno or 0).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
-    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
-        closed = unreadable(Path(error.filename))
-        if closed is not None:
-            return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return f"cannot write{where}: {reason}; choose another folder"
-    if error.errno == errno.ENAMETOOLONG:
-        return f"cannot open{where}: {reason}; choose a shorter name"
-    if error.errno == errno.EIO:
-        return f"cannot read or write{where}: {reason}; the disk fails, so save what is on it elsewhere"
-    return None
 
 
 def _dispatch(words: list[str]) -> int:

@@ -8,6 +8,7 @@ only the same Python version runs, and a reference to our module, as earlier ver
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from distill.networks.layers.layer import Activation, activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.students import extractor
 from distill.students.extractor import StudentExtractor
-from distill.system.files import replacing
+from distill.system.files import write_bytes
 
 __all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look for the class here
 
@@ -91,8 +92,9 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
     model._setup_model()
     _copy(net, model.policy)
     model.distilled = dict(papers or {})  # type: ignore[attr-defined]  # SB3 saves every attribute
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        model.save(file)
+    buffer = io.BytesIO()  # a full disk is an error of PyTorch's own where that writes to it
+    model.save(buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def _played(spec: NetSpec) -> NetSpec:

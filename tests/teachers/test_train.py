@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import zipfile
@@ -305,6 +306,7 @@ def test_training_from_init_starts_there(tmp_path: Path) -> None:
 def test_init_of_another_game_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="plays breakout, not pong"):
         train_teacher(replace(TINY, init="breakout", out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists(), "the same command with another agent would be refused"
 
 
 def test_divergence_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -333,6 +335,9 @@ def test_divergence_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
         (["--device=tpu9"], "unknown --device 'tpu9'"),
         (["--total_timestep=5"], "unknown setting 'total_timestep' (did you mean 'total_timesteps'?)"),
         (["--n_steps=many"], "n_steps"),
+        (["--num-envs=2048"], "num_envs must be between 1 and 1024, got 2048"),
+        (["--env=video_checkers"], "video_checkers has no NOOP action"),
+        (["--init=nothing", "--env=pong"], "unknown teacher 'nothing'"),
     ],
 )
 def test_bad_settings_are_one_sentence_and_leave_nothing(
@@ -344,6 +349,27 @@ def test_bad_settings_are_one_sentence_and_leave_nothing(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit on file sizes gives the same error at the same calls."""
+    out = tmp_path / "run"
+    train_teacher(replace(TINY, total_timesteps=32, out=str(out)))
+    before, (_, hard) = read_json(out / "progress.json", "training state"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    settings = {"env": "pong", "num_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 3}
+    words = [f"--{name}={value}" for name, value in settings.items()]
+    words += [f"--out={out}", "--device=cpu", "--total_timesteps=64"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        assert main(words) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    error = capsys.readouterr().err
+    assert (
+        f"error: cannot write {out / 'checkpoint-000000064.zip'}: file too large; what was committed is safe" in error
+    )
+    assert read_json(out / "progress.json", "training state") == before
+    assert main(words) == 0
 
 
 def test_a_missing_seed_is_drawn_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

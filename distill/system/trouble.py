@@ -1,0 +1,32 @@
+"""What an error says to whoever typed the command."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from distill.errors import UserError
+from distill.system.files import unreadable
+
+
+def sentence(error: UserError | OSError) -> str | None:
+    """One sentence for what is wrong, with settings or with the disk; None for an error that is a bug of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
+    where = f" {name}" if name else ""
+    reason = os.strerror(error.errno or 0).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
+        closed = unreadable(Path(error.filename))
+        if closed is not None:
+            return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return f"cannot write{where}: {reason}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"cannot open{where}: {reason}; choose a shorter name"
+    if error.errno == errno.EIO:
+        return f"cannot read or write{where}: {reason}; the disk fails, so save what is on it elsewhere"
+    return None
