@@ -198,6 +198,8 @@ def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -
 
 
 def _save_zip(model: PPO, path: Path) -> None:
-    buffer = io.BytesIO()  # a full disk is an error of PyTorch's own where that writes to it
+    buffer = (
+        io.BytesIO()
+    )  # a disk that is full for a moment may be an error of PyTorch's own, which tells nothing of it
     model.save(buffer, exclude=LEFT_OUT)
     write_bytes(path, buffer.getvalue())

@@ -92,7 +92,9 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
     model._setup_model()
     _copy(net, model.policy)
     model.distilled = dict(papers or {})  # type: ignore[attr-defined]  # SB3 saves every attribute
-    buffer = io.BytesIO()  # a full disk is an error of PyTorch's own where that writes to it
+    buffer = (
+        io.BytesIO()
+    )  # a disk that is full for a moment may be an error of PyTorch's own, which tells nothing of it
     model.save(buffer)
     write_bytes(path, buffer.getvalue())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import zipfile
@@ -204,17 +203,6 @@ for path in sys.argv[1:]:
     found.append([policy.get_distribution(policy.obs_to_tensor(obs)[0]).distribution.logits.tolist() for _ in range(2)])
 print(json.dumps(found))
 """
-
-
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            save_sb3_zip(AtariCNN(NETS["rusu-7"], 4), tmp_path / "student.zip")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert not list(tmp_path.iterdir())
 
 
 def test_noise_at_play_is_carried_and_other_noise_left_out(tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
