@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.envs.games import canonical_game
@@ -15,6 +15,8 @@ USUAL = {  # AtariWrapper's arguments that the agent sees, and their values in t
     "noop_max": 30, "frame_skip": 4, "screen_size": 84, "terminal_on_life_loss": True, "action_repeat_probability": 0.0,
 }  # fmt: skip
 UNSEEN = ("clip_reward",)
+VEC_UNSEEN = ("VecMonitor", "VecCheckNan", "VecVideoRecorder", "VecTransposeImage")
+"""Wrappers of vectors of environments that change nothing that the agent sees."""
 EMULATOR = {  # arguments of the emulator's environment, likewise
     "repeat_action_probability": 0.0, "full_action_space": False, "mode": None, "difficulty": None, "frameskip": 1,
     "obs_type": "rgb",
@@ -84,10 +86,14 @@ def objections(settings: Mapping[str, Any]) -> list[str]:
         found.append(f"frame_stack {stack}, not 4")
     if "env_wrapper" in settings:
         found += _wrapper_objections(settings["env_wrapper"])
+    for name, _ in _calls(settings.get("vec_env_wrapper") or []):
+        if name.rpartition(".")[2] not in VEC_UNSEEN:
+            found.append(f"vec_env_wrapper {name}, which may change what the agent sees")
     if settings.get("normalize") not in (None, False) and not _only_rewards(settings):
         found.append(f"normalize {settings['normalize']}, which scales what the agent sees by running statistics")
     found += _differences("env_kwargs", settings.get("env_kwargs"), EMULATOR, ("render_mode",))
-    return found
+    overrides = settings.get("hyperparams")  # rl-zoo's flag of that name
+    return found + (objections(overrides) if isinstance(overrides, dict) else [])
 
 
 def _only_rewards(settings: Mapping[str, Any]) -> bool:
@@ -97,17 +103,20 @@ def _only_rewards(settings: Mapping[str, Any]) -> bool:
 
 
 def _wrapper_objections(wrapper: Any) -> list[str]:
-    """rl-zoo takes a name, a list of names, or dictionaries from a name to arguments."""
     found: list[str] = []
-    wrappers = wrapper if isinstance(wrapper, list) else [wrapper]
-    for item in wrappers:
-        calls = item if isinstance(item, dict) else {str(item): None}
-        for name, kwargs in calls.items():
-            if str(name).rpartition(".")[2] != WRAPPER:
-                found.append(f"env_wrapper {name}, not {WRAPPER}")
-            else:
-                found += _differences(f"env_wrapper {WRAPPER}", kwargs, USUAL, UNSEEN)
+    for name, kwargs in _calls(wrapper):
+        if name.rpartition(".")[2] != WRAPPER:
+            found.append(f"env_wrapper {name}, not {WRAPPER}")
+        else:
+            found += _differences(f"env_wrapper {WRAPPER}", kwargs, USUAL, UNSEEN)
     return found
+
+
+def _calls(wrapper: Any) -> Iterator[tuple[str, Any]]:
+    """(name, arguments): rl-zoo takes a name, a list of names, or dictionaries from a name to arguments."""
+    for item in wrapper if isinstance(wrapper, list) else [wrapper]:
+        for name, kwargs in (item if isinstance(item, dict) else {str(item): None}).items():
+            yield str(name), kwargs
 
 
 def _differences(what: str, kwargs: Any, usual: Mapping[str, Any], unseen: tuple[str, ...]) -> list[str]:
