@@ -6,6 +6,7 @@ import dataclasses
 
 from torch import nn
 
+from distill.networks.layers.layer import activations, check_text
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.networks.registry import build_network, find_network
 from distill.networks.settings import StudentConfig
@@ -27,5 +28,8 @@ def student_spec(student: StudentConfig) -> NetSpec:
 def build_student(student: StudentConfig, num_actions: int) -> nn.Module:
     """The network that the settings describe, with fresh weights."""
     if isinstance(find_network(student.name), NetSpec):
-        return AtariCNN(student_spec(student), num_actions)
+        spec = student_spec(student)
+        for name in {spec.activation, spec.extra_activation or spec.activation} & set(activations()):
+            check_text(activations()[name])
+        return AtariCNN(spec, num_actions)
     return build_network(student.name, num_actions)

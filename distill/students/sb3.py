@@ -7,7 +7,6 @@ only the same Python version runs, and a reference to our module, as earlier ver
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Mapping
 from dataclasses import replace
@@ -69,11 +68,7 @@ def _file(module: Any) -> str:
 
 def _text(activation: Activation) -> str:
     """Python that puts an activation where the extractor looks for it, given PyTorch alone."""
-    kind = activation.module
-    place = f"ACTIVATIONS[{activation.name!r}] = "
-    if activation.is_torchs:
-        return f"{place}torch.nn.{kind.__name__}\n"
-    return f"from torch import Tensor, nn\n\n\n{inspect.getsource(kind)}\n\n{place}{kind.__name__}\n"
+    return f"{activation.text}\n\nACTIVATIONS[{activation.name!r}] = {activation.module.__name__}\n"
 
 
 def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = None) -> None:

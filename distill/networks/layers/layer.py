@@ -6,6 +6,7 @@ One more is one more file in this folder that ends in a ``LAYER``, or a ``regist
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from distill.errors import UserError, first_line
 from distill.system.registry import Registry
 
 
@@ -42,6 +44,17 @@ class Activation:
     def is_torchs(self) -> bool:
         """It is a class of ``torch.nn``, which every library that uses PyTorch has."""
         return getattr(nn, self.module.__name__, None) is self.module
+
+    @property
+    def text(self) -> str:
+        """Python that defines its module's class under the class's name, given PyTorch alone.
+
+        Raises:
+            OSError, TypeError: nobody knows the text, as of a class that was typed at a prompt.
+        """
+        if self.is_torchs:
+            return f"{self.module.__name__} = torch.nn.{self.module.__name__}\n"
+        return f"from torch import Tensor, nn\n\n\n{inspect.getsource(self.module)}\n"
 
     def fits(self, module: nn.Module) -> bool:
         """Whether this is what ``module`` computes."""
@@ -190,6 +203,24 @@ def register_layer(layer: Layer) -> Layer:
         UserError: its name is taken, or it is neither.
     """
     return LAYERS.register(layer.name, layer)
+
+
+def check_text(activation: Activation) -> None:
+    """Refuse, before a student is trained with it, what student.zip could not carry.
+
+    Raises:
+        UserError: its class does not stand alone.
+    """
+    space: dict[str, Any] = {"torch": torch, "__name__": "alone"}
+    try:
+        exec(activation.text, space)
+        space[activation.module.__name__]()(torch.ones(2, 3))
+    except Exception as error:
+        raise UserError(
+            f"activation {activation.name!r}: student.zip carries the text of {activation.module.__name__}, which does "
+            f"not stand alone ({type(error).__name__}: {first_line(error)}); let it use PyTorch only, and import what else "
+            "it needs within its methods"
+        ) from error
 
 
 def activations() -> dict[str, Activation]:
