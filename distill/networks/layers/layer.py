@@ -216,10 +216,10 @@ def check_text(activation: Activation) -> None:
         exec(activation.text, space)
         space[activation.module.__name__]()(torch.ones(2, 3))
     except Exception as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
             f"activation {activation.name!r}: student.zip carries the text of {activation.module.__name__}, which does "
-            f"not stand alone ({type(error).__name__}: {first_line(error)}); let it use PyTorch only, and import what else "
-            "it needs within its methods"
+            f"not stand alone ({why}); let it use PyTorch only, and import what else it needs within its methods"
         ) from error
 
 
