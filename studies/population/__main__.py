@@ -1,11 +1,14 @@
 """Population based training against random search and the defaults, at equal total steps. The verdict: docs/scale.md.
 
-python -m studies.population           all of it, two to three hours of one core; goes on where it was cut off
+python -m studies.population           all of it, over an hour of one core; goes on where it was cut off
 python -m studies.population --quick   the same in minutes: shows that it runs, no more
+python -m studies.population --games pong   one game
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +23,9 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     """Train, then write rows and tables."""
-    args = arguments(__doc__ or "", RESULTS)
+    args = arguments(__doc__ or "", RESULTS, _flags)
     scale = QUICK if args.quick else FULL
+    scale = dataclasses.replace(scale, games=args.games or scale.games)
     rows = run(scale, args.out / "rows.csv")
     sections = [_about(scale)]
     for game in scale.games:
@@ -45,6 +49,10 @@ def table(rows: Sequence[Row], figure: str) -> str:
 def _column(rows: Sequence[Row], method: str, figure: str) -> list[float]:
     found = sorted((int(row["seed"]), float(row[figure])) for row in rows if row["method"] == method)
     return [value for _, value in found]
+
+
+def _flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--games", nargs="+", choices=FULL.games, metavar="GAME", help="by default all")
 
 
 def _about(scale: Scale) -> str:
