@@ -121,7 +121,8 @@ def playing(game: str, scale: Scale, name: str, seed: int, attack: str | None) -
         agents=[f"agent={run_of(game, scale, name, seed)}"], games=scale.games, num_envs=scale.games, attack=attack,
         attack_eps=EPS, out=f"{scale.runs}/{game}/play/{name}-{seed}-{attack or 'clean'}",
     )  # fmt: skip
-    return Config(env=game, device=scale.device, seed=seed, evaluate=settings, threat=_threat(name, scale.pgd_steps))
+    threat = ThreatConfig() if attack is None else _threat(name, scale.pgd_steps)
+    return Config(env=game, device=scale.device, seed=seed, evaluate=settings, threat=threat)
 
 
 def run_of(game: str, scale: Scale, name: str, seed: int) -> str:

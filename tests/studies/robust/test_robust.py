@@ -10,7 +10,9 @@ import pytest
 
 from distill.api import validated
 from distill.envs.games import REFERENCE_SCORES
+from distill.evaluate.settings import EvaluateRun
 from distill.sweep.grid import Row, read_rows
+from distill.system.settings import part as settings_of
 from studies.robust import plan
 from studies.robust.plan import FULL, KINDS, METHODS, QUICK, SIZES, TEACHER
 from studies.robust.run import PARTS, cells
@@ -27,6 +29,8 @@ def test_settings_are_valid_and_every_cell_has_a_name_of_its_own() -> None:
     validated(plan.attacking("pong", FULL, "noise", 1, "pgd", 2.0))
     assert validated(plan.playing("pong", FULL, TEACHER, 1, "pgd")).threat.draws == 1
     assert validated(plan.playing("pong", FULL, "noise", 1, "pgd")).threat.draws > 1
+    for how in (None, "pgd"):
+        settings_of(validated(plan.playing("pong", FULL, "noise", 1, how)), EvaluateRun).check_stage()
     for part, names in PARTS.items():
         found = [tuple(cell[name] for name in names) for seed in FULL.seeds for cell in cells(part, seed, FULL)]
         assert len(set(found)) == len(found)
