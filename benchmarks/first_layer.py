@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any
 
 from measure import Elsewhere, Row, interleaved, main, milliseconds  # first: it sets the process up
 
@@ -26,17 +25,14 @@ TURN = 5
 
 def measure(args: argparse.Namespace) -> list[Row]:
     device, rounds = pick_device(args.device), 2 if args.quick else 9
-    kinds: dict[str, dict[str, Any]] = {
-        "plain step": {"weight": 0.0},
-        f"step with derivatives on {SHARE:g} of it": {"weight": 1.0, "share": SHARE},
-    }
+    kinds = {"plain step": 0.0, f"step with derivatives on {SHARE:g} of it": SHARE}
     rows = []
     for batch in (32, 128):
         common = {"student": STUDENT, "actions": ACTIONS, "batch": batch, "device": str(device), "tuned": True}
         with contextlib.ExitStack() as stack:
             programs = {
-                f"{kind}, {fixed}": stack.enter_context(Elsewhere(**common, program="engine", **setup, fixed=fixed))
-                for kind, setup in kinds.items() for fixed in (0, 1)
+                f"{kind}, {fixed}": stack.enter_context(Elsewhere(**common, program="engine", share=share, fixed=fixed))
+                for kind, share in kinds.items() for fixed in (0, 1)
             }  # fmt: skip
             found = interleaved(programs, rounds, calls=TURN)
         rows += [

@@ -90,17 +90,20 @@ def naive(student: str, batch: int, data: str, device: torch.device) -> Callable
 
 
 def engine(
-    student: str, actions: int, batch: int, weight: float, device: torch.device, share: float = 1.0, fixed: int = 0
+    student: str, actions: int, batch: int, device: torch.device, share: float, fixed: int = 0
 ) -> Callable[[], object]:
-    """Our gradient of the same step, with derivatives on a share of the batch and so many first layers left alone."""
+    """Our gradient of the same step, with derivatives on a share of the batch; so many first layers are left alone.
+
+    A share of 0 is plain distillation.
+    """
     net = AtariCNN(net_spec(student), actions).to(device)
     net.features[: 2 * fixed].requires_grad_(False)  # with activations between them
     step = make_step(net, make_engine(net, arithmetic(device, "auto")))
-    inputs, objective = random_batch(batch, actions, device, share), Objective()
+    inputs, objective = random_batch(batch, actions, device, share or 1.0), Objective()
 
     def one() -> None:
         net.zero_grad()
-        step(inputs.obs, inputs.logits, inputs.targets, weight, objective)
+        step(inputs.obs, inputs.logits, inputs.targets, 1.0 if share else 0.0, objective)
 
     return one
 

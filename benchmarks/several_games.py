@@ -10,21 +10,21 @@ there are not played again. The same command goes on where it was cut off.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from measure import ENVIRONMENT  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
-from distill.system.files import write_bytes
+from distill.sweep.grid import read_rows, write_rows
 
-ONE, SEVERAL = "one game", "several games"
-COLUMNS = ("game", "seed", "student", "steps", "score", "low", "high", "teacher", "returns")
+ONE, SEVERAL = "one", "several"
+"""A student of one game, and one of several."""
 
 
 def distill(*words: str) -> None:
@@ -33,8 +33,8 @@ def distill(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "distill.cli", *words], check=True, env=ENVIRONMENT | {"PYTHONPATH": root})
 
 
-def rows_of(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Iterator[tuple[object, ...]]:
-    """The scores of a game's students beside their teacher, in the same games."""
+def figures(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Iterator[dict[str, Any]]:
+    """The scores of a game's students beside their teacher, in the same games: the end of each one's row."""
     agents = ",".join(["teacher", *(f"'{name}={run}'" for name, run in runs.items())])
     out = folder / f"scores-{game}"
     lanes = str(min(16, games))
@@ -42,8 +42,9 @@ def rows_of(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Itera
             str(games), "--evaluate.num_envs", lanes, "--evaluate.out", str(out))  # fmt: skip
     scores = json.loads((out / "scores.json").read_text())["agents"]
     for name in runs:
-        mine = scores[name]
-        yield name, mine["mean"], *mine["ci95"], scores["teacher"]["mean"], " ".join(map(str, mine["returns"]))
+        mine, (low, high) = scores[name], scores[name]["ci95"]
+        yield {"score": mine["mean"], "low": low, "high": high, "teacher": scores["teacher"]["mean"],
+               "returns": " ".join(map(str, mine["returns"]))}  # fmt: skip
 
 
 def train(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Path]:
@@ -55,9 +56,9 @@ def train(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Path]:
         distill("train", "--env", game, "--teacher", game, f"--train.data={args.data / game}", "--train.steps",
                 str(args.steps), "--train.out", str(folder / game), *shared)  # fmt: skip
     data = ",".join(str(args.data / game) for game in games)
-    distill("multitask", f"--multitask.data=[{data}]", "--multitask.out", str(folder / "several"), "--train.steps",
+    distill("multitask", f"--multitask.data=[{data}]", "--multitask.out", str(folder / SEVERAL), "--train.steps",
             str(args.steps * len(games)), *shared)  # fmt: skip
-    return {game: folder / game for game in games} | {SEVERAL: folder / "several"}
+    return {game: folder / game for game in games} | {SEVERAL: folder / SEVERAL}
 
 
 def main() -> None:
@@ -73,17 +74,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench/several-games"), help="(%(default)s)")
     args = parser.parse_args()
     path = args.out / "rows.csv"
-    lines = list(csv.reader(path.open(newline=""))) if path.exists() else [list(COLUMNS)]
+    rows = read_rows(path)
     for seed in map(int, args.seeds.split(",")):
         folder = args.out / f"seed-{seed}"
         runs = train(args, seed, folder)
         for game in args.games.split(","):
-            if any(line[:2] == [game, str(seed)] for line in lines):
+            if any((row["game"], row["seed"]) == (game, str(seed)) for row in rows):
                 continue
-            students = {"one": runs[game], "several": runs[SEVERAL] / game}
-            for name, *figures in rows_of(folder, args.played, game, students):
-                lines.append([game, str(seed), name, str(args.steps), *map(str, figures)])
-            write_bytes(path, "".join(",".join(line) + "\n" for line in lines).encode())
+            students = {ONE: runs[game], SEVERAL: runs[SEVERAL] / game}
+            for name, found in zip(students, figures(folder, args.played, game, students), strict=True):
+                row = {"game": game, "seed": seed, "student": name, "steps": args.steps, **found}
+                rows.append({column: str(value) for column, value in row.items()})
+            write_rows(path, rows)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -
     common = {"student": student, "actions": ACTIONS, "batch": batch, "device": str(device)}
     setups: dict[str, dict[str, Any]] = {}
     for kind, weight in (("plain", 0.0), ("Sobolev", 0.01)):
-        setups[f"{kind}, engine"] = {"program": "engine", "weight": weight, "tuned": True}
+        setups[f"{kind}, engine"] = {"program": "engine", "share": 1.0 if weight else 0.0, "tuned": True}
         for layout in LAYOUTS:
             autograd = {"program": "autograd", "weight": weight, "layout": layout}
             setups[f"{kind}, autograd, {layout}"] = {**autograd, "tuned": True}
@@ -115,8 +115,7 @@ def measure_steps(student: str, batch: int, device: torch.device, rounds: int) -
 def measure_shares(student: str, batch: int, device: torch.device, rounds: int) -> list[Row]:
     """The gradient alone, with derivatives on a share of the batch."""
     common = {"student": student, "actions": ACTIONS, "batch": batch, "device": str(device), "tuned": True}
-    setups: dict[str, dict[str, Any]] = {"plain": {"weight": 0.0}}
-    setups |= {f"share {share:g}": {"weight": 1.0, "share": share} for share in SHARES}
+    setups = {"plain": {"share": 0.0}} | {f"share {share:g}": {"share": share} for share in SHARES}
     with contextlib.ExitStack() as stack:
         programs = {
             name: stack.enter_context(Elsewhere(**common, program="engine", **setup)) for name, setup in setups.items()

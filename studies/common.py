@@ -1,4 +1,4 @@
-"""What every study shares: intervals over seeds and test games, markdown tables and the command line."""
+"""What every study shares: intervals over seeds and test games, states to test on, tables and the command line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from scipy import stats
 
+from distill.dataset.games import whole_games
+from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.system.files import write_bytes
 from distill.system.provenance import command_line, versions
@@ -145,6 +147,19 @@ def write_tables(path: Path, title: str, sections: Sequence[str]) -> None:
     )
     text = "\n\n".join([f"# {title}", about, *(section.rstrip() for section in sections)]) + "\n"
     write_bytes(path, text.encode())
+
+
+def evenly(dataset: Dataset, count: int) -> npt.NDArray[np.int64]:
+    """Every n-th state of all whole games, n such that there are at least ``count`` where there are enough.
+
+    Raises:
+        UserError: no game is whole.
+    """
+    whole = np.flatnonzero(whole_games(dataset))
+    if not len(whole):
+        raise UserError(f"{dataset.folder} has no whole game; record more states in fewer games side by side")
+    order = whole[np.lexsort((dataset.t[whole], dataset.episode[whole]))]
+    return np.sort(order[:: max(1, len(order) // count)])
 
 
 def _short(value: float, digits: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from distill.envs.games import env_id
 from distill.errors import UserError
-from distill.system.files import read_json, sha256, write_bytes, write_json
+from distill.system.files import in_memory, read_json, sha256, write_bytes, write_json
 from distill.system.progress import Bar
 from distill.system.signals import StopRequest
 
@@ -198,8 +197,4 @@ def card(path: Path, origin: Origin, timesteps: int, score: float, games: int) -
 
 
 def _save_zip(model: PPO, path: Path) -> None:
-    buffer = (
-        io.BytesIO()
-    )  # a disk that is full for a moment may be an error of PyTorch's own, which tells nothing of it
-    model.save(buffer, exclude=LEFT_OUT)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, in_memory(lambda file: model.save(file, exclude=LEFT_OUT)))

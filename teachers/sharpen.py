@@ -9,7 +9,7 @@ gets stuck in loops. What is in between often scores best (docs/decisions.md).
 from __future__ import annotations
 
 import argparse
-import io
+import functools
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ import torch
 import yaml
 
 from distill.errors import UserError
-from distill.system.files import at_home, replacing, sha256, write_bytes
+from distill.system.files import at_home, in_memory, replacing, sha256, write_bytes
 from distill.system.ranges import POSITIVE
-from distill.system.trouble import sentence
+from distill.system.trouble import complain
 from teachers.formats.archive import read_archive
 from teachers.formats.torch_file import read_plain
 from teachers.load import find_teacher
@@ -66,9 +66,7 @@ def sharpen(agent: str, out: Path, temperature: float) -> Path:
                 state = read_plain(path, content, "policy.pth")
                 for part in ("weight", "bias"):
                     state[next(name for name in state if name.endswith(f"{HEAD}.{part}"))] /= temperature
-                buffer = io.BytesIO()
-                torch.save(state, buffer)
-                content = buffer.getvalue()
+                content = in_memory(functools.partial(torch.save, state))
             copy.writestr(entry, content)
     fields = {name: value for name, value in source.card.items() if name not in SCORES}
     fields |= {"game": told[0]} if told else {}
@@ -92,11 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(f"written: {sharpen(args.agent, at_home(args.out), args.temperature)}")
     except (UserError, OSError) as error:
-        message = sentence(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 

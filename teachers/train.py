@@ -18,7 +18,7 @@ from distill.errors import UserError
 from distill.system.runtime import tune_process
 from distill.system.settings import check_settings
 from distill.system.signals import outcome, raising_on_sigterm
-from distill.system.trouble import sentence
+from distill.system.trouble import complain
 from teachers.settings import MAX_SEED, TeacherConfig
 
 FREE = ("total_timesteps", "device", "out", "checkpoint_every")
@@ -143,11 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raising_on_sigterm():
             train_teacher(TeacherConfig(**read(parser, words)))
     except (UserError, OSError) as error:
-        message = sentence(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        return 1
+        return complain(error)
     except KeyboardInterrupt as error:
         return outcome(error)[1]
     return 0

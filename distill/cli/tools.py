@@ -101,7 +101,9 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
     from teachers.load import find_teacher, load_teacher
     from teachers.mixture import PREFIX, parts_of
 
-    scores = card_scores(what, find_teacher(what).card)
+    source = find_teacher(what)
+    scores = card_scores(what, source.card)
+    files = [find_teacher(one).path for one in parts_of(what)] if what.startswith(PREFIX) else [source.path]
     teacher = load_teacher(what, game=env, preset=asked)
     info = teacher.info
     preset = get_preset(info.preset)
@@ -113,7 +115,7 @@ def _teacher_info(what: str, env: str | None, asked: str | None) -> None:
         ("actions", ", ".join(game_info(info.game).actions)),
         ("preset", f"{preset.name} ({preset.hash})"),
         ("fingerprint", info.fingerprint),
-        *(("file", str(find_teacher(one).path)) for one in (parts_of(what) if what.startswith(PREFIX) else [what])),
+        *(("file", str(file)) for file in files),
         *((", ".join(filter(None, ("score", score.protocol))), _score_text(score)) for score in scores),
     ]
     print_table(f"teacher {what}", ("", ""), rows)

@@ -7,7 +7,6 @@ only the same Python version runs, and a reference to our module, as earlier ver
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from distill.networks.layers.layer import Activation, activations
 from distill.networks.nets import NETS, AtariCNN, NetSpec
 from distill.students import extractor
 from distill.students.extractor import StudentExtractor
-from distill.system.files import write_bytes
+from distill.system.files import in_memory, write_bytes
 
 __all__ = ["StudentExtractor", "save_sb3_zip"]  # zips of earlier versions look for the class here
 
@@ -87,11 +86,7 @@ def save_sb3_zip(net: AtariCNN, path: Path, papers: Mapping[str, Any] | None = N
     model._setup_model()
     _copy(net, model.policy)
     model.distilled = dict(papers or {})  # type: ignore[attr-defined]  # SB3 saves every attribute
-    buffer = (
-        io.BytesIO()
-    )  # a disk that is full for a moment may be an error of PyTorch's own, which tells nothing of it
-    model.save(buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, in_memory(model.save))
 
 
 def _played(spec: NetSpec) -> NetSpec:

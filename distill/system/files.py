@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import platform
@@ -187,6 +188,13 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def in_memory(save: Callable[[io.BytesIO], object]) -> bytes:
+    """What ``save`` writes into a file. PyTorch's own writer hides the reason of an error, such as a full disk."""
+    buffer = io.BytesIO()
+    save(buffer)
+    return buffer.getvalue()
 
 
 def write_bytes(path: Path, data: bytes, keep: Path | None = None) -> None:

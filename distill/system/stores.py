@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Any
 from distill.errors import UserError, first_line, nearest
 from distill.system.files import replacing
 from distill.system.files import sha256 as digest
+from distill.system.trouble import FULL
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "file")
 """Of addresses that are read through a copy."""
@@ -25,8 +25,6 @@ OPTIONS = {"use_listings_cache": False}
 """Of the file system: what others put there meanwhile must be seen."""
 FOREIGN = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "adlfs", "azure", "aiohttp", "fsspec")
 """Packages whose errors mean that a store cannot be used."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Of the disk here, not of a store."""
 
 
 def is_store(name: str | Path) -> bool:
@@ -203,7 +201,7 @@ class Store:
             raise
         except Exception as error:
             foreign = type(error).__module__.partition(".")[0] in FOREIGN
-            full = isinstance(error, OSError) and error.errno in FULL
+            full = isinstance(error, OSError) and error.errno in FULL  # the disk here, not a store
             if full or (not foreign and not isinstance(error, OSError | ValueError)):
                 raise
             raise UserError(

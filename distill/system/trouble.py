@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 from distill.errors import UserError
 from distill.system.files import unreadable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk without room says."""
+
+
+def complain(error: UserError | OSError) -> int:
+    """Print the sentence of the error that is being handled and return the exit status; raise it where it has none."""
+    message = sentence(error)
+    if message is None:
+        raise error
+    print(f"error: {message}", file=sys.stderr)
+    return 1
 
 
 def sentence(error: UserError | OSError) -> str | None:
@@ -17,7 +30,7 @@ def sentence(error: UserError | OSError) -> str | None:
     name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
     where = f" {name}" if name else ""
     reason = os.strerror(error.errno or 0).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return f"cannot write{where}: {reason}; what was committed is safe, so make room and run the command again"
     if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
         closed = unreadable(Path(error.filename))

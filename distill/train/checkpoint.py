@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill.errors import UserError, first_line
-from distill.system.files import write_bytes
+from distill.system.files import in_memory, write_bytes
 from distill.system.progress import console
 
 
@@ -55,10 +55,8 @@ def save_checkpoint(path: Path, content: dict[str, Any], keep: Path | None = Non
         content: what is saved.
         keep: where the file that is replaced goes.
     """
-    buffer = io.BytesIO()  # torch's own file writer hides the reason of an error, such as a full disk
     # The content says so too: a checksum that cannot be recognised must not pass for one that never was there.
-    torch.save({**content, "has_checksum": True}, buffer)
-    data = buffer.getvalue()
+    data = in_memory(lambda file: torch.save({**content, "has_checksum": True}, file))
     write_bytes(path, data + MARK + hashlib.sha256(data).hexdigest().encode(), keep)
 
 

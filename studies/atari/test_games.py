@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.api import Dataset, UserError, load_student
-from distill.dataset.games import LONGEST_SCRIPT, whole_games
+from distill.api import Dataset, load_student
+from distill.dataset.games import LONGEST_SCRIPT
 from distill.dataset.repeats import share_among, stack_names
 from distill.dataset.schema import GAME_BITS, GAME_MASK
 from distill.envs.presets import get_preset
@@ -19,6 +19,7 @@ from distill.train.setup import training_split
 from studies.atari.perturb import Index, agreement
 from studies.atari.plan import SEED, STATES, Scale, part_config
 from studies.atari.ratios import LIMITED, game_columns
+from studies.common import evenly
 
 
 class TestGames:
@@ -64,16 +65,3 @@ def at_limit(dataset: Dataset, index: Index) -> list[str]:
     games = np.unique(dataset.episode[index])
     found = [game for game in games.tolist() if dataset.t[dataset.episode == game].max() >= longest - unseen]
     return [f"{dataset.writers[game >> GAME_BITS]}:{game & GAME_MASK}" for game in found]
-
-
-def evenly(dataset: Dataset, count: int) -> Index:
-    """Every n-th state of all whole games, n such that there are at least ``count`` where there are enough.
-
-    Raises:
-        UserError: no game is whole.
-    """
-    whole = np.flatnonzero(whole_games(dataset))
-    if not len(whole):
-        raise UserError(f"{dataset.folder} has no whole game; record more states in fewer games side by side")
-    order = whole[np.lexsort((dataset.t[whole], dataset.episode[whole]))]
-    return np.sort(order[:: max(1, len(order) // count)])

@@ -23,7 +23,7 @@ from distill.api import (
     train,
 )
 from distill.sweep.grid import Cell, Row
-from studies.atari.test_games import evenly
+from studies.common import evenly
 
 POPULATION, RANDOM = "population", "random search"
 DEFAULT, LONG = "default", "default, as many steps as all members"

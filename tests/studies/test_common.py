@@ -1,4 +1,4 @@
-"""Intervals over seeds, against what scipy says of the same numbers, and over games, against a slow reference."""
+"""Intervals over seeds, against what scipy says, and over games, against a slow reference; states of whole games."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.common import Interval, markdown, mean_interval, ratio_interval, ratio_over_games, write_tables
+from distill.api import Dataset, UserError
+from distill.dataset.games import whole_games
+from studies.common import Interval, evenly, markdown, mean_interval, ratio_interval, ratio_over_games, write_tables
 
 
 def test_the_interval_is_students() -> None:
@@ -137,3 +139,17 @@ def test_tables_say_what_made_them(tmp_path: Path) -> None:
     assert text.startswith("# A study\n\nMade by `")
     assert "torch" in text
     assert text.endswith("| kl | 1 |\n")
+
+
+def test_states_are_taken_evenly_from_every_whole_game(pong_data: Path) -> None:
+    data = Dataset(pong_data)
+    with pytest.raises(UserError, match="has no whole game; record more states in fewer games side by side"):
+        evenly(data, 64)
+    data.ends_game[data.episode == 1] = True
+    whole = np.flatnonzero(whole_games(data))
+    taken = evenly(data, 40)
+    assert set(data.episode[taken].tolist()) == {1}
+    assert 40 <= len(taken) < 80
+    steps = np.sort(data.t[taken])
+    assert set(np.diff(steps).tolist()) == {len(whole) // 40}
+    assert evenly(data, 10**6).tolist() == whole.tolist()
