@@ -151,9 +151,14 @@ def milliseconds(medians: dict[str, float]) -> dict[str, float]:
     return {name: round(1e3 * seconds, 3) for name, seconds in medians.items()}
 
 
-def main(measure: Callable[[argparse.Namespace], Sequence[Row]], description: str) -> None:
-    """Command line of one program: ``--device``, ``--quick`` (a smoke run) and ``--out``."""
+def main(
+    measure: Callable[[argparse.Namespace], Sequence[Row]],
+    description: str,
+    flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
+    """Command line of one program: ``--device``, ``--quick`` (a smoke run), ``--out`` and its own ``flags``."""
     parser = argparse.ArgumentParser(description=description)
+    flags(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="few and small repetitions: shows that it runs, no more")
     parser.add_argument("--out", type=Path, default=None, help="write the results as JSON")

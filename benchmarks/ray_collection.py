@@ -1,10 +1,12 @@
 """What Ray costs a collection: writers on Ray's workers against one process, on the same cores.
 
     python benchmarks/ray_collection.py --out runs/bench/ray_collection.json
+    python benchmarks/ray_collection.py --workers 2,4
 
 Pong with the bundled teacher, 8 games in a process, one derivative a state. Everything takes turns: one process, then
 1, 2, 4 and 8 workers of a cluster on this machine. Every process records as many states, so that what it takes to get
-going weighs the same. Two figures:
+going weighs the same. One process has a PyTorch thread for each core, unless ``OMP_NUM_THREADS`` says otherwise, and a
+worker has one. Two figures:
 
 * States per second of wall-clock, from the first step to the last commit (``Summary.wall``); workers are started
   before. On a busy machine two processes get more of the cores than one, and this says nothing.
@@ -33,7 +35,6 @@ from distill.config.config import Config
 from distill.config.stages import collect
 from distill.system.ray_cluster import cluster
 
-WORKERS = (1, 2, 4, 8)
 Found = dict[int, list[float]]
 
 
@@ -63,9 +64,10 @@ def measure(args: argparse.Namespace) -> list[Row]:
     rounds, each = (1, 512) if args.quick else (3, 8_192)
     rates: Found = defaultdict(list)
     costs: Found = defaultdict(list)
-    with tempfile.TemporaryDirectory() as scratch, cluster("ray_collection", None, max(WORKERS)):
+    numbers = [int(number) for number in args.workers.split(",")]
+    with tempfile.TemporaryDirectory() as scratch, cluster("ray_collection", None, max(numbers)):
         for number in range(1 + rounds):
-            for workers in (0, *WORKERS):
+            for workers in (0, *numbers):
                 rate, cost = turn(each if number else 512, Path(scratch) / "data", args.device, workers)
                 if number:  # the first round warms up
                     rates[workers].append(rate)
@@ -76,7 +78,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
         "states_of_each": each, "rounds": rounds, "cores": os.cpu_count(),
     }  # fmt: skip
     rows = []
-    for workers in WORKERS:
+    for workers in numbers:
         what, two = f"collection, {workers} Ray worker{'s' if workers > 1 else ''}", workers == 2
         goal, told = (">= 0.9", details) if two else ("", {})
         rows.append(Row(what, "one process, states/s, the same cores", over_alone(rates, workers), "x", goal, told))
@@ -84,5 +86,9 @@ def measure(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def _flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers, with commas between (%(default)s)")
+
+
 if __name__ == "__main__":
-    main(measure, __doc__ or "")
+    main(measure, __doc__ or "", _flags)
