@@ -10,14 +10,9 @@ there are not played again. The same command goes on where it was cut off.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from measure import ENVIRONMENT  # first: it sets the process up, before PyTorch is imported
+from players import distill, figures  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
@@ -25,26 +20,6 @@ from distill.sweep.grid import read_rows, write_rows
 
 ONE, SEVERAL = "one", "several"
 """A student of one game, and one of several."""
-
-
-def distill(*words: str) -> None:
-    """Run the command."""
-    root = str(Path(__file__).parents[1])
-    subprocess.run([sys.executable, "-m", "distill.cli", *words], check=True, env=ENVIRONMENT | {"PYTHONPATH": root})
-
-
-def figures(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Iterator[dict[str, Any]]:
-    """The scores of a game's students beside their teacher, in the same games: the end of each one's row."""
-    agents = ",".join(["teacher", *(f"'{name}={run}'" for name, run in runs.items())])
-    out = folder / f"scores-{game}"
-    lanes = str(min(16, games))
-    distill("evaluate", "--env", game, "--teacher", game, f"--evaluate.agents=[{agents}]", "--evaluate.games",
-            str(games), "--evaluate.num_envs", lanes, "--evaluate.out", str(out))  # fmt: skip
-    scores = json.loads((out / "scores.json").read_text())["agents"]
-    for name in runs:
-        mine, (low, high) = scores[name], scores[name]["ci95"]
-        yield {"score": mine["mean"], "low": low, "high": high, "teacher": scores["teacher"]["mean"],
-               "returns": " ".join(map(str, mine["returns"]))}  # fmt: skip
 
 
 def train(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Path]:
