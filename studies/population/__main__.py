@@ -31,12 +31,14 @@ def main() -> None:
     for game in scale.games:
         mine = [row for row in rows if row["game"] == game]
         sections += [f"## {game}", table(mine, "val_kl"), table(mine, "test_kl")]
+    if len(scale.games) > 1:
+        sections += ["## All games", table(rows, "val_kl"), table(rows, "test_kl")]
     write_tables(args.out / "tables.md", "Population based training and random search", sections)
     print(f"wrote {args.out}/tables.md")
 
 
 def table(rows: Sequence[Row], figure: str) -> str:
-    """A figure of each method, and its ratio to random search and to the default, paired by seed."""
+    """A figure of each method, and its ratio to random search and to the default, paired by game and seed."""
     others = (RANDOM, DEFAULT)
     found = {method: _column(rows, method, figure) for method in METHODS}
     lines = []
@@ -47,8 +49,8 @@ def table(rows: Sequence[Row], figure: str) -> str:
 
 
 def _column(rows: Sequence[Row], method: str, figure: str) -> list[float]:
-    found = sorted((int(row["seed"]), float(row[figure])) for row in rows if row["method"] == method)
-    return [value for _, value in found]
+    found = sorted((row["game"], int(row["seed"]), float(row[figure])) for row in rows if row["method"] == method)
+    return [value for _, _, value in found]
 
 
 def _flags(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "noise": Kind("adversarial, white noise", PLAIN, StudentConfig(noise="white"), adversary="pgd", draws=4),
     "then": Kind("KL, then adversarial by 3 steps", PLAIN, adversary="pgd", adversary_steps=3, after="kl"),
     "band": Kind("band-limited, 0.5", PLAIN, StudentConfig(band_limit=0.5)),
+    "narrow": Kind("KL, 254 dense", PLAIN, StudentConfig(hidden=[254])),
 }
 
 
