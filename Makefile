@@ -69,7 +69,7 @@ define PIPELINE
 endef
 
 demo: $(VENV)/.runtime
-	$(call PIPELINE,configs/demo.yaml,runs/demo,9200)
+	$(call PIPELINE,configs/demo.yaml,runs/demo,9500)
 
 smoke: $(VENV)/.runtime
 	$(call PIPELINE,configs/smoke.yaml,runs/smoke,66)
