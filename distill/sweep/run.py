@@ -20,7 +20,7 @@ from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
-from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
+from distill.sweep.grid import Cell, Row, check_rows, number_or_nothing, product, read_rows, run_grid, unfinished
 from distill.sweep.on_ray import Trainings
 from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
@@ -38,6 +38,13 @@ from distill.train.setup import Data, make_student, open_data, open_dataset, ste
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
 After = Callable[[TrainRun, Path], Mapping[str, Any]]
+SHOWN = {
+    f"{kind} {figure.title.removeprefix('val ').removeprefix('action ')}": (f"{kind}_{figure.name}", figure.form)
+    for figure in OWN
+    if figure.axis and figure.needs == "outputs"
+    for kind in ("val", "test")
+} | {"score": ("score", ".1f")}
+"""Columns of the table, and their forms, by title."""
 
 
 def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
@@ -49,7 +56,9 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
     settings = _settings(config, cells)
     _refuse_another(folder, settings)
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
-    refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
+    before = read_rows(folder / "rows.csv")
+    check_rows(before, folder / "rows.csv", dict.fromkeys((name for name, _ in SHOWN.values()), number_or_nothing))
+    refuse_other_data(config, folder, before)
     test = TestSet(config) if config.sweep.data is not None and waiting else None
     digests = _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test, folder / "rows.csv")
 
@@ -179,14 +188,7 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
 
 def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
     """Print the figures that say how good each student is."""
-    figures = {
-        f"{kind} {figure.title.removeprefix('val ').removeprefix('action ')}": (f"{kind}_{figure.name}", figure.form)
-        for figure in OWN
-        if figure.axis and figure.needs == "outputs"
-        for kind in ("val", "test")
-    }
-    figures["score"] = ("score", ".1f")
-    shown = {title: figure for title, figure in figures.items() if any(row.get(figure[0]) for row in rows)}
+    shown = {title: figure for title, figure in SHOWN.items() if any(row.get(figure[0]) for row in rows)}
     lines = []
     for cell, row in zip(cells, rows, strict=True):
         line = [value_text(value) for value in cell.values()]

@@ -270,6 +270,20 @@ def test_students_tested_on_other_states_do_not_mix(
     assert trained == ["seed-1", "seed-2"]
 
 
+def test_a_figure_that_has_rotted_is_refused_before_any_training(
+    quick: Quick, tmp_path: Path, trained: list[str]
+) -> None:
+    sweep(quick({"seed": [1]}))
+    path = tmp_path / "sweep" / "rows.csv"
+    rows = read_rows(path)
+    write_rows(path, [{**rows[0], "val_kl": "0.x3"}])
+    with pytest.raises(UserError, match=r"rows\.csv is damaged: row 1 has '0\.x3' as its val_kl; remove it"):
+        sweep(quick({"seed": [1, 2]}))
+    write_rows(path, [{**rows[0], "val_kl": "nan"}])
+    sweep(quick({"seed": [1, 2]}))
+    assert trained == ["seed-1", "seed-2"]
+
+
 def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = quick({"seed": [3]}, sweep={"games": 2}, evaluate={"protocol": "machado"})
     (row,) = sweep(config)
