@@ -13,6 +13,7 @@ import torch
 from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
+from distill.evaluate.ready import check_games
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
 from distill.figures.figure import OWN
@@ -148,13 +149,13 @@ def _check_data(
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
-                    data = _check_cell(mine, dataset)
+                    data = _check_cell(config, mine, dataset)
                     if test is not None:
                         test.count_repeats(mine, dataset, data.train_index)
     return digests
 
 
-def _check_cell(mine: TrainRun, dataset: Dataset) -> Data:
+def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
     """Begin a cell's training as ``train`` does, as far as that leaves nothing behind."""
     here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
     data = open_data(here, torch.device("cpu"), dataset)
@@ -162,6 +163,8 @@ def _check_cell(mine: TrainRun, dataset: Dataset) -> Data:
     _, last = steps(mine, data.sampler)
     if not can_go_on(Path(mine.train.out)):  # what a run that has begun is a fork of may be gone
         check_fork(mine, student, dataset.task, last)
+    if config.sweep.games:
+        check_games(_playing(config, mine, Path(mine.train.out)), student, dataset.task.preset)
     return data
 
 
@@ -173,6 +176,12 @@ def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
     """Play whole games with a finished student."""
+    student = evaluate(_playing(config, mine, run)).agents["student"]
+    return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
+
+
+def _playing(config: SweepRun, mine: TrainRun, run: Path) -> EvaluateRun:
+    """Settings of a student's games."""
     played = dataclasses.replace(
         config.evaluate,
         agents=[f"student={run}"],
@@ -181,9 +190,7 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         figures=[],
         out=str(run / "scores"),
     )
-    played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
-    student = evaluate(played_on).agents["student"]
-    return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
+    return EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
 
 
 def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
