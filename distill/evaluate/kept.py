@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,31 +95,3 @@ def _is_whole(path: Path, entry: Any) -> bool:
     except UserError:
         return False
     return all(len(entry[name]) == entry["terms"]["games"] for name in ("returns", "lengths"))
-
-
-def check_folder(folder: Path, names: Sequence[str], *, videos: bool) -> None:
-    """Make the folder of scores and see that everything can be written there.
-
-    Args:
-        folder: where scores.json goes.
-        names: of the agents, each of which gets a folder of TensorBoard events.
-        videos: and a video.
-
-    Raises:
-        UserError: it cannot; before any game is played.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {folder}: {reason}; choose another --evaluate.out") from error
-    if (folder / PARTIAL).is_dir():
-        raise UserError(f"{folder / PARTIAL} is a folder, where games are kept while others are played; remove it")
-    for name in names:
-        if (folder / name).exists() and not (folder / name).is_dir():
-            raise UserError(f"{folder / name} is a file, where the events of agent {name} go; rename one of them")
-        video = f"{name}.mp4"
-        if videos and (video in names or (folder / video).is_dir()):
-            raise UserError(f"{folder / video} is a folder, where the video of agent {name} goes; rename one of them")
