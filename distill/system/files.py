@@ -49,6 +49,19 @@ def at_home(name: str | Path) -> Path:
         raise UserError(f"{str(name)!r} begins with the home folder of nobody here; write the whole path") from error
 
 
+def place_here(name: str | Path) -> Path:
+    """``at_home`` of what is to be written: in the copy of a store it would be lost in silence.
+
+    Raises:
+        UserError: it is the address of a store, or as ``at_home``.
+    """
+    from distill.system.stores import is_store
+
+    if is_store(name):
+        raise UserError(f"{name} is in a store; name a file or folder here, and send it there by `distill push`")
+    return at_home(name)
+
+
 TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<pid>\d+)\.tmp")
 ABANDONED_S = 24 * 3600.0
 """A temporary file of another machine, whose processes cannot be asked for, is left alone until it is so old."""
