@@ -167,10 +167,6 @@ def test_what_cannot_be_is_refused(make: Make, tmp_path: Path, settings: dict[st
         ("form: pbt-schedule\nversion: 1\nsegments: [{train.steps: 4}]", "must say until which step it lasts"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 12, train.steps: 4}]", "changes 'train.steps'; a sch"),
         ("form: pbt-schedule\nversion: 1\nsegments: [{until: 12, train.weight_decay: x}]", "must be a number, got 'x'"),
-        (
-            f"form: pbt-schedule\nversion: 1\nsegments: [{{until: 12, train.weight_decay: {10**400}}}]",
-            "must be a number",
-        ),
     ],
 )
 def test_schedules_that_are_none(tmp_path: Path, text: str, message: str) -> None:
