@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.errors import UserError
-from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range, is_number
+from distill.system.ranges import ZERO_OR_MORE, Range, is_number
 from distill.system.settings import Section, require
 
 ROWS = Range("between 1 and 64", 1, 64)
@@ -47,7 +47,7 @@ class ObjectiveConfig(Section):
     """More terms and their weights: entropy, or package.module:Attribute, a Term of your own."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {
-        "temperature": POSITIVE,
+        "temperature": Range("positive, from 1e-6 to 1e6", 1e-6, 1e6),  # its square is divided by
         "jacobian_weight": ZERO_OR_MORE,
         "jacobian_until": FRACTION,
         "jacobian_share": FRACTION,
