@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from distill.errors import UserError, first_line
 from distill.system.files import sha256
+from distill.system.ranges import is_number
 from distill.system.yaml_text import BadYaml, load_yaml
 
 FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", re.DOTALL)
@@ -44,17 +44,13 @@ def card_scores(name: str, card: Mapping[str, Any]) -> list[CardScore]:
     """
     told = card.get("scores") or []
     if not isinstance(told, list) or not all(
-        isinstance(entry, dict) and _is_number(entry.get("mean")) for entry in told
+        isinstance(entry, dict) and is_number(entry.get("mean")) for entry in told
     ):
         raise UserError(
             f"teacher {name}: the scores on its card are not a list of such as {{protocol: zoo, preset: sb3, "
             "mean: 19.8, games: 32}, each with a number as its mean; correct the card"
         )
     return [CardScore(**{field: entry.get(field) for field in CardScore.__dataclass_fields__}) for entry in told]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_card(path: Path) -> dict[str, Any]:

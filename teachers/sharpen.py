@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from distill.errors import UserError
-from distill.system.files import at_home, in_memory, replacing, sha256, write_bytes
+from distill.system.files import in_memory, place_here, replacing, sha256, write_bytes
 from distill.system.ranges import POSITIVE
 from distill.system.trouble import complain
 from teachers.formats.archive import read_archive
@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, required=True, help="logits are divided by it")
     args = parser.parse_args(argv)
     try:
-        print(f"written: {sharpen(args.agent, at_home(args.out), args.temperature)}")
-    except (UserError, OSError) as error:
+        print(f"written: {sharpen(args.agent, place_here(args.out), args.temperature)}")
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
         return complain(error)
     return 0
 

@@ -359,6 +359,21 @@ def test_empty_words_for_tools(refused: Refused, words: list[str], says: str) ->
     refused(*words, says=says)
 
 
+def test_what_is_written_here_is_not_written_into_a_store(refused: Refused, tmp_path: Path) -> None:
+    """In the copy of a store it would be lost."""
+    store = f"file://{tmp_path}/store"
+    for words in (
+        ["export", "nobody", f"--out={store}/x.onnx"],
+        ["pull", f"{store}/a", f"{store}/b"],
+        ["configs", "pong", f"{store}/pong.yaml"],
+        ["imitate", "--student.name=nature", f"--imitate.teacher_zip={store}/x.zip"],
+    ):
+        refused(*words, says=rf"{store}/\S+ is in a store; name a file or folder here, and send it there by")
+    refused("imitate", "--student.name=nature", "--imitate.teacher_zip=~nobody1/x.zip", says="home folder of nobody")
+    assert not (tmp_path / "store").exists()
+    assert not list(Path().iterdir())
+
+
 def test_a_file_for_a_folder(refused: Refused, tmp_path: Path, pong_data: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for words in (["verify"], ["info"], ["train", "--train.data"]):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.engine.general import GeneralTape
 from distill.engine.step import make_passes
+from distill.errors import UserError
 from distill.networks.nets import AtariCNN
 from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
@@ -100,6 +101,8 @@ class Actor:
     """Mixture: acts instead of ``policy`` ..."""
     beta: float = 0.0
     """... on this share of steps (Ross et al. 2011, DAgger)."""
+    strict: bool = False
+    """Refuse NaN and infinite logits, where nobody else looks at them."""
 
     def act(self, obs: Obs, chance: Chance, second_obs: Obs | None = None) -> Actions:
         """Actions int64 (N,).
@@ -108,12 +111,21 @@ class Actor:
             obs: what is recorded, uint8 (N, 4, 84, 84).
             chance: where draws come from.
             second_obs: the same states as those with second sight see them, where there is any.
+
+        Raises:
+            UserError: NaN or infinite logits, where it is strict.
         """
 
         def logits(policy: Policy) -> npt.NDArray[np.float32]:
             sees = second_obs if policy.second_sight else obs
             assert sees is not None
-            return policy.logits(sees).numpy()
+            found: npt.NDArray[np.float32] = policy.logits(sees).numpy()
+            if self.strict and not np.isfinite(found).all():
+                raise UserError(
+                    "NaN or infinite logits, of which no action follows; the agent's weights are damaged or far too "
+                    "large, so name another"
+                )
+            return found
 
         actions = self._choose(logits(self.policy), chance)
         if self.expert is not None and self.beta > 0:

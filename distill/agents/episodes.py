@@ -41,7 +41,7 @@ class Match:
     def actor(self, lane: int = 0) -> Actor:
         """Who acts, for one thread, which plays the games from this lane on; chance has no best action to take."""
         greedy = self.protocol.greedy and not isinstance(self.net, Uniform)
-        return Actor(self.policy(self.net, self.device, lane), "greedy" if greedy else "sampled")
+        return Actor(self.policy(self.net, self.device, lane), "greedy" if greedy else "sampled", strict=True)
 
     def env(self, num_envs: int) -> AtariVec:
         """The games, not begun yet."""
@@ -64,7 +64,7 @@ def play(
         The games in a fixed order: lane by lane, first to last.
 
     Raises:
-        UserError: lanes would play different numbers of games.
+        UserError: lanes would play different numbers of games, or the agent gives NaN or infinite logits.
     """
     num_envs = min(num_envs, games)
     if games % num_envs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
+from distill.agents.names import check_folder
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out
@@ -57,7 +59,7 @@ def attack(config: AttackRun) -> list[Row]:
     states_digest = hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()
     terms = Terms(config.env, dataset.digest, states_digest, len(index), config.seed, threat)
     rows = read_rows(folder / ATTACK_FILE, terms)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, [agent.name for agent in agents], "--attack.out")
     states = torch.from_numpy(dataset.stacks(index)).to(device)
     teacher = torch.from_numpy(dataset.logits[index]).to(device)
     asked: list[Row] = []
@@ -136,6 +138,11 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
 
     with draws_from(draws):
         found = harm(agent, states, attacked, threat.target)
+    if not math.isfinite(found.kl):
+        raise UserError(
+            f"agent {cell.agent.name} gives NaN or infinite logits; its weights are damaged or far too large, so name "
+            "another"
+        )
     row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
     row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
     seconds = time.perf_counter() - started

@@ -55,7 +55,9 @@ def size_of_part(batch_size: int, count: int, share: float | None) -> int:
     """
     size = batch_size // count
     if size * count != batch_size or not size:
-        raise UserError(f"--train.batch_size={batch_size} cannot be shared by --train.parts={count} equally")
+        raise UserError(
+            f"--train.batch_size={batch_size} cannot be shared by --train.parts={count} equally; use a multiple"
+        )
     if share is not None and states_of_share(share, size) * count != states_of_share(share, batch_size):
         raise UserError(
             f"--objective.jacobian_share={share} gives {states_of_share(share, batch_size)} of {batch_size} states "

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raising_on_sigterm():
             load_plugins()
             return _dispatch(words)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
         message = sentence(error)
         if message is None:
             raise

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from distill.errors import UserError, nearest
-from distill.system.files import at_home, write_bytes
+from distill.system.files import place_here, write_bytes
 
 
 def bundled() -> dict[str, str]:
@@ -38,7 +38,7 @@ def copy(name: str, target: str | None) -> Path:
     name = name.removesuffix(".yaml")
     if name not in files:
         raise UserError(f"there is no settings file {name!r}{nearest(name, files)}; known: {', '.join(files)}")
-    path = at_home(target or f"{name}.yaml")
+    path = place_here(target or f"{name}.yaml")
     path = path / f"{name}.yaml" if path.is_dir() else path
     if path.exists():
         raise UserError(f"{path} exists; name another file, as in `distill configs {name} my-{name}.yaml`")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from distill.errors import UserError
-from distill.system.files import at_home
+from distill.system.files import at_home, place_here
 
 if TYPE_CHECKING:
     from distill.collect.verify import Verdict
@@ -315,7 +315,7 @@ def _pull(url: str, folder: str) -> None:
 
     if not is_store(url):
         raise UserError(f"{url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path")
-    pull(url, at_home(folder))
+    pull(url, place_here(folder))
     print(f"fetched: {folder}")
 
 
@@ -325,11 +325,11 @@ def _export(path: str, form: str, out: str) -> None:
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 
-    together = students_of(at_home(path))
+    place, together = place_here(out), students_of(at_home(path))
     if together:
         if form != "onnx":
             raise UserError(f"{path} has a student of each of several games; export one of them, or all as onnx")
-        write_joint_onnx(together, at_home(out))
+        write_joint_onnx(together, place)
     else:
-        export(load_student(student_folder(path)), form, at_home(out))
+        export(load_student(student_folder(path)), form, place)
     print(f"written: {out}")

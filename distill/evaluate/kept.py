@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.agents.names import PARTIAL
 from distill.errors import UserError
+from distill.records.seal import check_seal, sealed
+from distill.records.shape import Form, check_shape, count, number, text
 from distill.system.files import read_json, write_json
 from distill.system.progress import console
+
+WHAT = "record of games"
+ENTRY: Form = {"terms": {"games": count}, "fingerprint": text, "returns": [number], "lengths": [count]}
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,13 @@ class Kept:
         self._entries: list[dict[str, Any]] = []
         if self._path.exists():
             try:
-                self._entries = [entry for entry in read_json(self._path, "record of games") if _is_whole(entry)]
+                entries = list(read_json(self._path, WHAT))
             except (UserError, TypeError) as error:
+                entries = []
                 console.print(f"{error}; every agent plays again")
+            self._entries = [entry for entry in entries if _is_whole(self._path, entry)]
+            if len(self._entries) < len(entries):
+                console.print(f"{self._path}: a damaged {WHAT} is left out; whose games they were plays again")
 
     def find(self, fingerprint: str, preset: str | None = None) -> Played | None:
         """The games of an agent, if it has played them; ``preset``: what it sees, by default that of the terms."""
@@ -68,7 +76,7 @@ class Kept:
 
     def add(self, fingerprint: str, played: Played, preset: str | None = None) -> None:
         """Write an agent's games down, durably."""
-        self._entries.append({"terms": self._of(preset), "fingerprint": fingerprint, **asdict(played)})
+        self._entries.append(sealed({"terms": self._of(preset), "fingerprint": fingerprint, **asdict(played)}))
         write_json(self._path, self._entries)
 
     def _of(self, preset: str | None) -> dict[str, Any]:
@@ -79,36 +87,11 @@ class Kept:
         self._path.unlink(missing_ok=True)
 
 
-def _is_whole(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not {"terms", "fingerprint", "returns", "lengths"} <= entry.keys():
-        return False
-    games = entry["terms"].get("games") if isinstance(entry["terms"], dict) else None
-    return all(isinstance(entry[name], list) and len(entry[name]) == games for name in ("returns", "lengths"))
-
-
-def check_folder(folder: Path, names: Sequence[str], *, videos: bool) -> None:
-    """Make the folder of scores and see that everything can be written there.
-
-    Args:
-        folder: where scores.json goes.
-        names: of the agents, each of which gets a folder of TensorBoard events.
-        videos: and a video.
-
-    Raises:
-        UserError: it cannot; before any game is played.
-    """
+def _is_whole(path: Path, entry: Any) -> bool:
+    """Whether an entry is one that was written, and has not rotted; those of earlier versions have no checksum."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {folder}: {reason}; choose another --evaluate.out") from error
-    if (folder / PARTIAL).is_dir():
-        raise UserError(f"{folder / PARTIAL} is a folder, where games are kept while others are played; remove it")
-    for name in names:
-        if (folder / name).exists() and not (folder / name).is_dir():
-            raise UserError(f"{folder / name} is a file, where the events of agent {name} go; rename one of them")
-        video = f"{name}.mp4"
-        if videos and (video in names or (folder / video).is_dir()):
-            raise UserError(f"{folder / video} is a folder, where the video of agent {name} goes; rename one of them")
+        check_shape(path, WHAT, entry, ENTRY)
+        check_seal(path, entry, WHAT, must=False)
+    except UserError:
+        return False
+    return all(len(entry[name]) == entry["terms"]["games"] for name in ("returns", "lengths"))

@@ -13,6 +13,7 @@ import torch
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
+from distill.agents.names import check_folder
 from distill.attack.policy import Assault
 from distill.attack.ready import find_source, try_out
 from distill.batches.loader import Loader
@@ -26,7 +27,7 @@ from distill.envs.protocols import Protocol, get_protocol
 from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
-from distill.evaluate.kept import Kept, Played, Terms, check_folder
+from distill.evaluate.kept import Kept, Played, Terms
 from distill.evaluate.settings import EvaluateConfig, EvaluateRun
 from distill.evaluate.tables import show
 from distill.figures.fidelity import figures_of
@@ -63,7 +64,7 @@ def evaluate(config: EvaluateRun) -> Scores:
         from distill.agents.video import require_video
 
         require_video()
-    check_folder(folder, [agent.name for agent in agents], videos=e.capture_video)
+    check_folder(folder, [agent.name for agent in agents], "--evaluate.out", videos=e.capture_video)
     # A flipped bit would change the figures.
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
@@ -209,7 +210,10 @@ def _play(config: EvaluateRun, agent: Agent, match: Match) -> Played:
             ended.append(game.score)
             bar.update(len(ended), f"mean score {np.mean(ended):.1f}")
 
-        games = play(match, games=e.games, num_envs=e.num_envs, seed=config.seed, on_game=on_game)
+        try:
+            games = play(match, games=e.games, num_envs=e.num_envs, seed=config.seed, on_game=on_game)
+        except UserError as error:
+            raise UserError(f"agent {agent.name}: {error}") from error
     return Played([game.score for game in games], [game.length for game in games])
 
 

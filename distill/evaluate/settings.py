@@ -57,7 +57,12 @@ class EvaluateConfig(Section):
         "data",
         "out",
     )
-    NEEDS: ClassVar[Mapping[str, str]] = {"attack_eps": "attack", "attacked_steps": "attack"}
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "attack_eps": "attack",
+        "attacked_steps": "attack",
+        "val_states": "data",
+        "verify": "data",
+    }
 
     def check(self) -> None:
         """Refuse no agents, and games that do not fill the lanes."""
@@ -76,6 +81,12 @@ class EvaluateConfig(Section):
 def fills(games: int, lanes: int) -> bool:
     """True where every lane plays the same number of games."""
     return games == 0 or games % min(lanes, games) == 0
+
+
+def refuse_attack_without(games: int, settings: EvaluateConfig, flag: str) -> None:
+    """Refuse an attack on students that a stage lets play no games; ``flag`` would."""
+    if settings.attack is not None and not games:
+        raise UserError(f"--evaluate.attack is of whole games; add {flag}, or leave it out")
 
 
 @dataclass(frozen=True)

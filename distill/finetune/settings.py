@@ -86,10 +86,12 @@ class FinetuneConfig(PPOConfig):
 
     def _check_schedule(self) -> None:
         """Refuse settings of the teacher's weight that would be passed over."""
-        if self.teacher_weight == 0 and self.teacher_score is not None:
-            raise UserError("--finetune.teacher_score is for the teacher's weight, but --finetune.teacher_weight is 0")
-        if self.teacher_weight == 0 and self.clipped_kl:
-            raise UserError("--finetune.clipped_kl weighs what the teacher says, but --finetune.teacher_weight is 0")
+        for name in ("teacher_score", "schedule", "schedule_until", "clipped_kl"):
+            if self.teacher_weight == 0 and getattr(self, name) != getattr(type(self), name):
+                raise UserError(
+                    f"--finetune.{name} is for the teacher's weight, but --finetune.teacher_weight is 0; leave one of "
+                    "them out"
+                )
 
 
 @dataclass(frozen=True)

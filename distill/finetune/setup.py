@@ -52,6 +52,8 @@ def set_up(config: FinetuneRun) -> tuple[Start, Teacher | None]:
     Raises:
         UserError: one of them cannot be loaded, or does not fit.
     """
+    if config.student.init is not None:
+        raise UserError(f"--student.init={config.student.init} is of `distill train`; use --finetune.init")
     if config.finetune.init is not None:
         start = _agent(config, config.finetune.init)
         return start, _teacher(config, start)
@@ -101,8 +103,6 @@ def _described(init: str, net: nn.Module, num_actions: int) -> tuple[StudentConf
 def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentConfig) -> None:
     """A network that was asked for must be that of the agent; by default no one asks."""
     asked = config.student
-    if asked.init is not None:
-        raise UserError(f"--student.init={asked.init} is of `distill train`; use --finetune.init")
     refuse_start(asked.teacher_layers, config.finetune.init, "--finetune.init")
     if asked == StudentConfig():
         return

@@ -21,7 +21,7 @@ from distill.networks.nets import AtariCNN
 from distill.records.data import OwnGames
 from distill.records.student import Training
 from distill.students.folder import save_student
-from distill.system.files import write_bytes
+from distill.system.files import place_here, write_bytes
 from distill.system.progress import console
 from distill.task import Task
 
@@ -86,7 +86,7 @@ def write_teacher_zip(run: Run, ring: Ring | None) -> Path | None:
     if c.teacher_zip is None:
         return None
     assert isinstance(net, AtariCNN)  # the settings were checked for that
-    path = Path(c.teacher_zip).expanduser()
+    path = place_here(c.teacher_zip)
     agent = AtariCNN(net.spec, net.num_actions, value=c.value != "none")
     agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)
     value = ""

@@ -16,6 +16,7 @@ from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import NETS, AtariCNN, NetSpec, other_network, spec_of
 from distill.networks.registry import find_network
+from distill.system.files import place_here
 from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
@@ -40,7 +41,7 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
         raise UserError(f"--imitate.value=teacher, but {teacher.info.name} has no value head; use returns or none")
     if i.teacher_zip is None:
         return
-    path = Path(i.teacher_zip).expanduser()
+    path = place_here(i.teacher_zip)
     if path.suffix != ".zip":
         raise UserError(f"--imitate.teacher_zip must end in .zip, got {i.teacher_zip}")
     described = isinstance(find_network(config.student.name), NetSpec)
@@ -62,7 +63,7 @@ def check_zip(config: ImitateRun, folder: Path, written: nn.Module | None, *, ov
     """
     if config.imitate.teacher_zip is None:
         return
-    path = Path(config.imitate.teacher_zip).expanduser()
+    path = place_here(config.imitate.teacher_zip)
     if over:
         if not path.exists():
             raise UserError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.errors import UserError
-from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
+from distill.system.ranges import ZERO_OR_MORE, Range, is_number
 from distill.system.settings import Section, require
 
 ROWS = Range("between 1 and 64", 1, 64)
@@ -48,7 +47,7 @@ class ObjectiveConfig(Section):
     """More terms and their weights: entropy, or package.module:Attribute, a Term of your own."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {
-        "temperature": POSITIVE,
+        "temperature": Range("positive, from 1e-6 to 1e6", 1e-6, 1e6),  # its square is divided by
         "jacobian_weight": ZERO_OR_MORE,
         "jacobian_until": FRACTION,
         "jacobian_share": FRACTION,
@@ -74,7 +73,7 @@ class ObjectiveConfig(Section):
     def check(self) -> None:
         """Refuse terms that are not there, and derivatives of other pixels than those the student sees."""
         for name, weight in self.terms.items():
-            require(math.isfinite(weight), f"--objective.terms.{name}", weight, "finite")
+            require(is_number(weight), f"--objective.terms.{name}", weight, "finite")
         if self.derivatives and self.input_noise > 0 and self.jacobian_targets == "stored":
             raise UserError(
                 f"--objective.input_noise={self.input_noise} moves the pixels away from where derivatives were stored; "

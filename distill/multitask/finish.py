@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,19 @@ from torch import nn
 
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
+from distill.evaluate.ready import check_games
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
 from distill.multitask.settings import MultitaskRun
+from distill.networks.build import build_student
 from distill.students.folder import load_student, save_student
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
 from distill.system.settings import part
 from distill.train.lesson import Lesson
 from distill.train.saver import BestSaver
+from distill.train.settings import TrainRun
+from distill.train.setup import Data, labeller
 
 
 def finish(lessons: Sequence[Lesson], nets: nn.ModuleDict, folder: Path, saver: BestSaver) -> None:
@@ -40,6 +45,40 @@ def finish(lessons: Sequence[Lesson], nets: nn.ModuleDict, folder: Path, saver: 
     print_table(title, ("game", "dataset", "val KL", "action error"), rows)
 
 
+def _playing(config: MultitaskRun, folder: Path, game: str) -> EvaluateRun:
+    """Settings of the games that a student and its teacher play."""
+    played = dataclasses.replace(
+        config.evaluate,
+        agents=["teacher", f"student={folder / game}"],
+        games=config.multitask.games,
+        out=str(folder / game / "scores"),
+    )
+    common = dataclasses.replace(part(config, CommonConfig), env=game, teacher="", preset=None, teacher_preset=None)
+    return EvaluateRun(**vars(common), evaluate=played, threat=config.threat)
+
+
+def check_play(config: MultitaskRun, folder: Path, runs: Sequence[TrainRun], data: Sequence[Data]) -> None:
+    """Refuse now what the games at the end would be refused for in hours.
+
+    Raises:
+        UserError: as ``evaluate``, or a game's teacher is not there.
+    """
+    first = {run.env: (run, one.dataset) for run, one in reversed([*zip(runs, data, strict=True)])}
+    for game, (run, dataset) in first.items() if config.multitask.games else ():
+        try:
+            labeller(run, dataset)
+        except UserError as error:
+            with contextlib.suppress(UserError):
+                labeller(dataclasses.replace(run, teacher=game), dataset)
+                continue
+            raise UserError(
+                f"the teacher of {dataset.folder}, who is to play beside the student, cannot be used ({error}); bring "
+                "it back, or leave --multitask.games out"
+            ) from error
+        net = build_student(config.student, dataset.task.num_actions)
+        check_games(_playing(config, folder, game), net, dataset.task.preset)
+
+
 def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
     """Let every student play beside its teacher, and print one table of all games; scores.json is in each folder."""
     if not config.multitask.games:
@@ -47,17 +86,10 @@ def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
     rows = []
     for game in games:
         name = load_student(folder / game).training.teacher_name
-        played = dataclasses.replace(
-            config.evaluate,
-            agents=["teacher", f"student={folder / game}"],
-            games=config.multitask.games,
-            out=str(folder / game / "scores"),
-        )
-        common = dataclasses.replace(part(config, CommonConfig), env=game, teacher="", preset=None, teacher_preset=None)
         try:
-            agents = evaluate(EvaluateRun(**vars(common), evaluate=played, threat=config.threat)).agents
+            agents = evaluate(_playing(config, folder, game)).agents
         except UserError as error:
-            away = f"move {played.out} away, or let the student play by distill evaluate"
+            away = f"move {folder / game / 'scores'} away, or let the student play by distill evaluate"
             raise UserError(str(error).replace("choose another --evaluate.out", away)) from error
         student, teacher = agents["student"], agents["teacher"]
         share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"

@@ -18,7 +18,7 @@ from torch.optim import AdamW
 from distill.dataset.schema import read_manifest
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
-from distill.multitask.finish import finish, play
+from distill.multitask.finish import check_play, finish, play
 from distill.multitask.nets import make_students
 from distill.multitask.settings import MultitaskRun
 from distill.multitask.stream import InTurn, steps_of_each
@@ -74,12 +74,13 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     runs = [_of_dataset(config, number, count) for number, count in enumerate(counts)]
     data = [open_data(run, device) for run in runs]
     _apart(data)
+    folder = fill(config.multitask.out, student=config.student.in_folders, seed=config.seed,
+                  objective=objective_name(config.objective))  # fmt: skip
+    check_play(config, folder, runs, data)
     seed_weights(config.seed)
     nets = make_students(config.student, {one.dataset.task.game: one.dataset.task.num_actions for one in data})
     _one_preset(data)
     nets.to(device)
-    folder = fill(config.multitask.out, student=config.student.in_folders, seed=config.seed,
-                  objective=objective_name(config.objective))  # fmt: skip
     asked = plain(config)
     with contextlib.ExitStack() as held:
         hold_run(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from distill.errors import UserError
-from distill.evaluate.settings import EvaluateRun, fills
+from distill.evaluate.settings import EvaluateRun, fills, refuse_attack_without
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 from distill.train.settings import TrainConfig, TrainRun
@@ -79,6 +79,7 @@ class MultitaskRun(EvaluateRun, TrainRun):
         super().check_stage()
         if self.teacher not in ("", self.env):
             raise UserError("distill multitask does not read --teacher: every dataset names its own; leave it out")
+        refuse_attack_without(self.multitask.games, self.evaluate, "--multitask.games")
         for name, value in (("data", self.evaluate.data), ("figures", self.evaluate.figures)):
             if value:
                 raise UserError(f"--evaluate.{name} is of one game; leave it out, and let distill evaluate measure it")

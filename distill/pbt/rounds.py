@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from distill.dataset.reader import Dataset
+from distill.errors import UserError
 from distill.figures.fidelity import measure
 from distill.networks.build import build_student
 from distill.pbt.settings import changed
-from distill.system.files import read_json, write_json
+from distill.records.record import Kind
+from distill.records.shape import count, number, text
 from distill.train.checkpoint import newest_checkpoint
 from distill.train.hooks import Hook, Status
 from distill.train.loop import train
@@ -25,6 +27,12 @@ from distill.train.setup import open_dataset, training_split
 
 SCORE, ROUND = "score.json", "round.json"
 """In a round's folder: how good it was at its end, and all that there is to tell of it."""
+OF_SCORE = Kind("score of a round", {"step": count, "val_kl": number})
+OF_ROUND = Kind(
+    "record of a round",
+    {**dict.fromkeys(("run", "parent"), text), **dict.fromkeys(("number", "step"), count),
+     "settings": {"*": number}, "val_kl": number},
+)  # fmt: skip
 Settings = Mapping[str, float]
 
 
@@ -65,7 +73,7 @@ class Score(Hook):
     def ended(self, now: Status) -> None:
         """See ``Hook``."""
         if self._last.get("step") == now.step:
-            write_json(self._path, self._last)
+            OF_SCORE.write(self._path, self._last)
 
 
 @dataclass(frozen=True)
@@ -118,23 +126,30 @@ class Job:
         dataset = opened()
         train(config, hooks=[Score(folder / SCORE)], dataset=dataset)
         found = Round(run, parent, number, step, dict(settings), self._kl(folder, config, dataset))
-        write_json(folder / ROUND, asdict(found))
+        OF_ROUND.write(folder / ROUND, asdict(found))
         return found
 
     def rounds(self) -> list[Round]:
         """All rounds that were trained whole, the first first and the best of them first.
 
         Raises:
-            UserError: a damaged record.
+            UserError: a damaged record, or one whose parent is not there.
         """
         found = [_read(path) for path in self.folder.glob(f"round-*/{ROUND}")]
+        known = {"", *(one.run for one in found)}
+        for one in found:
+            if one.parent not in known:
+                raise UserError(
+                    f"{self.folder / one.run} goes on from {one.parent}, which is not there; bring that back, or "
+                    "choose another --pbt.out"
+                )
         return sorted(found, key=lambda one: (one.number, one.val_kl, one.run))
 
     def _kl(self, folder: Path, config: TrainRun, dataset: Dataset) -> float:
         """KL after the last step, at the temperature that all are compared at."""
         temperature = self.config.objective.temperature
         if config.objective.temperature == temperature and (folder / SCORE).is_file():
-            return float(read_json(folder / SCORE, "score of a round", "val_kl")["val_kl"])
+            return float(OF_SCORE.read(folder / SCORE)["val_kl"])
         net = build_student(config.student, dataset.logits.shape[1])
         net.load_state_dict(newest_checkpoint(folder, torch.device("cpu"))["model"])
         index = training_split(config, dataset)[1]
@@ -142,6 +157,7 @@ class Job:
 
 
 def _read(path: Path) -> Round:
-    fields = [field.name for field in dataclasses.fields(Round)]
-    told = read_json(path, "record of a round", *fields)
-    return Round(**{name: told[name] for name in fields})
+    told = OF_ROUND.read(path)
+    if told["run"] != path.parent.name:
+        raise UserError(f"{path} is of {told['run']}, not of the folder that it lies in; give that its name back")
+    return Round(**{field.name: told[field.name] for field in dataclasses.fields(Round)})

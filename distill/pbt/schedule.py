@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from distill.errors import UserError
 from distill.pbt.rounds import Round, Settings
 from distill.pbt.settings import CHANGING
 from distill.system.files import at_home, write_bytes
+from distill.system.ranges import is_number
 from distill.system.yaml_text import BadYaml, read_yaml
 
 FORM = "pbt-schedule"
@@ -94,6 +94,6 @@ def _segment(name: str, told: object) -> Segment:
     for key, value in settings.items():
         if key not in CHANGING:
             raise UserError(f"--pbt.replay={name} changes {key!r}; a schedule can change {', '.join(CHANGING)}")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not is_number(value):
             raise UserError(f"--pbt.replay={name}: {key} must be a number, got {value!r}")
     return Segment(told["until"], {key: float(value) for key, value in settings.items()})

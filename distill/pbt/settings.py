@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from distill.errors import UserError, nearest
-from distill.system.ranges import POSITIVE, SHARE, Range
+from distill.system.ranges import POSITIVE, SHARE, Range, is_number
 from distill.system.ray_settings import RayCluster
 from distill.system.settings import check_settings, part, require, with_values
 from distill.train.settings import TrainRun
@@ -70,7 +69,7 @@ class PbtConfig(RayCluster):
             if name not in CHANGING:
                 known = ", ".join(CHANGING)
                 raise UserError(f"--pbt.space cannot change {name!r}{nearest(name, CHANGING)}; it can change {known}")
-            good = len(ends) == 2 and all(math.isfinite(end) for end in ends) and 0 < ends[0] < ends[1]
+            good = len(ends) == 2 and all(map(is_number, ends)) and 0 < ends[0] < ends[1]
             require(good, f"--pbt.space: {name}", ends, "two values above 0, the smaller first")
         several = self.members > 1 or self.scheduler != "pbt"
         require(several, "--pbt.members", self.members, "at least 2, so that one can copy another")

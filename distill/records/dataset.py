@@ -15,6 +15,7 @@ from distill.errors import UserError
 from distill.records.record import Kind
 from distill.records.shape import Form, count, number, optional, text
 from distill.system.files import read_json
+from distill.system.stores import is_below
 
 FORMAT = "atari-sobolev"
 OF_ALL, OF_SOME = 1, 2
@@ -228,7 +229,7 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(f"no dataset at {path.parent} (it has no dataset.json); make one with `distill collect`")
     content = read_json(path, MANIFEST.what)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not the manifest of an {FORMAT} dataset")
+        raise UserError(f"{path} is not the manifest of an {FORMAT} dataset; name another folder, or restore it")
     content = MANIFEST.checked(path, content)
     try:
         identity = Identity(**content["identity"])
@@ -280,6 +281,9 @@ def read_shard(path: Path) -> ShardRecord:
     """
     told = SHARD.read(path, *(name for name in SHARD_FIELDS if not name.endswith("?")))
     fields = {name: told[name] for name in ShardRecord.__dataclass_fields__ if name in told}
+    for name in told["files"]:
+        if "/" in name or not is_below(name):
+            raise UserError(f"{path} is damaged: a file of a shard cannot be called {name!r}; restore it from a copy")
     fields["files"] = {name: FileMark(mark["bytes"], mark["sha256"]) for name, mark in told["files"].items()}
     fields["games"] = [GamePlayed(game["score"], game.get("length", 0)) for game in told.get("games", [])]
     return ShardRecord(**fields)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from distill.errors import UserError
+from distill.system.ranges import is_number
 
 Form: TypeAlias = "Mapping[str, Form] | list[Form] | Callable[[Any], bool]"
 """A test of a value; a list of a form its items have; or the forms of a record's fields, where ``name?`` may be
 missing and ``*`` is any other."""
 LARGEST = 2**48
+number = is_number
 
 
 def text(value: Any) -> bool:
@@ -23,11 +24,6 @@ def text(value: Any) -> bool:
 def count(value: Any) -> bool:
     """A whole number from 0 on."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
-
-
-def number(value: Any) -> bool:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def optional(form: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -64,7 +64,7 @@ def find_run(agent: AgentScores) -> Run:
     command = folder / "command.txt"
     return Run(
         student,
-        command.read_text().strip() if command.is_file() else None,
+        command.read_text(errors="replace").strip() if command.is_file() else None,
         config,
         read_curves(folder, training.best_step),
         collect_commands(Path(training.data.folder)),

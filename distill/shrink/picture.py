@@ -112,13 +112,19 @@ def _points(axes: Axes, rungs: Sequence[Rung], measure: str, series: Series) -> 
     wide = None
     if measure.endswith("_us"):
         spread = [[getattr(one, f"{measure}_{end}") for one in rungs] for end in ("low", "high")]
-        wide = [x - np.array(spread[0]), np.array(spread[1]) - x]
+        wide = _around(x, spread)
     size = 11 if series.marker == "*" else 5.5
     axes.errorbar(
-        x, y, yerr=[y - np.array(ends[0]), np.array(ends[1]) - y], xerr=wide, color=series.colour,
+        x, y, yerr=_around(y, ends), xerr=wide, color=series.colour,
         marker=series.marker, ms=size, mfc=THEME.background if series.hollow else series.colour, lw=1.2,
         elinewidth=1, capsize=2, alpha=0.95, label=None if series.marker == "*" and series.hollow else series.label,
     )  # fmt: skip
+
+
+def _around(values: Any, ends: Sequence[Sequence[float]]) -> Any:
+    """Distances down and up to the ends of intervals; matplotlib refuses negative ones, which rounding may leave."""
+    low, high = map(np.array, ends)
+    return np.maximum([values - low, high - values], 0)
 
 
 def _names(axes: Axes, rungs: Sequence[Rung], measure: str) -> None:

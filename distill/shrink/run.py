@@ -23,7 +23,19 @@ from distill.shrink.speed import TEACHER, speeds
 from distill.shrink.students import cells, check_int8, evaluation, run_cell, run_settings
 from distill.students.onnx_file import require_onnx
 from distill.sweep.cells import naming
-from distill.sweep.grid import Cell, Row, check_rows, finished, run_grid, unfinished, write_rows
+from distill.sweep.grid import (
+    Cell,
+    Row,
+    a_count,
+    a_number,
+    check_rows,
+    filled,
+    finished,
+    number_or_nothing,
+    run_grid,
+    unfinished,
+    write_rows,
+)
 from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import write_bytes
 from distill.system.progress import console
@@ -42,6 +54,9 @@ FREE = {"student.name", "shrink.out", *GROWS, *RoundsRun.FREE, *TRAIN_FREE}
 LEARNING = {"imitate": ("imitate",), "rounds": ("imitate", "rounds"), "train": ("train",)}
 """Sections that say how students learn."""
 ROWS = "rows.csv"
+FORMS = {"run": filled, **dict.fromkeys(("score", "score_low", "score_high"), a_number),
+         **dict.fromkeys(("weights", "bytes"), a_count),
+         **dict.fromkeys(("int8_kl", "int8_action_error"), number_or_nothing)}  # fmt: skip
 
 
 def shrink(config: ShrinkRun) -> list[Rung]:
@@ -65,7 +80,7 @@ def shrink(config: ShrinkRun) -> list[Rung]:
             begun = [cell for cell in every if cell["seed"] == seed]
             run_grid(begun, run, folder / ROWS, say=console.print)
             rows = finished(every, folder / ROWS)
-            check_rows(rows, folder / ROWS, ("score", "score_low", "score_high", "weights", "bytes"), ("run",))
+            check_rows(rows, folder / ROWS, FORMS)
             rungs = _publish(config, folder, teacher, reference, rows)
     if not rungs:
         raise DivergedError("every training diverged; try a lower learning rate")

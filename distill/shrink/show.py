@@ -95,6 +95,8 @@ def _kind(one: Rung) -> str:
 def _cost(one: Rung) -> str:
     interval = "" if one.int8_cost_low is None else f" ({one.int8_cost_low:.2f} .. {one.int8_cost_high:.2f})"
     cost = "" if one.int8_cost is None else f"costs {one.int8_cost:.2f} points{interval}; "
+    if one.int8_kl is None or one.int8_action_error is None:
+        return f"{cost}how far it is from float32 is not told"
     return f"{cost}KL(float32 ‖ int8) {one.int8_kl:.5f} nats, {one.int8_action_error:.1%} of the best actions differ"
 
 

@@ -17,7 +17,7 @@ from distill.shrink.settings import FLOAT32, INT8
 from distill.shrink.students import FILES
 from distill.students.folder import load_student
 from distill.students.onnx_file import write_onnx
-from distill.sweep.grid import Row, check_rows, read_rows, write_rows
+from distill.sweep.grid import Row, above_zero, check_rows, filled, read_rows, write_rows
 from distill.system.progress import Bar, console
 from distill.system.streams import generator
 from distill.task import Task
@@ -27,6 +27,8 @@ from teachers.protocol import Teacher
 TEACHER = "teacher"
 PYTORCH, ONNXRUNTIME = "pytorch", "onnxruntime"
 WARM_UP, ROUNDS, CALLS = 5, 40, 10
+FORMS = {**dict.fromkeys(("network", "precision", "runtime"), filled),
+         **dict.fromkeys(("microseconds", "low", "high"), above_zero)}  # fmt: skip
 Key = tuple[str, str, str]
 """Network or ``teacher``, precision, and what runs it."""
 
@@ -45,7 +47,7 @@ def speeds(folder: Path, teacher: Teacher, rows: list[Row], *, onnx: bool) -> di
     wanted |= {(network, FLOAT32, ONNXRUNTIME) for network in (*runs, TEACHER) if onnx}
     wanted |= {(row["network"], INT8, ONNXRUNTIME) for row in rows if row["precision"] == INT8}
     before = read_rows(folder / "speed.csv")
-    check_rows(before, folder / "speed.csv", ("microseconds", "low", "high"), ("network", "precision", "runtime"))
+    check_rows(before, folder / "speed.csv", FORMS)
     known = {_key(row): row for row in before}
     if wanted <= known.keys():
         return known

@@ -20,7 +20,9 @@ from distill.imitate.loop import imitate
 from distill.imitate.settings import ImitateRun
 from distill.networks.build import build_student
 from distill.networks.nets import AtariCNN, count_parameters, draws_at_play, to_unit
+from distill.records.record import Kind
 from distill.records.scores import AgentScores
+from distill.records.shape import count, number, text
 from distill.rounds.loop import rounds
 from distill.rounds.settings import RoundsRun
 from distill.shrink.settings import FLOAT32, INT8, ShrinkRun
@@ -28,7 +30,7 @@ from distill.students.folder import Student, is_student, load_student
 from distill.students.onnx_file import write_int8, write_program
 from distill.sweep.cells import cell_name, naming
 from distill.sweep.grid import Cell
-from distill.system.files import read_json, write_json
+from distill.system.files import sha256
 from distill.system.progress import console
 from distill.system.settings import part
 from distill.train.loop import train
@@ -39,6 +41,7 @@ FILES = {FLOAT32: "student/model.safetensors", INT8: "int8/student.onnx"}
 """What is shipped of a student, in its run folder."""
 AGAINST = "int8/against_float32.json"
 """How far its int8 form is from it."""
+COMPARISON = Kind("comparison", {"kl": number, "action_error": number, "states": count, "sha256?": text})
 
 
 def cells(config: ShrinkRun, seed: int) -> list[Cell]:
@@ -133,11 +136,13 @@ def check_int8(config: ShrinkRun, num_actions: int) -> None:
             ) from error
 
 
-def _quantise(config: ShrinkRun, student: Student, where: Path) -> dict[str, float]:
+def _quantise(config: ShrinkRun, student: Student, where: Path) -> dict[str, Any]:
     """Write the int8 file, and how its policy differs from the student's on other states of the same games."""
     path, against = where / FILES[INT8], where / AGAINST
     if against.exists() and path.exists():
-        found: dict[str, float] = read_json(against, "comparison", "kl", "action_error")
+        found = COMPARISON.read(against)
+        if found.get("sha256") not in (None, sha256(path)):  # an earlier version did not say
+            raise UserError(f"{path} has changed since it was written; remove {path.parent}, and it is made again")
         return found
     count = config.shrink.calibration_states
     states = own_states(match_of(student, config.evaluate.protocol), 2 * count, student.training.seed)
@@ -146,16 +151,20 @@ def _quantise(config: ShrinkRun, student: Student, where: Path) -> dict[str, flo
     with torch.no_grad():
         float32, int8 = student.net(x), load_onnx(path).net(x)
     figures = fidelity_of_outputs(int8, float32, student.task.game)
-    told = {"kl": float(figures.kl), "action_error": float(figures.action_error), "states": count}
-    write_json(against, told)
+    told: dict[str, Any] = {"kl": float(figures.kl), "action_error": float(figures.action_error), "states": count,
+            "sha256": sha256(path)}  # fmt: skip
+    COMPARISON.write(against, told)
     return told
 
 
 def _play(config: ShrinkRun, where: Path, precision: str) -> AgentScores:
     """Whole games of a finished student in one precision."""
     what = where if precision == FLOAT32 else where / FILES[INT8]
-    scores = evaluate(evaluation(config, [f"{precision}={what}"], where / f"scores-{precision}"))
-    return scores.agents[precision]
+    out = where / f"scores-{precision}"
+    try:
+        return evaluate(evaluation(config, [f"{precision}={what}"], out)).agents[precision]
+    except UserError as error:
+        raise UserError(str(error).replace("choose another --evaluate.out", f"remove {out}")) from error
 
 
 def evaluation(config: ShrinkRun, agents: list[str], out: Path) -> EvaluateRun:

@@ -12,9 +12,11 @@ from typing import Any
 
 from distill.errors import UserError, first_line
 from distill.system.files import write_bytes
+from distill.system.ranges import is_number
 
 Cell = dict[str, Any]
 Row = dict[str, str]
+Form = Callable[[str], bool]
 LARGEST = 10_000
 """Cells of a grid; at a minute each that is a week."""
 
@@ -110,20 +112,51 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def check_rows(rows: Sequence[Row], path: Path, numbers: Sequence[str], texts: Sequence[str]) -> None:
+def check_rows(rows: Sequence[Row], path: Path, forms: Mapping[str, Form]) -> None:
     """Compare rows with the columns that are read of them.
 
+    Args:
+        rows: as text.
+        path: where they were read from.
+        forms: tests of the columns' texts, of which a missing one is empty: ``filled``, ``a_number``, ...
+
     Raises:
-        UserError: one is not there, or has no number where one belongs.
+        UserError: naming the first text that does not fit.
     """
     for number, row in enumerate(rows, 1):
-        for name in (*texts, *numbers):
-            try:
-                good = float(row[name]) < math.inf if name in numbers else bool(row[name])
-            except (KeyError, ValueError):
-                good = False
-            if not good:
-                raise UserError(f"{path} is damaged: row {number} says no {name}; remove it")
+        for name, fits in forms.items():
+            text = row.get(name) or ""
+            if not fits(text):
+                wrong = f"row {number} has {text[:40]!r} as its {name}" if text else f"row {number} says no {name}"
+                raise UserError(f"{path} is damaged: {wrong}; remove it")
+
+
+def filled(text: str) -> bool:
+    """Any text."""
+    return text != ""
+
+
+def a_number(text: str) -> bool:
+    """A finite number."""
+    try:
+        return is_number(float(text))
+    except ValueError:
+        return False
+
+
+def above_zero(text: str) -> bool:
+    """A finite number above 0."""
+    return a_number(text) and float(text) > 0
+
+
+def a_count(text: str) -> bool:
+    """A whole number above 0."""
+    return text.isascii() and text.isdigit() and a_number(text) and int(text) > 0
+
+
+def number_or_nothing(text: str) -> bool:
+    """A finite number, NaN, which a figure may be, or nothing: what was not measured."""
+    return text in ("", "nan") or a_number(text)
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

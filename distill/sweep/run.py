@@ -13,6 +13,7 @@ import torch
 from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError
+from distill.evaluate.ready import check_games
 from distill.evaluate.run import evaluate
 from distill.evaluate.settings import EvaluateRun
 from distill.figures.figure import OWN
@@ -20,7 +21,7 @@ from distill.records.runs import describe_run, differences, plain, read_settings
 from distill.students.folder import Student, load_student
 from distill.sweep.cells import cell_config, cell_name, naming, short_names, typed_cells, value_text
 from distill.sweep.data import refuse_other_data
-from distill.sweep.grid import Cell, Row, product, read_rows, run_grid, unfinished
+from distill.sweep.grid import Cell, Row, check_rows, number_or_nothing, product, read_rows, run_grid, unfinished
 from distill.sweep.on_ray import Trainings
 from distill.sweep.settings import SweepRun
 from distill.sweep.test_set import TestSet, untested
@@ -38,6 +39,13 @@ from distill.train.setup import Data, make_student, open_data, open_dataset, ste
 DATA_COLUMNS = {"data": "digest", "train_split": "train", "held_split": "held"}
 """Columns that tell a row's data by the beginning of a digest, and their names in a student's papers."""
 After = Callable[[TrainRun, Path], Mapping[str, Any]]
+SHOWN = {
+    f"{kind} {figure.title.removeprefix('val ').removeprefix('action ')}": (f"{kind}_{figure.name}", figure.form)
+    for figure in OWN
+    if figure.axis and figure.needs == "outputs"
+    for kind in ("val", "test")
+} | {"score": ("score", ".1f")}
+"""Columns of the table, and their forms, by title."""
 
 
 def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
@@ -49,7 +57,9 @@ def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | 
     settings = _settings(config, cells)
     _refuse_another(folder, settings)
     waiting = {cell_name(cell): cell for cell in unfinished(cells, folder / "rows.csv")}
-    refuse_other_data(config, folder, read_rows(folder / "rows.csv"))
+    before = read_rows(folder / "rows.csv")
+    check_rows(before, folder / "rows.csv", dict.fromkeys((name for name, _ in SHOWN.values()), number_or_nothing))
+    refuse_other_data(config, folder, before)
     test = TestSet(config) if config.sweep.data is not None and waiting else None
     digests = _check_data(config, [(cell, configs[name]) for name, cell in waiting.items()], test, folder / "rows.csv")
 
@@ -139,13 +149,13 @@ def _check_data(
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
-                    data = _check_cell(mine, dataset)
+                    data = _check_cell(config, mine, dataset)
                     if test is not None:
                         test.count_repeats(mine, dataset, data.train_index)
     return digests
 
 
-def _check_cell(mine: TrainRun, dataset: Dataset) -> Data:
+def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
     """Begin a cell's training as ``train`` does, as far as that leaves nothing behind."""
     here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
     data = open_data(here, torch.device("cpu"), dataset)
@@ -153,6 +163,8 @@ def _check_cell(mine: TrainRun, dataset: Dataset) -> Data:
     _, last = steps(mine, data.sampler)
     if not can_go_on(Path(mine.train.out)):  # what a run that has begun is a fork of may be gone
         check_fork(mine, student, dataset.task, last)
+    if config.sweep.games:
+        check_games(_playing(config, mine, Path(mine.train.out)), student, dataset.task.preset)
     return data
 
 
@@ -164,6 +176,12 @@ def _figures(student: Student, tested: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
     """Play whole games with a finished student."""
+    student = evaluate(_playing(config, mine, run)).agents["student"]
+    return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
+
+
+def _playing(config: SweepRun, mine: TrainRun, run: Path) -> EvaluateRun:
+    """Settings of a student's games."""
     played = dataclasses.replace(
         config.evaluate,
         agents=[f"student={run}"],
@@ -172,21 +190,12 @@ def _scores(config: SweepRun, mine: TrainRun, run: Path) -> dict[str, Any]:
         figures=[],
         out=str(run / "scores"),
     )
-    played_on = EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
-    student = evaluate(played_on).agents["student"]
-    return {"score": student.mean, "score_low": student.ci95[0], "score_high": student.ci95[1]}
+    return EvaluateRun(**vars(part(mine, CommonConfig)), evaluate=played, threat=config.threat)
 
 
 def _show(cells: Sequence[Cell], rows: Sequence[Row], folder: Path) -> None:
     """Print the figures that say how good each student is."""
-    figures = {
-        f"{kind} {figure.title.removeprefix('val ').removeprefix('action ')}": (f"{kind}_{figure.name}", figure.form)
-        for figure in OWN
-        if figure.axis and figure.needs == "outputs"
-        for kind in ("val", "test")
-    }
-    figures["score"] = ("score", ".1f")
-    shown = {title: figure for title, figure in figures.items() if any(row.get(figure[0]) for row in rows)}
+    shown = {title: figure for title, figure in SHOWN.items() if any(row.get(figure[0]) for row in rows)}
     lines = []
     for cell, row in zip(cells, rows, strict=True):
         line = [value_text(value) for value in cell.values()]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from distill.envs.ale_vec import MAX_LANES
-from distill.evaluate.settings import EvaluateRun, fills
+from distill.errors import UserError
+from distill.evaluate.settings import EvaluateRun, fills, refuse_attack_without
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
 from distill.system.ray_settings import RayWorkers
 from distill.system.settings import require
@@ -41,6 +42,7 @@ class SweepConfig(RayWorkers):
         "data",
         "out",
     )
+    NEEDS: ClassVar[Mapping[str, str]] = {**RayWorkers.NEEDS, "test_states": "data"}
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,10 @@ class SweepRun(EvaluateRun, TrainRun):
         super().check()
         fit = fills(self.sweep.games, self.evaluate.num_envs)
         require(fit, "--sweep.games", self.sweep.games, "a multiple of evaluate.num_envs")
+
+    def check_stage(self) -> None:
+        """Refuse what is of games or of a test set, where there are none."""
+        super().check_stage()
+        refuse_attack_without(self.sweep.games, self.evaluate, "--sweep.games")
+        if self.evaluate.figures and self.sweep.data is None:
+            raise UserError("--evaluate.figures are measured on --sweep.data; add that, or leave them out")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 
 
 def fsync_dir(folder: Path) -> None:
@@ -47,6 +47,19 @@ def at_home(name: str | Path) -> Path:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise UserError(f"{str(name)!r} begins with the home folder of nobody here; write the whole path") from error
+
+
+def place_here(name: str | Path) -> Path:
+    """``at_home`` of what is to be written: in the copy of a store it would be lost in silence.
+
+    Raises:
+        UserError: it is the address of a store, or as ``at_home``.
+    """
+    from distill.system.stores import is_store
+
+    if is_store(name):
+        raise UserError(f"{name} is in a store; name a file or folder here, and send it there by `distill push`")
+    return at_home(name)
 
 
 TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<pid>\d+)\.tmp")
@@ -211,9 +224,9 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, what: str, *fields: str) -> Any:
     """Read JSON from ``path``; a file that cannot be read, or lacks ``fields``, is reported as a damaged ``what``."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark before it
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a readable {what}: {error}") from error
+        raise UserError(f"{path} is not a readable {what} ({first_line(error)}); restore it from a copy") from error
     missing = [field for field in fields if not isinstance(value, dict) or field not in value]
     if missing:
         raise UserError(f"{path} is not a complete {what}: it has no {missing[0]!r}; restore it from a copy")

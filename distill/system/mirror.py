@@ -20,7 +20,7 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.system.files import sha256, write_bytes
-from distill.system.stores import LIMIT, Store, address, cache_limit, place_of
+from distill.system.stores import LIMIT, Store, address, cache_limit, is_below, place_of
 
 THREADS = 8
 """Objects that travel at once."""
@@ -139,7 +139,10 @@ def read_ledger(store: Store, name: str) -> dict[str, str]:
     content = store.read(name)
     try:
         ledger: dict[str, str] = json.loads(content)["shards"] if content is not None else {}
-    except (ValueError, KeyError, TypeError) as error:
+        for shard, text in ledger.items():
+            if not isinstance(text, str) or not is_below(shard) or "/" in shard:
+                raise ValueError(f"no shard can be {shard!r}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{store.url}/{name} is damaged ({error}); push the dataset again") from error
     return ledger
 

@@ -231,6 +231,8 @@ def _remedy(kind: str, value: str) -> str:
         return ""
     if kind == "list" and value.startswith("["):
         return "; put items that have brackets, braces, commas or quotes in them in quotes"
+    if kind.startswith("dict") and re.search(r":\S", value):
+        return "; write a space after every colon, such as {seed: [1, 2]}"
     if kind == "list" and re.match(r"[\w./~]", value):
         return f"; write [{value}]"
     return "; put it in quotes" if kind == "str" else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
@@ -12,6 +13,11 @@ from distill.errors import UserError
 
 TOO_LARGE = 2**63
 """The first whole number that is no int64."""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value from a file is a finite number; a whole one that no float can hold is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ def is_store(name: str | Path) -> bool:
     return str(name).partition(":/")[0] in SCHEMES and ":/" in str(name)
 
 
+def is_below(name: str) -> bool:
+    """Whether a name that was read somewhere is one of a file below a folder, and leads nowhere else."""
+    return not name.startswith("/") and not {"", ".", ".."} & {*name.split("/")}
+
+
 def refuse_unknown(name: str | Path) -> None:
     """Refuse an address of any other kind: it would be taken for a folder of that name here.
 
@@ -126,14 +131,24 @@ class Store:
             return str(told.get("ETag", "")).strip('"') == md5
 
     def sizes(self, below: str = "") -> dict[str, int]:
-        """Bytes of all objects below a folder, by name; one listing. Empty ones that only mark a folder are none."""
+        """Bytes of all objects below a folder, by name; one listing. Empty ones that only mark a folder are none.
+
+        Raises:
+            UserError: it cannot be reached, or an object has a name that leaves the folder.
+        """
         with self._reaching():
             try:
                 found = self._fs.find(f"{self._root}/{below}".rstrip("/"), detail=True)
             except FileNotFoundError:
                 return {}
         files = {name: told for name, told in found.items() if not name.endswith("/") and name != self._root}
-        return {name.removeprefix(self._root).lstrip("/"): int(told["size"]) for name, told in files.items()}
+        sizes = {name.removeprefix(self._root).lstrip("/"): int(told["size"]) for name, told in files.items()}
+        for name in sizes:
+            if not is_below(name):
+                raise UserError(
+                    f"{self.url} has an object {name!r}, whose copy would leave its folder; remove it there"
+                )
+        return sizes
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None where there is none."""

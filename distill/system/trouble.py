@@ -7,14 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.system.files import unreadable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk without room says."""
 
 
-def complain(error: UserError | OSError) -> int:
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "CUDA out of memory")
+"""What PyTorch says where NumPy and Python raise a MemoryError."""
+
+
+def complain(error: Exception) -> int:
     """Print the sentence of the error that is being handled and return the exit status; raise it where it has none."""
     message = sentence(error)
     if message is None:
@@ -23,10 +27,17 @@ def complain(error: UserError | OSError) -> int:
     return 1
 
 
-def sentence(error: UserError | OSError) -> str | None:
-    """One sentence for what is wrong, with settings or with the disk; None for an error that is a bug of ours."""
+def sentence(error: Exception) -> str | None:
+    """One sentence for what is wrong, with settings, memory or the disk; None for an error that is a bug of ours."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        why = f" ({first_line(error)[:200]})" if str(error) else ""
+        return f"not enough memory{why}; lower what was asked for: games side by side, states, batches or networks"
+    return None if not isinstance(error, OSError) else _of_disk(error)
+
+
+def _of_disk(error: OSError) -> str | None:
     name = error.filename2 or error.filename  # a file that could not be renamed has a temporary name
     where = f" {name}" if name else ""
     reason = os.strerror(error.errno or 0).lower()

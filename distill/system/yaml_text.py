@@ -19,6 +19,8 @@ DEEPEST = 50
 """Lists and mappings within each other."""
 LARGEST = 200_000
 """Keys and values in all, where every alias counts as what it stands for."""
+DIGITS = 250
+"""Of a whole number; what has more may be one that no float can hold."""
 FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's safe loader, in C where it was built so."""
 INT, FLOAT, DATE, MERGE, DEFAULT, TEXT = (
@@ -123,6 +125,8 @@ class _Check:
             elif isinstance(event, yaml.CollectionEndEvent):
                 self._add(self._open.pop())
             elif isinstance(event, yaml.ScalarEvent):
+                if event.implicit[0] and len(event.value) > DIGITS and re.match(WHOLE, event.value):
+                    raise RefusedYaml(f"the number in line {self._line} has more than {DIGITS} digits")
                 self._anchors[event.anchor] = node = _Node(event.anchor, text=event.value)
                 self._grow(node)
                 self._add(node)

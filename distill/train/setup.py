@@ -103,6 +103,7 @@ def check_dataset(config: TrainRun, dataset: Dataset) -> None:
     """Refuse data of another game, or without the derivatives that the objective asks for."""
     identity, o = dataset.identity, config.objective
     dataset.task.refuse_other(dataset.task.but(config.env), str(dataset.folder), "set --env or --train.data")
+    dataset.task.refuse_other(dataset.task.but(preset=config.preset), str(dataset.folder), "leave --preset out")
     _check_eyes(config, dataset)
     if o.derivatives and o.jacobian_targets == "stored":
         _check_stored(o, dataset)

@@ -80,7 +80,9 @@ class Team:
             UserError: the batch cannot be shared equally, so that the mean of means would not be the mean.
         """
         if batch_size % self.world:
-            raise UserError(f"a batch of {batch_size} states cannot be shared by {self.world} processes equally")
+            raise UserError(
+                f"a batch of {batch_size} states cannot be shared by {self.world} processes equally; use a multiple"
+            )
         carrying = 0 if jacobian_share is None else states_of_share(jacobian_share, batch_size)
         if carrying % self.world:
             raise UserError(

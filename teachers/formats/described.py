@@ -65,8 +65,10 @@ def describe(path: Path, fields: dict[str, Any]) -> Described:
     for name, holder in (("use_sde", fields), ("use_sde", kwargs), ("squash_output", kwargs)):
         if _is(holder.get(name), True):
             raise UserError(f"{path}: it was made with {name}=True, which is for continuous actions")
-    if _is(kwargs.get("normalize_images"), False):
-        raise UserError(f"{path}: it was made with normalize_images=False, so it expects pixels we do not feed it")
+    normalizes = kwargs.get("normalize_images", True)
+    if str(normalizes) not in ("True", "1"):  # 0 is false, too, and what is pickled may be
+        told = "False" if str(normalizes) in ("False", "0", "None") else "a value that its plain text does not tell"
+        raise UserError(f"{path}: it was made with normalize_images={told}, so it expects pixels we do not feed it")
     _check_observations(path, fields.get("observation_space"))
     actions = _check_actions(path, fields.get("action_space"))
     activation = kwargs.get("activation_fn")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from distill.errors import UserError
 from distill.students.onnx_file import write_onnx
 from distill.system.settings import part
 from teachers.load import load_teacher
+from tests.conftest import PRETRAINED
 
 MakeConfig = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -267,3 +270,46 @@ def test_a_share_of_the_steps() -> None:
     assert in_words(Assault("swarm", 2, 0.25, ThreatConfig(source="a"), 1).to_dict()) == (
         "under attack: swarm, 25% of the steps, slopes of a"
     )
+
+
+def too_large(path: Path) -> Path:
+    """The bundled Pong teacher with weights whose logits no float can hold."""
+    with zipfile.ZipFile(PRETRAINED / "pong-ppo.zip") as archive, zipfile.ZipFile(path, "w") as copy:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+        weights["action_net.weight"].mul_(1e38)
+        buffer = io.BytesIO()
+        torch.save(weights, buffer)
+        copy.writestr("policy.pth", buffer.getvalue())
+    return path
+
+
+def test_an_agent_without_finite_logits_is_refused(
+    small: Callable[..., Config], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    agent = str(too_large(tmp_path / "huge-pong.zip"))
+    with pytest.raises(UserError, match="agent huge-pong gives NaN or infinite logits; its weights are damaged or far"):
+        attack(small(attack={"agents": [agent], "methods": ["noise"]}))
+    settings = {"agents": [agent], "games": 1, "num_envs": 1, "out": str(tmp_path / "scores")}
+    with pytest.raises(UserError, match="agent huge-pong: NaN or infinite logits, of which no action follows"):
+        evaluate(make_config(evaluate=settings))
+    assert not (tmp_path / "scores" / "scores.json").exists()
+
+
+def test_a_name_that_is_a_file_is_refused_before_any_attack(small: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be called 'attack\.json': a file of the results is called so"):
+        attack(small(attack={"agents": ["attack.json=pong"]}))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "pong").touch()
+    with pytest.raises(UserError, match="out/pong is a file, where the events of agent pong go; rename one of them"):
+        attack(small(attack={"agents": ["pong=pong"]}))
+    assert not (tmp_path / "out" / "attack.json").exists()
+
+
+def test_more_memory_than_there_is_is_one_sentence(
+    pong_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--attack.data={pong_data}", f"--attack.out={tmp_path / 'out'}", "--attack.states=2", "--device=cpu"]
+    assert main(["attack", *words, "--attack.methods=[swarm]", "--threat.particles=1000000000000"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert line.startswith("error: not enough memory (")
+    assert line.endswith("; lower what was asked for: games side by side, states, batches or networks")

@@ -144,6 +144,8 @@ def test_fill_names_what_it_cannot_fill_in(template: str) -> None:
         ("--train.val_every", "0", "--train.val_every must be positive"),
         ("--train.log_every", "0", "--train.log_every must be positive"),
         ("--objective.temperature", "0", "--objective.temperature must be positive"),
+        ("--objective.temperature", "1e-300", "--objective.temperature must be positive, from 1e-6 to 1e6, got 1e-300"),
+        ("--objective.temperature", "1e300", "--objective.temperature must be positive, from 1e-6 to 1e6"),
         ("--objective.jacobian_weight", "-1", "--objective.jacobian_weight must be zero or more"),
         ("--objective.jacobian_blur", "-1", "--objective.jacobian_blur must be zero or more"),
         ("--objective.k", "65", "--objective.k must be between 1 and 64"),

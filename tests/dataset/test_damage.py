@@ -150,6 +150,16 @@ def test_record_of_another_shard_is_refused(three_shards: Shards) -> None:
         Dataset(folder)
 
 
+@pytest.mark.parametrize("name", ["../../../mine", "/mine", ".."])
+def test_a_file_that_lies_elsewhere_is_no_file_of_a_shard(three_shards: Shards, name: str) -> None:
+    path = three_shards[0] / "shards" / "a-00001" / "shard.json"
+    record = json.loads(path.read_text())
+    files = {**record["files"], name: record["files"]["steps.safetensors"]}
+    write_sealed(path, {**record, "files": files})
+    with pytest.raises(UserError, match="is damaged: a file of a shard cannot be called"):
+        Dataset(three_shards[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

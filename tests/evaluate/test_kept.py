@@ -108,6 +108,32 @@ def test_a_damaged_record_of_games_is_not_used(tmp_path: Path, damage: str) -> N
     assert Kept(tmp_path, TERMS).find("f") is None
 
 
+@pytest.mark.parametrize("returns", [["x", 2.0], [None, 2.0], [[1], 2.0], [1.0, float("inf")], [1.0, 10**400]])
+@pytest.mark.parametrize("name", ["returns", "lengths"])
+def test_games_that_are_no_numbers_are_not_used(tmp_path: Path, name: str, returns: list[Any]) -> None:
+    Kept(tmp_path, TERMS).add("f", Played([1.0, 2.0], [3, 4]))
+    path = tmp_path / "scores.partial.json"
+    entry = json.loads(path.read_text())[0]
+    del entry["checksum"]  # as an earlier version wrote it
+    path.write_text(json.dumps([{**entry, name: returns}]))
+    assert Kept(tmp_path, TERMS).find("f") is None
+    path.write_text(json.dumps([entry]))
+    assert Kept(tmp_path, TERMS).find("f") == Played([1.0, 2.0], [3, 4])
+
+
+def test_a_return_that_has_rotted_is_noticed_and_others_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("f", "g"):
+        Kept(tmp_path, TERMS).add(name, Played([1.0, 2.0], [3, 4]))
+    path = tmp_path / "scores.partial.json"
+    path.write_text(path.read_text().replace("1.0", "9.0", 1))
+    kept = Kept(tmp_path, TERMS)
+    assert kept.find("f") is None
+    assert kept.find("g") == Played([1.0, 2.0], [3, 4])
+    assert "a damaged record of games is left out" in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_agent_with_too_few_games_plays_again(tmp_path: Path) -> None:
     Kept(tmp_path, TERMS).add("f", Played([1.0, 2.0], [3, 4]))
     path = tmp_path / "scores.partial.json"

@@ -448,6 +448,12 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
             "schedule_until is of --finetune.schedule=linear",
         ),
         (["--finetune.teacher_weight=0", "--finetune.clipped_kl=true"], "but --finetune.teacher_weight is 0"),
+        (
+            ["--finetune.teacher_weight=0", "--finetune.schedule=score"],
+            "--finetune.schedule is for the teacher's weight",
+        ),
+        (["--finetune.teacher_weight=0", "--finetune.schedule_until=0.5"], "--finetune.schedule_until is for the tea"),
+        (["--student.init=x"], "--student.init=x is of `distill train`; use --finetune.init"),
         (["--finetune.batch_size=7"], "--finetune.batch_size must be a divisor of num_envs . n_steps = 2048 above 1"),
         (["nowhere"], "nowhere"),
         (["{student}", "--finetune.init=pong"], "and --finetune.init both say whom to go on with; leave one of them"),

@@ -32,6 +32,8 @@ from tests.fixtures.files import wait_for
 
 MakeConfig = Callable[..., Config]
 GAMES = {"breakout": 4, "pong": 6}
+LANES = {"num_envs": 2}
+PLAYS: dict[str, Any] = {"multitask": {"games": 2}}
 SMALL: dict[str, dict[str, Any]] = {
     "student": {"convs": [(4, 8, 4)], "hidden": [8]},
     "train": {
@@ -242,13 +244,33 @@ def test_one_onnx_file_is_told_the_game(
         ({"multitask": {"weights": [1.0, 1e-5]}}, r"breakout.* would get none of the --train\.steps=24; raise these"),
         ({"teacher": "pong-ppo"}, r"distill multitask does not read --teacher: every dataset names its own"),
         ({"evaluate": {"figures": ["fi1_median"]}}, r"--evaluate\.figures is of one game; leave it out"),
+        ({"evaluate": {"attack": "fgsm"}}, r"--evaluate\.attack is of whole games; add --multitask\.games"),
+        ({"preset": "sb3-fast"}, r"is of preset sb3 .*, not sb3-fast .*; leave --preset out"),
+        ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"target": 9}}, r"--threat\.target=9: "),
+        ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"source": "x"}}, r"unknown teacher 'x'"),
         ({"train": {"patience": 3}}, r"distill multitask does not read --train\.patience; leave it out"),
         ({"student": {"name": f"{__name__}:Foreign", "convs": None, "hidden": None}}, "is built by a program"),
     ],
 )
-def test_what_cannot_work_is_refused(both: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_work_is_refused(
+    both: Callable[..., Config], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         multitask(both(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_is_to_play_and_is_gone_is_missed_before_any_training(
+    both: Callable[..., Config], make_config: MakeConfig, other_pong_zip: Path, tmp_path: Path
+) -> None:
+    teacher, data = shutil.copy(other_pong_zip, tmp_path / "gone-pong.zip"), tmp_path / "data"
+    collect(make_config(teacher=str(teacher), collect={"out": str(data), "states": 200, "num_envs": 2}))
+    Path(teacher).unlink()
+    of_data = {"data": [str(data)]}
+    with pytest.raises(UserError, match=r"the teacher of .*/data, who is to play .* leave --multitask\.games out"):
+        multitask(both(multitask={**of_data, "games": 2}, evaluate=LANES))
+    assert not (tmp_path / "run").exists()
+    multitask(both(multitask=of_data))
 
 
 def test_two_datasets_of_one_teacher_are_refused(both: Callable[..., Config], pong_data: Path, tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ from tests.shrink.conftest import Tiny
 RUN = "network-rusu-1__seed-1"
 
 
+def a_row(**changes: str) -> str:
+    """A table of both precisions."""
+    row = {"network": "rusu-1", "seed": "1", "run": RUN, "weights": "7", "bytes": "7"}
+    row |= dict.fromkeys(("score", "score_low", "score_high", "int8_kl", "int8_action_error"), "1.5") | changes
+    lines = [",".join([*row.values(), precision]) for precision in ("float32", "int8")]
+    return "\n".join([",".join([*row, "precision"]), *lines, ""])
+
+
 class Odd(torch.nn.Module):
     """A network that does another thing by what it sees, which no file of layers can."""
 
@@ -171,9 +179,18 @@ def test_what_is_gone_is_made_again(ladder: Path, tiny: Tiny) -> None:
     ("name", "text", "missing"),
     [
         ("speed.csv", "a,b\n1,2\n", "row 1 says no network"),
-        ("speed.csv", "network,precision,runtime,microseconds,low,high\nx,float32,pytorch,fast,1,2\n", "no microsec"),
+        (
+            "speed.csv",
+            "network,precision,runtime,microseconds,low,high\nx,float32,pytorch,fast,1,2\n",
+            "has 'fast' as its microsec",
+        ),
         ("rows.csv", "network,seed,precision,score\nrusu-1,1,float32,3\nrusu-1,1,int8,3\n", "row 1 says no run"),
         ("rows.csv", "network,seed,precision,run\nrusu-1,1,float32,x\nrusu-1,1,int8,x\n", "row 1 says no score"),
+        ("rows.csv", a_row(score="-inf"), "row 1 has '-inf' as its score"),
+        ("rows.csv", a_row(weights="1.5"), "row 1 has '1.5' as its weights"),
+        ("rows.csv", a_row(bytes="-7"), "row 1 has '-7' as its bytes"),
+        ("rows.csv", a_row(int8_kl="x"), "row 1 has 'x' as its int8_kl"),
+        ("speed.csv", "network,precision,runtime,microseconds,low,high\nx,float32,pytorch,-1,1,1\n", "has '-1' as its"),
     ],
 )
 def test_damaged_tables_are_named(ladder: Path, tiny: Tiny, name: str, text: str, missing: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,50 @@ def test_students_tested_on_other_states_do_not_mix(
             sweep(quick({"seed": [1, 2]}, sweep=tested))
     write_rows(path, rows)
     sweep(quick({"seed": [1, 2]}, sweep=tested))
+    assert trained == ["seed-1", "seed-2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"threat": {"target": 9}}, r"the cell with seed 3: --threat\.target=9: pong has actions 0 to 5"),
+        ({"threat": {"source": "nobody"}}, r"the cell with seed 3: unknown teacher 'nobody'"),
+        ({"sweep": {"games": 0}}, r"--evaluate\.attack is of whole games; add --sweep\.games, or leave it out"),
+        ({"sweep": {"test_states": 5}}, r"--sweep\.test_states is of --sweep\.data; add that, or leave it out"),
+        ({"evaluate": {"figures": ["fi1_median"]}}, r"--evaluate\.figures are measured on --sweep\.data; add that"),
+    ],
+)
+def test_games_that_cannot_be_played_are_refused_before_any_training(
+    quick: Quick, trained: list[str], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    attacked = {"num_envs": 2, **changes.get("evaluate", {"attack": "fgsm"})}
+    settings = {**changes, "evaluate": attacked, "sweep": {"games": 2, **changes.get("sweep", {})}}
+    with pytest.raises(UserError, match=message):
+        sweep(quick({"seed": [3]}, **settings))
+    assert trained == []
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_video_that_cannot_be_written_is_refused_before_any_training(
+    quick: Quick, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UserError, match="videos need imageio-ffmpeg, which is not installed"):
+        sweep(quick({"seed": [3]}, sweep={"games": 2}, evaluate={"num_envs": 2, "capture_video": True}))
+    assert trained == []
+
+
+def test_a_figure_that_has_rotted_is_refused_before_any_training(
+    quick: Quick, tmp_path: Path, trained: list[str]
+) -> None:
+    sweep(quick({"seed": [1]}))
+    path = tmp_path / "sweep" / "rows.csv"
+    rows = read_rows(path)
+    write_rows(path, [{**rows[0], "val_kl": "0.x3"}])
+    with pytest.raises(UserError, match=r"rows\.csv is damaged: row 1 has '0\.x3' as its val_kl; remove it"):
+        sweep(quick({"seed": [1, 2]}))
+    write_rows(path, [{**rows[0], "val_kl": "nan"}])
+    sweep(quick({"seed": [1, 2]}))
     assert trained == ["seed-1", "seed-2"]
 
 

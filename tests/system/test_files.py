@@ -124,8 +124,13 @@ def test_json_with_nan_is_refused_before_the_old_file_is_touched(tmp_path: Path)
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}"])
 def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
     write_bytes(tmp_path / "x.json", content)
-    with pytest.raises(UserError, match=r"x\.json is not a readable record"):
+    with pytest.raises(UserError, match=r"x\.json is not a readable record \(.+\); restore it from a copy"):
         read_json(tmp_path / "x.json", "record")
+
+
+def test_json_that_an_editor_has_saved_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes('\ufeff{\r\n"a": "\u00e4"}'.encode())
+    assert read_json(tmp_path / "x.json", "record", "a") == {"a": "\u00e4"}
 
 
 def test_sha256(tmp_path: Path) -> None:

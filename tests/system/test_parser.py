@@ -92,6 +92,7 @@ def test_numbers_are_decimal_in_files_as_on_the_command_line(tmp_path: Path) -> 
         (["--train.steps=null"], "--train.steps must be int, got null"),
         (["--sweep.grid", "{seed: [1], seed: [2]}"], "cannot read '{seed: [1], seed: [2]}': 'seed' in line 1 is a"),
         (["--sweep.grid", '{"seed": [1], "seed": [2]}'], "cannot read "),
+        (["--sweep.grid", "{seed:[1]}"], "--sweep.grid must be dict, got {seed:[1]}; write a space after every colon"),
         (["--sweep.grid", "{seed: null}"], "--sweep.grid must be list, got null"),
         (["--student.convs", "[[16,null,4]]"], "--student.convs must be list[tuple[int, int, int]] or null, got"),
         (["--print_config", "--train.max_grad_norm=low"], "--train.max_grad_norm must be float, got low"),

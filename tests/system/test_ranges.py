@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.settings import StudentConfig
 from distill.sweep.settings import SweepConfig
-from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_types
+from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, check_types, is_number
 from distill.train.settings import TrainConfig
 from teachers.settings import TeacherConfig
 from tests.fixtures.stages import stage_of
@@ -175,3 +175,12 @@ def test_null_in_a_teachers_file(tmp_path: Any, capsys: pytest.CaptureFixture[st
     (tmp_path / "x.yaml").write_text("gamma: null\nseed: null\n")
     assert main(["--config", str(tmp_path / "x.yaml")]) == 1
     assert capsys.readouterr().err == "error: --gamma must be float, got null\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [(0, True), (-1.5, True), (5e-324, True), (10**400, False), (-(10**400), False), (math.nan, False),
+     (math.inf, False), (True, False), ("1", False), (None, False)],
+)  # fmt: skip
+def test_numbers_of_a_file(value: object, good: bool) -> None:
+    assert is_number(value) is good

@@ -18,9 +18,10 @@ SECTIONS = {
     if isinstance(value := getattr(Config(), field.name), Section)
 }
 EXAMPLES = {
-    "actor": "runs/x", "adversary": "pgd", "attack": "fgsm", "early_learning_rate": 0.1, "jacobian": "full",
-    "law": "fisher", "noise": "white", "noise_on": "activations", "ray_address": "auto", "schedule": "score",
-    "scheduler": "random", "teacher_score": 1.0, "teacher_zip": "x.zip", "until_share": 0.9, "value": "returns",
+    "actor": "runs/x", "adversary": "pgd", "attack": "fgsm", "data": "data/x", "early_learning_rate": 0.1,
+    "jacobian": "full", "law": "fisher", "noise": "white", "noise_on": "activations", "ray_address": "auto",
+    "schedule": "score", "scheduler": "random", "teacher_score": 1.0, "teacher_zip": "x.zip", "until_share": 0.9,
+    "value": "returns",
 }  # fmt: skip
 """Another value than the default, where that does not tell one."""
 OTHER = {bool: lambda old: not old, int: lambda old: old + 1, float: lambda old: old / 2 or 0.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from distill.cli.command import main
 from distill.errors import UserError
 from distill.system.files import at_home
-from distill.system.stores import Store
+from distill.system.mirror import read_ledger
+from distill.system.stores import Store, is_below
 
 
 @pytest.mark.parametrize("name", ["S3://lab/data", "hdfs://lab/data", "https://lab.org/data", "abfss://lab/data"])
@@ -60,3 +62,27 @@ def test_a_full_disk_here_is_not_said_to_be_the_store(
     with pytest.raises(OSError, match=r"No space left on device: '.*/here'") as told:
         store.download("a", tmp_path / "here")
     assert told.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "../a", "a/../../b", "a//b", "a/."])
+def test_names_that_leave_their_folder(name: str) -> None:
+    assert not is_below(name)
+    assert is_below("a/b.c/..d")
+
+
+def test_an_object_whose_copy_would_leave_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(f"file://{tmp_path}/run")
+    root = store._root
+    monkeypatch.setattr(store._fs, "find", lambda *given, **more: {f"{root}/a/../../mine": {"size": 1}})
+    with pytest.raises(UserError, match=r"run has an object 'a/\.\./\.\./mine', whose copy would leave its folder"):
+        store.sizes()
+
+
+@pytest.mark.parametrize("shards", [5, [], {"a": 5}, {"../../mine": "{}"}, {"..": "{}"}, {"/mine": "{}"}])
+def test_a_ledger_that_tells_of_what_is_no_shard_is_damaged(tmp_path: Path, shards: Any) -> None:
+    store = Store(f"file://{tmp_path}/data")
+    store.write("ledgers/teacher.json", json.dumps({"shards": shards}).encode())
+    with pytest.raises(UserError, match=r"ledgers/teacher\.json is damaged \(.*\); push the dataset again"):
+        read_ledger(store, "ledgers/teacher.json")

@@ -230,6 +230,13 @@ def test_agents_of_other_kinds(save: Callable[..., Path], kind: Any, policy: Any
         load_sb3_zip(save(kind, policy, space))
 
 
+@pytest.mark.parametrize("value", [0, None, {":type:": "<class 'numpy.bool'>", ":serialized:": "gAWV"}])
+def test_pixels_that_are_not_scaled_are_refused_however_that_is_told(value: Any) -> None:
+    with pytest.raises(UserError, match=r"normalize_images=(False|a value that its plain text does not tell), so it"):
+        describe(Path("x.zip"), {"policy_kwargs": {"normalize_images": value}})
+    assert describe(Path("x.zip"), {"policy_kwargs": {"normalize_images": 1}}).actions is None
+
+
 def test_float_observations(save: Callable[..., Path]) -> None:
     path = save(PPO, "CnnPolicy", box(4, 84, 84, dtype=np.float32, high=1.0), normalize_images=False)
     with pytest.raises(UserError, match="normalize_images=False"):
