@@ -90,7 +90,7 @@ def other_pong_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 LAUNCHER = """
 import json, os, resource, sys, traceback
 import torch
-import distill.collect.pipeline, distill.cli.tools, distill.collect.verify, jsonargparse
+import distill.collect.pipeline, distill.cli.export, distill.collect.verify, jsonargparse
 from distill.cli.command import main
 
 torch.set_num_threads(1)

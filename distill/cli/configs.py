@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from importlib import resources
 from pathlib import Path
 
 from distill.errors import UserError, nearest
 from distill.system.files import place_here, write_bytes
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of the command."""
+    parser.add_argument("name", nargs="?", help="settings file to copy; without it, all are listed")
+    parser.add_argument("target", nargs="?", help="file or folder to copy it to; default: NAME.yaml here")
 
 
 def bundled() -> dict[str, str]:
@@ -46,12 +53,12 @@ def copy(name: str, target: str | None) -> Path:
     return path
 
 
-def show(name: str | None, target: str | None) -> None:
+def run(args: argparse.Namespace) -> None:
     """List all settings files, or copy one."""
-    if name is None:
+    if args.name is None:
         for known, text in bundled().items():
             print(f"{known:16}{about(text)}")
         print("\n`distill configs NAME` copies one here; use it with --config NAME.yaml.")
     else:
-        path = copy(name, target)
+        path = copy(args.name, args.target)
         print(f"{path}: change what you like, and use it with --config {path}")

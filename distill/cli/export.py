@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import shutil
 from collections.abc import Iterator
@@ -10,12 +11,38 @@ from pathlib import Path
 from distill.agents.own_states import STATES, match_of, own_states
 from distill.errors import UserError, first_line, nearest
 from distill.networks.weights import fingerprint
-from distill.students.folder import Student
+from distill.students.folder import Student, load_student
 from distill.students.onnx_file import require_onnx, write_int8, write_onnx
-from distill.system.files import replacing, sha256
+from distill.system.files import at_home, place_here, replacing, sha256
+from teachers.layouts import student_folder
 
 FORMATS = ("onnx", "int8", "safetensors", "sb3")
 FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Words of the command."""
+    parser.add_argument("student", help="student's run folder")
+    parser.add_argument("--format", default="onnx", help="onnx, int8 (ONNX, quantised), safetensors or sb3")
+    parser.add_argument("--out", required=True, help="file to create")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write one student, or those of several games together.
+
+    Raises:
+        UserError: as ``export``, or students of several games in another format than onnx.
+    """
+    from distill.multitask.onnx import students_of, write_joint_onnx
+
+    place, together = place_here(args.out), students_of(at_home(args.student))
+    if not together:
+        export(load_student(student_folder(args.student)), args.format, place)
+    elif args.format == "onnx":
+        write_joint_onnx(together, place)
+    else:
+        raise UserError(f"{args.student} has a student of each of several games; export one of them, or all as onnx")
+    print(f"written: {args.out}")
 
 
 def export(student: Student, form: str, out: Path) -> None:
