@@ -91,7 +91,9 @@ def read_manifest(folder: Path) -> Manifest:
     for name in (manifest.identity.preset, manifest.identity.teacher_preset):
         check_recorded(folder, name)
     if manifest.identity.codec not in CODECS:
-        raise UserError(f"{folder / 'dataset.json'} uses the unknown codec {manifest.identity.codec!r}")
+        raise UserError(
+            f"{folder / 'dataset.json'} uses the unknown codec {manifest.identity.codec!r}; a newer version may know it"
+        )
     return manifest
 
 

@@ -131,7 +131,8 @@ def canonical_game(name: str) -> str:
             return game
     if key in (game.replace("_", "") for game in TWO_PLAYER_ONLY):
         raise UserError(f"unknown game {name!r} (it is for two players only, and agents here play alone)")
-    raise UserError(f"unknown game {name!r}{nearest(bare.lower(), known_games())}")
+    near = nearest(bare.lower(), known_games()) or "; name one of ALE's, such as pong or ALE/Breakout-v5"
+    raise UserError(f"unknown game {name!r}{near}")
 
 
 @functools.cache

@@ -167,7 +167,10 @@ class AtariCNN(nn.Module):
         told = spec.to_dict()
         for index, (out, kernel, stride) in enumerate(spec.convs):
             if kernel > size:
-                raise UserError(f"a {kernel}x{kernel} convolution does not fit a {size}x{size} input")
+                raise UserError(
+                    f"a {kernel}x{kernel} convolution does not fit a {size}x{size} input; take a smaller kernel, or "
+                    "smaller strides before it"
+                )
             layers += [make_convolution(told, index, (channels, out, kernel, stride), size), activation()]
             channels, size = out, (size - kernel) // stride + 1
         layers.append(nn.Flatten())
