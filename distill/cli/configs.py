@@ -28,7 +28,7 @@ def about(text: str) -> str:
     lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     words = " ".join(lines[1:]).split()
     end = next((place for place, word in enumerate(words, 1) if word.endswith((".", ":", ";"))), len(words))
-    return " ".join(words[:end]).rstrip(":;")
+    return " ".join(words[:end]).rstrip(".:;")
 
 
 def copy(name: str, target: str | None) -> Path:

@@ -20,7 +20,7 @@ def test_without_a_name_all_are_listed_with_a_sentence_each(capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     listed = dict(line.split(maxsplit=1) for line in lines[: lines.index("")])
     assert listed.keys() == bundled().keys()
-    assert listed["base"] == "Every setting with its default."
+    assert listed["base"] == "Every setting with its default"
     assert all(len(text) > 10 for text in listed.values())
 
 
