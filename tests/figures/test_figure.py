@@ -172,12 +172,12 @@ def test_a_figure_goes_through_evaluation_and_report(
     config = quick()
     run = train(config)
     settings: dict[str, Any] = {
-        "agents": ["teacher", f"student={run}"], "games": 1, "num_envs": 1, "val_states": 40, "figures": NAMES,
+        "agents": ["teacher", f"student={run}"], "games": 1, "num_envs": 1, "figures": NAMES,
         "out": str(tmp_path / "scores"),
     }  # fmt: skip
     with pytest.raises(UserError, match=r"measured on recorded states; name a dataset with --evaluate\.data"):
         evaluate(make_config(evaluate=settings))
-    settings["data"] = config.train.data
+    settings |= {"data": config.train.data, "val_states": 40}
     record = evaluate(make_config(evaluate=settings))
     written = json.loads((tmp_path / "scores" / "scores.json").read_text())
     assert record == {name: value for name, value in written.items() if name not in ("version", "checksum")}

@@ -132,7 +132,8 @@ def test_a_teacher_keeps_the_student_near(tiny: Tiny, student: Path, tmp_path: P
     dataset, found = Dataset(pong_data), {"before": student}
     x, teacher = torch.from_numpy(dataset.stacks(np.arange(len(dataset)))) / 255, torch.from_numpy(dataset.logits)
     for weight in (0.0, 20.0):
-        more = {"states": 1024, "n_epochs": 4, "learning_rate": 0.003, "teacher_weight": weight, "schedule": "constant"}
+        more = {"states": 1024, "n_epochs": 4, "learning_rate": 0.003, "teacher_weight": weight}
+        more |= {"schedule": "constant"} if weight else {}
         found[f"{weight}"] = finetune(tiny(tmp_path / f"run-{weight}", init=student, **more))
     with torch.no_grad():
         far = {name: float(kl(load_student(run).net(x), teacher).mean()) for name, run in found.items()}

@@ -26,7 +26,7 @@ def test_all_have_as_many_steps_together_but_the_short_default() -> None:
 
 def test_ratios_are_paired_by_seed() -> None:
     def row(method: str, seed: int, kl: float) -> Row:
-        return {"method": method, "seed": str(seed), "test_kl": str(kl)}
+        return {"game": "pong", "method": method, "seed": str(seed), "test_kl": str(kl)}
 
     rows = [row(method, seed, seed * 0.1) for method in METHODS for seed in (2, 1) if method != POPULATION]
     rows += [row(POPULATION, seed, seed * 0.05) for seed in (1, 2)]
