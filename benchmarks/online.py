@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from players import distill, figures  # first: it sets the process up, before PyTorch is imported
+from players import distill, figures, parser_of  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
@@ -60,14 +60,8 @@ def rows_of(args: argparse.Namespace, game: str, seed: int) -> list[dict[str, st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", default="pong,space_invaders", help="(%(default)s)")
-    parser.add_argument("--student", default="mnih2013", help="network (%(default)s)")
+    parser = parser_of(__doc__, "pong,space_invaders", "runs/bench/online")
     parser.add_argument("--minutes", type=float, default=4, help="of each training (%(default)s)")
-    parser.add_argument("--seeds", default="1,2,3", help="with commas between them (%(default)s)")
-    parser.add_argument("--played", type=int, default=64, help="whole games of each student (%(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/online"), help="(%(default)s)")
     args = parser.parse_args()
     path = args.out / "rows.csv"
     rows = read_rows(path)

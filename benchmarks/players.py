@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +17,18 @@ def distill(*words: str) -> None:
     """Run the command."""
     root = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-m", "distill.cli", *words], check=True, env=ENVIRONMENT | {"PYTHONPATH": root})
+
+
+def parser_of(description: str | None, games: str, out: str) -> argparse.ArgumentParser:
+    """Flags that all of them have, with a benchmark's own default games and folder."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", default=games, help="(%(default)s)")
+    parser.add_argument("--student", default="mnih2013", help="network (%(default)s)")
+    parser.add_argument("--seeds", default="1,2,3", help="with commas between them (%(default)s)")
+    parser.add_argument("--played", type=int, default=64, help="whole games of each student (%(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path(out), help="(%(default)s)")
+    return parser
 
 
 def figures(folder: Path, games: int, game: str, runs: dict[str, Path]) -> Iterator[dict[str, Any]]:

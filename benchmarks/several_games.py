@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from players import distill, figures  # first: it sets the process up, before PyTorch is imported
+from players import distill, figures, parser_of  # first: it sets the process up, before PyTorch is imported
 
 # isort: split
 
@@ -37,16 +37,10 @@ def train(args: argparse.Namespace, seed: int, folder: Path) -> dict[str, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "pong,breakout,space_invaders", "runs/bench/several-games")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (%(default)s)")
-    parser.add_argument("--games", default="pong,breakout,space_invaders", help="(%(default)s)")
-    parser.add_argument("--student", default="mnih2013", help="network (%(default)s)")
     parser.add_argument("--steps", type=int, default=6000, help="of each game (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=64, help="(%(default)s)")
-    parser.add_argument("--seeds", default="1,2,3", help="with commas between them (%(default)s)")
-    parser.add_argument("--played", type=int, default=64, help="whole games of each student (%(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/several-games"), help="(%(default)s)")
     args = parser.parse_args()
     path = args.out / "rows.csv"
     rows = read_rows(path)

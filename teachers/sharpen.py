@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(f"written: {sharpen(args.agent, place_here(args.out), args.temperature)}")
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         return complain(error)
     return 0
 

@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with raising_on_sigterm():
             train_teacher(TeacherConfig(**read(parser, words)))
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         return complain(error)
     except KeyboardInterrupt as error:
         return outcome(error)[1]

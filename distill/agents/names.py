@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.errors import UserError
 from distill.system.registry import is_dotted
@@ -117,32 +115,3 @@ def _wrong_with(name: str) -> str:
 
 def _unprintable(character: str) -> bool:
     return unicodedata.category(character)[0] == "C"
-
-
-def check_folder(folder: Path, names: Sequence[str], flag: str, *, videos: bool = False) -> None:
-    """Make the folder of what becomes of agents, and see that everything can be written there.
-
-    Args:
-        folder: where scores.json or attack.json goes.
-        names: of the agents, each of which gets a folder of TensorBoard events.
-        flag: the setting that names the folder.
-        videos: each gets a video, too.
-
-    Raises:
-        UserError: it cannot; before any work is done.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp"):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {folder}: {reason}; choose another {flag}") from error
-    if (folder / PARTIAL).is_dir():
-        raise UserError(f"{folder / PARTIAL} is a folder, where games are kept while others are played; remove it")
-    for name in names:
-        if (folder / name).exists() and not (folder / name).is_dir():
-            raise UserError(f"{folder / name} is a file, where the events of agent {name} go; rename one of them")
-        video = f"{name}.mp4"
-        if videos and (video in names or (folder / video).is_dir()):
-            raise UserError(f"{folder / video} is a folder, where the video of agent {name} goes; rename one of them")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
-from distill.agents.names import check_folder
+from distill.agents.folder import check_folder
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out

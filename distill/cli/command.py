@@ -17,7 +17,7 @@ from distill.system.parser import bring_forward, known, make_parser, read
 from distill.system.plugins import load_plugins
 from distill.system.runtime import processes, tune_process
 from distill.system.signals import outcome, raising_on_sigterm
-from distill.system.trouble import sentence
+from distill.system.trouble import complain, sentence
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -77,14 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raising_on_sigterm():
             load_plugins()
             return _dispatch(words)
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
-        message = sentence(error)
-        if message is None:
-            raise
-        if debug:
+    except Exception as error:
+        if debug and sentence(error) is not None:
             traceback.print_exception(error)
-        print(f"error: {message}", file=sys.stderr)
-        return 1
+        return complain(error)
     except KeyboardInterrupt as error:
         word, status = outcome(error)
         # The stage may know better: a folder with the time in its name is another one next time.

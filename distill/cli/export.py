@@ -7,14 +7,13 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from distill.agents.own_states import STATES, match_of, own_states
 from distill.errors import UserError, first_line, nearest
-from distill.networks.weights import fingerprint
-from distill.students.folder import Student, load_student
-from distill.students.onnx_file import require_onnx, write_int8, write_onnx
 from distill.system.files import at_home, place_here, replacing, sha256
-from teachers.layouts import student_folder
+
+if TYPE_CHECKING:
+    from distill.students.folder import Student
 
 FORMATS = ("onnx", "int8", "safetensors", "sb3")
 FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
@@ -34,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
         UserError: as ``export``, or students of several games in another format than onnx.
     """
     from distill.multitask.onnx import students_of, write_joint_onnx
+    from distill.students.folder import load_student
+    from teachers.layouts import student_folder
 
     place, together = place_here(args.out), students_of(at_home(args.student))
     if not together:
@@ -87,6 +88,7 @@ def _check(student: Student, name: str, copy: Path) -> None:
         if sha256(copy) != expected:
             raise UserError(damaged)
     elif name == FILES["sb3"]:
+        from distill.networks.weights import fingerprint
         from teachers.formats.sb3 import load_sb3_zip
 
         try:
@@ -98,12 +100,17 @@ def _check(student: Student, name: str, copy: Path) -> None:
 
 
 def _onnx(student: Student, path: Path) -> None:
+    from distill.students.onnx_file import require_onnx, write_onnx
+
     require_onnx("ONNX export")
     with _naming(student):
         write_onnx(student.net, path, student.task)
 
 
 def _int8(student: Student, path: Path) -> None:
+    from distill.agents.own_states import STATES, match_of, own_states
+    from distill.students.onnx_file import require_onnx, write_int8
+
     require_onnx("int8 export", run=True)
     with _naming(student):
         write_int8(student.net, path, student.task, own_states(match_of(student), STATES, seed=0))

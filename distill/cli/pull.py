@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from distill.errors import UserError
 from distill.system.files import place_here
 
 
@@ -21,11 +20,8 @@ def run(args: argparse.Namespace) -> None:
         UserError: the address is no store's, or the folder has something else.
     """
     from distill.dataset.opening import pull
-    from distill.system.stores import is_store
+    from distill.system.stores import require_store
 
-    if not is_store(args.url):
-        raise UserError(
-            f"{args.url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path"
-        )
+    require_store(args.url)
     pull(args.url, place_here(args.folder))
     print(f"fetched: {args.folder}")

@@ -26,12 +26,9 @@ def run(args: argparse.Namespace) -> None:
     """
     from distill.dataset.opening import push_indexed
     from distill.system.mirror import push_folder
-    from distill.system.stores import address, is_store
+    from distill.system.stores import address, require_store
 
-    if not is_store(args.url):
-        raise UserError(
-            f"{args.url} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path"
-        )
+    require_store(args.url)
     path, url = at_home(args.folder), address(args.url)
     if not path.exists():
         raise UserError(f"there is nothing at {path}; name a dataset, a run, a student or a teacher")

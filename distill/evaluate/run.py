@@ -13,7 +13,7 @@ import torch
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
-from distill.agents.names import check_folder
+from distill.agents.folder import check_folder
 from distill.attack.policy import Assault
 from distill.attack.ready import find_source, try_out
 from distill.batches.loader import Loader
@@ -42,6 +42,9 @@ from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
 from distill.system.settings import fill
 from distill.system.streams import Stream, numbered
+
+ANOTHER = "choose another --evaluate.out"
+"""What helps where scores of something else are in the way."""
 
 Measured = dict[str, float | None]
 """Figures by name."""
@@ -119,31 +122,28 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapp
     e = config.evaluate
     asked = (config.env, _presets(agents), e.games, e.protocol, config.seed, now)
     if (record.game, record.preset, record.games, record.protocol, record.seed, then) != asked:
-        raise UserError(
-            f"{path} is of another game, preset, agents, number of games, protocol or seed; "
-            "choose another --evaluate.out"
-        )
+        raise UserError(f"{path} is of another game, preset, agents, number of games, protocol or seed; {ANOTHER}")
     if record.num_envs not in (None, _lanes(e)):
         raise UserError(
             f"{path} is of {record.num_envs} games side by side, not {_lanes(e)}, which play other games; set "
-            f"--evaluate.num_envs={record.num_envs}, or choose another --evaluate.out"
+            f"--evaluate.num_envs={record.num_envs}, or {ANOTHER}"
         )
     if record.attack != attack:
-        raise UserError(f"{path} is of games under another attack, or under none; choose another --evaluate.out")
+        raise UserError(f"{path} is of games under another attack, or under none; {ANOTHER}")
     if record.data != _data_digest(config):
         raise UserError(
             f"{path} has figures on other held-out states: --evaluate.data was another one, or has changed since; "
-            "choose another --evaluate.out"
+            f"{ANOTHER}"
         )
     if record.val_states not in (None, e.val_states):
         raise UserError(
             f"{path} has figures on at most {record.val_states} held-out states, not {e.val_states}; set "
-            f"--evaluate.val_states={record.val_states}, or choose another --evaluate.out"
+            f"--evaluate.val_states={record.val_states}, or {ANOTHER}"
         )
     if record.figures.keys() != _own_figures(config).keys():
         raise UserError(
             f"{path} has {', '.join(sorted(record.figures)) or 'no'} figures besides the usual ones, not those of "
-            "--evaluate.figures; choose another --evaluate.out"
+            f"--evaluate.figures; {ANOTHER}"
         )
     played = dict(record.agents)
     for agent in agents:  # an earlier version compared them with the first teacher, whoever that was

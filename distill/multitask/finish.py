@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
+from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
-from distill.evaluate.ready import check_games
-from distill.evaluate.run import evaluate
+from distill.evaluate.ready import check_games, play_within
 from distill.evaluate.settings import EvaluateRun
 from distill.multitask.settings import MultitaskRun
 from distill.networks.build import build_student
@@ -65,18 +64,23 @@ def check_play(config: MultitaskRun, folder: Path, runs: Sequence[TrainRun], dat
     """
     first = {run.env: (run, one.dataset) for run, one in reversed([*zip(runs, data, strict=True)])}
     for game, (run, dataset) in first.items() if config.multitask.games else ():
+        _refuse_without_teacher(run, dataset)
+        net = build_student(config.student, dataset.task.num_actions)
+        check_games(_playing(config, folder, game), net, dataset.task.preset)
+
+
+def _refuse_without_teacher(run: TrainRun, dataset: Dataset) -> None:
+    """Who plays beside the student is whom the dataset names, or the game's bundled agent if that one taught."""
+    try:
+        labeller(run, dataset)
+    except UserError as error:
         try:
-            labeller(run, dataset)
-        except UserError as error:
-            with contextlib.suppress(UserError):
-                labeller(dataclasses.replace(run, teacher=game), dataset)
-                continue
+            labeller(dataclasses.replace(run, teacher=run.env), dataset)
+        except UserError:
             raise UserError(
                 f"the teacher of {dataset.folder}, who is to play beside the student, cannot be used ({error}); bring "
                 "it back, or leave --multitask.games out"
             ) from error
-        net = build_student(config.student, dataset.task.num_actions)
-        check_games(_playing(config, folder, game), net, dataset.task.preset)
 
 
 def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
@@ -86,11 +90,8 @@ def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
     rows = []
     for game in games:
         name = load_student(folder / game).training.teacher_name
-        try:
-            agents = evaluate(_playing(config, folder, game)).agents
-        except UserError as error:
-            away = f"move {folder / game / 'scores'} away, or let the student play by distill evaluate"
-            raise UserError(str(error).replace("choose another --evaluate.out", away)) from error
+        away = f"move {folder / game / 'scores'} away, or let the student play by distill evaluate"
+        agents = play_within(_playing(config, folder, game), away).agents
         student, teacher = agents["student"], agents["teacher"]
         share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"
         interval = f"{student.ci95[0]:.2f} .. {student.ci95[1]:.2f}"

@@ -15,7 +15,7 @@ from distill.errors import UserError
 from distill.records.record import Kind
 from distill.records.shape import Form, count, number, optional, text
 from distill.system.files import read_json
-from distill.system.stores import is_below
+from distill.system.stores import is_inside
 
 FORMAT = "atari-sobolev"
 OF_ALL, OF_SOME = 1, 2
@@ -282,7 +282,7 @@ def read_shard(path: Path) -> ShardRecord:
     told = SHARD.read(path, *(name for name in SHARD_FIELDS if not name.endswith("?")))
     fields = {name: told[name] for name in ShardRecord.__dataclass_fields__ if name in told}
     for name in told["files"]:
-        if "/" in name or not is_below(name):
+        if not is_inside(name):
             raise UserError(f"{path} is damaged: a file of a shard cannot be called {name!r}; restore it from a copy")
     fields["files"] = {name: FileMark(mark["bytes"], mark["sha256"]) for name, mark in told["files"].items()}
     fields["games"] = [GamePlayed(game["score"], game.get("length", 0)) for game in told.get("games", [])]

@@ -13,7 +13,7 @@ from distill.agents.own_states import match_of, own_states
 from distill.envs.presets import OBS_SHAPE
 from distill.envs.settings import CommonConfig
 from distill.errors import DivergedError, UserError, first_line
-from distill.evaluate.run import evaluate
+from distill.evaluate.ready import play_within
 from distill.evaluate.settings import EvaluateRun
 from distill.figures.fidelity import fidelity_of_outputs
 from distill.imitate.loop import imitate
@@ -161,10 +161,7 @@ def _play(config: ShrinkRun, where: Path, precision: str) -> AgentScores:
     """Whole games of a finished student in one precision."""
     what = where if precision == FLOAT32 else where / FILES[INT8]
     out = where / f"scores-{precision}"
-    try:
-        return evaluate(evaluation(config, [f"{precision}={what}"], out)).agents[precision]
-    except UserError as error:
-        raise UserError(str(error).replace("choose another --evaluate.out", f"remove {out}")) from error
+    return play_within(evaluation(config, [f"{precision}={what}"], out), f"remove {out}").agents[precision]
 
 
 def evaluation(config: ShrinkRun, agents: list[str], out: Path) -> EvaluateRun:

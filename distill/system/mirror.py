@@ -20,7 +20,7 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.system.files import sha256, write_bytes
-from distill.system.stores import LIMIT, Store, address, cache_limit, is_below, place_of
+from distill.system.stores import LIMIT, Store, address, cache_limit, is_inside, place_of
 
 THREADS = 8
 """Objects that travel at once."""
@@ -140,7 +140,7 @@ def read_ledger(store: Store, name: str) -> dict[str, str]:
     try:
         ledger: dict[str, str] = json.loads(content)["shards"] if content is not None else {}
         for shard, text in ledger.items():
-            if not isinstance(text, str) or not is_below(shard) or "/" in shard:
+            if not isinstance(text, str) or not is_inside(shard):
                 raise ValueError(f"no shard can be {shard!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{store.url}/{name} is damaged ({error}); push the dataset again") from error

@@ -37,6 +37,21 @@ def is_below(name: str) -> bool:
     return not name.startswith("/") and not {"", ".", ".."} & {*name.split("/")}
 
 
+def is_inside(name: str) -> bool:
+    """Whether a name that was read somewhere is one of a file in a folder itself."""
+    return "/" not in name and is_below(name)
+
+
+def require_store(name: str) -> None:
+    """Refuse what is no address of a store.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not is_store(name):
+        raise UserError(f"{name} is no address of a store; write s3://bucket/path, gs://bucket/path or file:///path")
+
+
 def refuse_unknown(name: str | Path) -> None:
     """Refuse an address of any other kind: it would be taken for a folder of that name here.
 

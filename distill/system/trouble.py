@@ -12,8 +12,6 @@ from distill.system.files import unreadable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk without room says."""
-
-
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "CUDA out of memory")
 """What PyTorch says where NumPy and Python raise a MemoryError."""
 

@@ -28,6 +28,7 @@ from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
 from distill.train.hooks import Hook, Status
 from teachers.formats.onnx_file import load_onnx
+from teachers.load import find_teacher
 from tests.fixtures.files import wait_for
 
 MakeConfig = Callable[..., Config]
@@ -271,6 +272,18 @@ def test_a_teacher_that_is_to_play_and_is_gone_is_missed_before_any_training(
         multitask(both(multitask={**of_data, "games": 2}, evaluate=LANES))
     assert not (tmp_path / "run").exists()
     multitask(both(multitask=of_data))
+
+
+def test_games_are_seen_to_where_the_bundled_agent_stands_in_for_a_file_that_is_gone(
+    both: Callable[..., Config], make_config: MakeConfig, tmp_path: Path
+) -> None:
+    teacher, data = shutil.copy(find_teacher("pong").path, tmp_path / "gone-pong.zip"), tmp_path / "data"
+    collect(make_config(teacher=str(teacher), collect={"out": str(data), "states": 200, "num_envs": 2}))
+    Path(teacher).unlink()
+    attacked = {"evaluate": {**LANES, "attack": "fgsm"}, "threat": {"target": 9}}
+    with pytest.raises(UserError, match=r"--threat\.target=9: pong has actions 0 to 5"):
+        multitask(both(multitask={"data": [str(data)], "games": 2}, **attacked))
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_datasets_of_one_teacher_are_refused(both: Callable[..., Config], pong_data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import evaluate, shrink
 from distill.errors import DivergedError, UserError
+from distill.evaluate import ready
 from distill.records.scores import read_scores
 from distill.shrink import run as module
 from distill.shrink import students
@@ -65,7 +66,7 @@ def ladder(finished: Path, tmp_path: Path) -> Path:
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is trained, played and timed from now on."""
     names: list[str] = []
-    places = [*((students, name) for name in ("imitate", "rounds", "train", "evaluate")), (module, "evaluate")]
+    places = [*((students, name) for name in ("imitate", "rounds", "train")), (ready, "evaluate"), (module, "evaluate")]
     for place, name in places:
         original = getattr(place, name)
 
