@@ -5,9 +5,10 @@
 
 Same teacher, student network, environment steps, lanes, seeds, PPO settings and weight of the divergence; both learn
 from a fresh network. Theirs is ``ProximalPolicyDistillation`` on ``make_atari_env`` in ``SubprocVecEnv``; ours has the
-form of its divergence, too (``clipped_kl``). The settings are RL Baselines3 Zoo's (``zoo``), or those of its own
-example (``example``: rewards divided by a running scale there and cut to their sign here, constant rates there and
-falling ones here).
+form of its divergence, too (``clipped_kl``). The settings are RL Baselines3 Zoo's (``zoo``), the same with a higher
+rate and a heavier teacher, by which students play after few states (``short``), or those of its own example
+(``example``: rewards divided by a running scale there and cut to their sign here, constant rates there and falling
+ones here).
 
 Seconds, of the clock and of processors, are those of making the games, loading the teacher and learning; of ours,
 checkpoints, curve and the last comparison with the teacher besides. Then each student plays the same whole games,
@@ -57,6 +58,8 @@ COMMON: dict[str, Any] = {"n_epochs": 4, "ent_coef": 0.01, "vf_coef": 0.5, "gae_
 SETTINGS: dict[str, dict[str, Any]] = {
     "zoo": COMMON
     | {"n_steps": 128, "batch_size": 256, "learning_rate": 2.5e-4, "clip_range": 0.1, "gamma": 0.99, "weight": 1.0},
+    "short": COMMON
+    | {"n_steps": 128, "batch_size": 64, "learning_rate": 1e-3, "clip_range": 0.2, "gamma": 0.99, "weight": 5.0},
     "example": COMMON
     | {"n_steps": 256, "batch_size": 512, "learning_rate": 3e-4, "clip_range": 0.2, "gamma": 0.995, "weight": 2.0},
 }
@@ -94,13 +97,14 @@ class Cost:
 def theirs(args: argparse.Namespace, seed: int, folder: Path) -> tuple[AtariCNN, Cost]:
     """(student, seconds, states) of the checkout."""
     settings = dict(SETTINGS[args.settings])
-    zoo = args.settings == "zoo"
+    as_theirs = args.settings == "example"
     spec, out, weights = net_spec(args.student), folder / "theirs.json", folder / "theirs.pt"
     order = {
         "checkout": str(args.checkout.resolve()), "env": env_id(args.env), "lanes": args.lanes, "seed": seed,
         "teacher": str(find_teacher(args.teacher or args.env).path), "spec": spec.to_dict(), "states": args.states,
-        "device": args.device, "weight": settings.pop("weight"), "settings": settings, "falls": zoo,
-        "rewards": "clipped" if zoo else "normalized", "weights": str(weights), "out": str(out),
+        "device": args.device, "weight": settings.pop("weight"), "settings": settings,
+        "falls": not as_theirs, "rewards": "normalized" if as_theirs else "clipped", "weights": str(weights),
+        "out": str(out),
     }  # fmt: skip
     command = [sys.executable, str(HERE / "proximal_peer.py"), json.dumps(order)]
     subprocess.run(command, check=True, env=ENVIRONMENT | {"PYTHONPATH": str(HERE.parent)})

@@ -32,8 +32,8 @@ ACTIVATIONS["relu"] = torch.nn.ReLU
 
 
 def linear(start: float) -> Callable[[float], float]:
-    """Falls to 0, as ours."""
-    return lambda remaining: remaining * start
+    """Falls to 0 and stays there, as ours; what remains is below 0 after a rollout that goes past the states."""
+    return lambda remaining: max(remaining, 0.0) * start
 
 
 def distil(order: dict[str, Any]) -> dict[str, Any]:

@@ -51,8 +51,11 @@ def make_model(config: TeacherConfig, folder: Path, state: TrainingState) -> tup
 
 
 def linear(start: float) -> Callable[[float], float]:
-    """A schedule of SB3's: falls from ``start`` to 0."""
-    return lambda remaining: remaining * start
+    """A schedule of SB3's: falls from ``start`` to 0, and stays there.
+
+    SB3 plays whole rollouts, so that below 0 may remain of the states: a negative rate would unlearn.
+    """
+    return lambda remaining: max(remaining, 0.0) * start
 
 
 def _initial_weights(config: TeacherConfig) -> AtariCNN:

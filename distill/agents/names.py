@@ -12,7 +12,9 @@ from distill.system.registry import is_dotted
 from teachers.load import find_teacher
 
 SCORES, PARTIAL = "scores.json", "scores.partial.json"
-RESERVED = (SCORES, PARTIAL, "attack.json")
+PLAYING, ATTACKING = "evaluate.lock", "attack.lock"
+"""Who plays, or attacks, holds these."""
+RESERVED = (SCORES, PARTIAL, "attack.json", PLAYING, ATTACKING)
 TEACHER, RANDOM = "teacher", "random"
 """Agents that a word means: who taught the students, and who plays at random."""
 LONGEST = 100

@@ -22,7 +22,7 @@ class States:
     pixels: Tensor
     """uint8 (N, 4, 84, 84)."""
     logits: Tensor
-    """The teacher's, at clean pixels and after temperature; float (N, A)."""
+    """The teacher's at clean pixels, float (N, A)."""
 
 
 @dataclass(frozen=True)

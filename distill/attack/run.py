@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import time
@@ -17,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.folder import check_folder
+from distill.agents.names import ATTACKING
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out
@@ -27,6 +29,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.used import Index, held_out, tell_repeats
 from distill.errors import UserError
 from distill.networks.parts import draws_from
+from distill.system.alone import alone
 from distill.system.device import pick_device
 from distill.system.progress import console
 from distill.system.settings import fill
@@ -58,20 +61,20 @@ def attack(config: AttackRun) -> list[Row]:
     threat = asdict(config.threat) | ({} if source is None else {"source_weights": source.fingerprint})
     states_digest = hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()
     terms = Terms(config.env, dataset.digest, states_digest, len(index), config.seed, threat)
-    rows = read_rows(folder / ATTACK_FILE, terms)
     check_folder(folder, [agent.name for agent in agents], "--attack.out")
-    states = torch.from_numpy(dataset.stacks(index)).to(device)
-    teacher = torch.from_numpy(dataset.logits[index]).to(device)
-    asked: list[Row] = []
-    for cell in _cells(agents, a.methods, a.eps):
-        row = _found(rows, cell)
-        if row is None:
-            temperature = cell.agent.student.training.temperature if cell.agent.student else 1.0
-            row = _measure(cell, source, States(states, teacher / temperature), config, device)
-            rows.append(row)
-            write_rows(folder / ATTACK_FILE, terms, rows)
-        asked.append(row)
-    _to_tensorboard(folder, asked)
+    clean = torch.from_numpy(dataset.logits[index]).to(device)
+    states = States(torch.from_numpy(dataset.stacks(index)).to(device), clean)
+    with alone(folder, "--attack.out", ATTACKING):
+        rows = read_rows(folder / ATTACK_FILE, terms)
+        asked: list[Row] = []
+        for cell in _cells(agents, a.methods, a.eps):
+            row = _found(rows, cell)
+            if row is None:
+                row = _measure(cell, source, states, config, device)
+                rows.append(row)
+                write_rows(folder / ATTACK_FILE, terms, rows)
+            asked.append(row)
+        _to_tensorboard(folder, asked)
     show(config.env, asked, len(index), config.threat)
     console.print(f"written: {folder / ATTACK_FILE}")
     return asked
@@ -127,6 +130,8 @@ def _found(rows: Sequence[Row], cell: Cell) -> Row | None:
 
 def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun, device: torch.device) -> Row:
     threat, started = config.threat, time.perf_counter()
+    temperature = cell.agent.student.training.temperature if cell.agent.student else 1.0
+    states = dataclasses.replace(states, logits=states.logits / temperature)
     agent = Victim(cell.agent.net, device, threat.draws)
     slopes = agent if source is None else Victim(source.net, device, threat.draws)
     draws = torch_generator("attacked states", config.seed, cell.method or "", f"{cell.eps or 0:g}")

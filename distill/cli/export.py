@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 
+    if args.out.endswith(("/", os.sep)):
+        raise UserError(f"--out {args.out} is a folder; name a file in it, as {args.out}student.onnx")
     place, together = place_here(args.out), students_of(at_home(args.student))
     if not together:
         export(load_student(student_folder(args.student)), args.format, place)

@@ -14,6 +14,7 @@ import torch
 from distill.agents.agents import Agent, find_agents
 from distill.agents.episodes import Match, play
 from distill.agents.folder import check_folder
+from distill.agents.names import PLAYING, SCORES
 from distill.attack.policy import Assault
 from distill.attack.ready import find_source, try_out
 from distill.batches.loader import Loader
@@ -23,7 +24,7 @@ from distill.dataset.used import held_out, tell_repeats
 from distill.engine.step import make_engine
 from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
-from distill.envs.protocols import Protocol, get_protocol
+from distill.envs.protocols import get_protocol
 from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
@@ -37,6 +38,7 @@ from distill.figures.statistics import summarise
 from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import count_parameters, policy_part
 from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
+from distill.system.alone import alone
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
@@ -52,45 +54,80 @@ Measured = dict[str, float | None]
 
 def evaluate(config: EvaluateRun) -> Scores:
     """See ``distill.config.stages.evaluate``, which checks ``config`` first."""
-    e = config.evaluate
     device = pick_device(config.device)
-    protocol = get_protocol(e.protocol)
     agents = find_agents(config, config.evaluate.agents)
-    folder = fill(e.out, env=config.env)
-    path, own = folder / "scores.json", _own_figures(config)
-    assault = _assault(config, agents, device)
+    folder, own = fill(config.evaluate.out, env=config.env), _own_figures(config)
+    path, assault = folder / SCORES, _assault(config, agents, device)
     attack = {} if assault is None else assault.to_dict()
-    if path.exists():
-        return _existing(path, config, agents, attack)
-    # What can be refused is refused before hours of play.
-    if e.capture_video:
+    if not path.exists():
+        # What can be refused is refused before hours of play.
+        _check(config, agents, folder)
+        with alone(folder, "--evaluate.out", PLAYING):
+            if not path.exists():  # now it could be another process's
+                terms = _terms(config, agents, attack)
+                kept = Kept(folder, terms)
+                scores = _all_scores(config, agents, kept, folder, device, assault)
+                record = _record(config, agents, terms, scores, own)
+                write_scores(path, record)
+                kept.remove()
+                log_scores(folder, agents, record.agents)
+                show(record)
+                console.print(f"written: {path}")
+                return record
+    return _existing(path, config, agents, attack)
+
+
+def _check(config: EvaluateRun, agents: Sequence[Agent], folder: Path) -> None:
+    """Refuse a folder that cannot take what is to come, and videos that cannot be made."""
+    videos = config.evaluate.capture_video
+    if videos:
         from distill.agents.video import require_video
 
         require_video()
-    check_folder(folder, [agent.name for agent in agents], "--evaluate.out", videos=e.capture_video)
+    check_folder(folder, [agent.name for agent in agents], "--evaluate.out", videos=videos)
+
+
+def _terms(config: EvaluateRun, agents: list[Agent], attack: Mapping[str, Any]) -> Terms:
+    e = config.evaluate
+    return Terms(config.env, _presets(agents), e.protocol, e.games, e.num_envs, config.seed, attack)
+
+
+def _all_scores(
+    config: EvaluateRun, agents: list[Agent], kept: Kept, folder: Path, device: torch.device, assault: Assault | None
+) -> dict[str, AgentScores]:
+    """Of every agent, by name: fidelity of all first, which may refuse a student, and then the games."""
+    e = config.evaluate
     # A flipped bit would change the figures.
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
     faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
-    kept = Kept(folder, Terms(config.env, _presets(agents), protocol.name, e.games, e.num_envs, config.seed, attack))
     scores: dict[str, AgentScores] = {}
     for agent in agents:
+        match = _match(config, agent, device, assault)
         played = kept.find(agent.fingerprint, agent.preset)
         if played is None:
-            played = _play(config, agent, _match(config, agent, protocol, device, assault))
+            played = _play(config, agent, match)
             kept.add(agent.fingerprint, played, agent.preset)
         else:
             console.print(f"{agent.name}: its {e.games} games have been played")
         if e.capture_video:
-            _record(_match(config, agent, protocol, device, assault), config.seed, folder / f"{agent.name}.mp4")
+            _film(match, config.seed, folder / f"{agent.name}.mp4")
         scores[agent.name] = _scores(config, agent, faithful[agent.name], played)
         if _presets(agents) != agent.preset:
             scores[agent.name] = dataclasses.replace(scores[agent.name], preset=agent.preset)
-    record = Scores(
-        game=config.env,
-        preset=_presets(agents),
-        protocol=protocol.name,
-        games=e.games,
-        seed=config.seed,
+    return scores
+
+
+def _record(
+    config: EvaluateRun, agents: list[Agent], terms: Terms, scores: Mapping[str, AgentScores], own: dict[str, Any]
+) -> Scores:
+    """What scores.json says."""
+    e = config.evaluate
+    return Scores(
+        game=terms.game,
+        preset=terms.preset,
+        protocol=terms.protocol,
+        games=terms.games,
+        seed=terms.seed,
         data=_data_digest(config),
         val_states=None if e.data is None else e.val_states,
         num_envs=_lanes(e),
@@ -99,14 +136,8 @@ def evaluate(config: EvaluateRun) -> Scores:
         versions=versions(),
         agents=related(config.env, scores, _teacher_names(agents)),
         figures=own,
-        attack=attack,
+        attack=dict(terms.attack),
     )
-    write_scores(path, record)
-    kept.remove()
-    log_scores(folder, agents, record.agents)
-    show(record)
-    console.print(f"written: {path}")
-    return record
 
 
 def _lanes(e: EvaluateConfig) -> int:
@@ -194,9 +225,8 @@ def _assault(config: EvaluateRun, agents: Sequence[Agent], device: torch.device)
     return Assault(e.attack, e.attack_eps, e.attacked_steps, threat, config.seed, *known)
 
 
-def _match(
-    config: EvaluateRun, agent: Agent, protocol: Protocol, device: torch.device, assault: Assault | None
-) -> Match:
+def _match(config: EvaluateRun, agent: Agent, device: torch.device, assault: Assault | None) -> Match:
+    protocol = get_protocol(config.evaluate.protocol)
     match = Match(agent.net, config.env, get_preset(agent.preset), protocol, device)
     return match if assault is None else dataclasses.replace(match, policy=assault.policy)
 
@@ -217,7 +247,7 @@ def _play(config: EvaluateRun, agent: Agent, match: Match) -> Played:
     return Played([game.score for game in games], [game.length for game in games])
 
 
-def _record(match: Match, seed: int, path: Path) -> None:
+def _film(match: Match, seed: int, path: Path) -> None:
     from distill.agents.video import record_game
 
     record_game(match, seed, path)

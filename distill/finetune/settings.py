@@ -66,6 +66,7 @@ class FinetuneConfig(PPOConfig):
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out", "init")
     NEEDS: ClassVar[Mapping[str, str]] = {
+        "critic_warmup": "init",
         "teacher_score": "schedule=score",
         "schedule_until": "schedule=linear",
     }

@@ -72,8 +72,18 @@ def check_types(settings: object, above: str = "") -> None:
                 raise UserError(f"{name!r} is a group of settings, not a value; got {value!r}")
             check_types(value, f"{name}.")
         elif not _fits(value, hint):
+            _name_entry(value, hint, name)
             got = "null" if value is None else value if isinstance(value, str) else repr(value)
             raise UserError(f"--{name} must be {_kind(hint)}, got {got}")
+
+
+def _name_entry(value: object, hint: Any, name: str) -> None:
+    """Raise a UserError that names the entry of a table that does not fit, where there is one."""
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        kind = get_args(hint)[1]
+        for key, item in value.items():
+            if not _fits(item, kind):
+                raise UserError(f"--{name}: {key} must be {_kind(kind)}, got {item!r}")
 
 
 def check_ranges(settings: object, ranges: Mapping[str, Range], above: str = "") -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from distill.agents.actor import Policy
 from distill.agents.agents import find_agents
+from distill.agents.names import ATTACKING
 from distill.attack.method import Attack, Scene
 from distill.attack.policy import Assault, in_words
 from distill.attack.ready import find_source
@@ -29,6 +30,7 @@ from distill.dataset.reader import Dataset
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.students.onnx_file import write_onnx
+from distill.system.alone import alone
 from distill.system.settings import part
 from teachers.load import load_teacher
 from tests.conftest import PRETRAINED
@@ -293,6 +295,16 @@ def test_an_agent_without_finite_logits_is_refused(
     with pytest.raises(UserError, match="agent huge-pong: NaN or infinite logits, of which no action follows"):
         evaluate(make_config(evaluate=settings))
     assert not (tmp_path / "scores" / "scores.json").exists()
+
+
+def test_a_folder_that_another_process_writes_is_refused(small: Callable[..., Config]) -> None:
+    """Each would replace the file by its own rows, without the other's."""
+    config = small(attack={"methods": ["noise"]})
+    with (
+        alone(Path(config.attack.out), "--attack.out", ATTACKING),
+        pytest.raises(UserError, match=r"another process is at work in .*; wait for it or choose another --attack.out"),
+    ):
+        attack(config)
 
 
 def test_a_name_that_is_a_file_is_refused_before_any_attack(small: Callable[..., Config], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from distill.agents.own_states import match_of, own_states
 from distill.cli import export as module
+from distill.cli.command import main
 from distill.cli.export import FORMATS, export
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec, to_unit
@@ -101,6 +102,13 @@ def test_an_existing_file_is_refused(saved: Student, tmp_path: Path, form: str) 
     with pytest.raises(UserError, match=f"{out} exists; choose another --out"):
         export(saved, form, out)
     assert out.read_text() == "precious"
+
+
+def test_a_folder_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path), "--out", f"{tmp_path}/new/"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: --out {tmp_path}/new/ is a folder; name a file in it, as {tmp_path}/new/student.onnx\n"
+    )
 
 
 def test_unknown_format_suggests_the_nearest(saved: Student, tmp_path: Path) -> None:

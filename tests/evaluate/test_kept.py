@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from distill.agents.names import PLAYING
 from distill.config.config import Config
 from distill.config.stages import evaluate
 from distill.errors import UserError
 from distill.evaluate import run
 from distill.evaluate.kept import Kept, Played, Terms
+from distill.system.alone import alone
 from distill.system.files import write_json
 
 TERMS = Terms("pong", "sb3", "zoo", 2, 2, 1)
@@ -76,14 +78,23 @@ def test_an_interrupted_evaluation_goes_on_after_the_last_finished_agent(
     monkeypatch.setattr(run, "play", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(two)
-    assert {path.name for path in folder.iterdir()} == {"scores.partial.json"}
+    assert {path.name for path in folder.iterdir()} == {PLAYING, "scores.partial.json"}
     left += [play]
     capsys.readouterr()
     record = evaluate(two)
     assert "a: its 1 games have been played" in capsys.readouterr().out
     assert left == [], "only the other agent has played"
     assert record["agents"] == whole["agents"]
-    assert {path.name for path in folder.iterdir()} == {"scores.json", "a", "b"}
+    assert {path.name for path in folder.iterdir()} == {PLAYING, "scores.json", "a", "b"}
+
+
+@pytest.mark.usefixtures("no_games")
+def test_a_folder_where_another_process_plays_is_refused(two: Config, tmp_path: Path) -> None:
+    with (
+        alone(tmp_path / "scores", "--evaluate.out", PLAYING),
+        pytest.raises(UserError, match=r"another process is at work in .*scores; wait for it or choose another --eval"),
+    ):
+        evaluate(two)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def tiny(make_config: Callable[..., Config]) -> Callable[..., Config]:
         }
         init = changes.get("init")
         settings = TINY | changes | {"out": str(out), "init": None if init is None else str(init)}
+        if init is None and "critic_warmup" not in changes:
+            del settings["critic_warmup"]  # which is of an agent that goes on
         return make_config(finetune=settings, **others)
 
     return make

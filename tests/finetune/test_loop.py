@@ -127,6 +127,16 @@ def test_it_learns_from_reward_and_teacher(finished: Path, student: Path) -> Non
     assert (told.objective["teacher_weight"], told.objective["schedule"]) == (1.0, "linear")
 
 
+def test_states_that_are_no_whole_rollouts_do_not_unlearn(tiny: Tiny, student: Path, tmp_path: Path) -> None:
+    """The last rollout goes past them; a rate that went on falling would be below zero, and climb the loss."""
+    hook = States()
+    run = finetune(tiny(tmp_path / "run", init=student, states=129, log_every=32), [hook])
+    rates = [point["train/learning_rate"] for point in hook.points]
+    assert load(run)["progress"]["states"] == 160
+    assert rates[-1] == 0
+    assert sorted(rates, reverse=True) == rates
+
+
 def test_a_teacher_keeps_the_student_near(tiny: Tiny, student: Path, tmp_path: Path, pong_data: Path) -> None:
     """On states that were recorded elsewhere. Its weight is far above that of the reward."""
     dataset, found = Dataset(pong_data), {"before": student}
@@ -443,6 +453,7 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
             "the policy never moves; got 5",
         ),
         (["{student}", "--finetune.states=20480"], "the policy never moves; got 20000, in whole rollouts 20480"),
+        (["--finetune.critic_warmup=5"], "--finetune.critic_warmup is of --finetune.init; add that, or leave it out"),
         (["--finetune.teacher_score=3"], "--finetune.teacher_score is of --finetune.schedule=score; add that"),
         (
             ["--finetune.schedule=constant", "--finetune.schedule_until=0.5"],

@@ -145,6 +145,7 @@ def test_random_search_keeps_what_it_drew(nodes: Nodes, make: Make) -> None:
         ({"perturbation_interval": 12}, r"--pbt.perturbation_interval must be below --train.steps=12, got 12"),
         ({"space": {"train.lr": [0.1, 1]}}, r"--pbt.space cannot change 'train.lr' .*; it can change objective"),
         ({"space": {"train.weight_decay": [0, 1]}}, r"--pbt.space: train.weight_decay must be two values above 0"),
+        ({"space": {"train.weight_decay": 1}}, r"--pbt.space: train.weight_decay must be list\[float\], got 1"),
         ({"space": {"objective.jacobian_share": [0.5, 2.0]}}, r"--objective.jacobian_share must be above 0, and at mo"),
         ({"members": 1}, r"--pbt.members must be at least 2"),
         ({"replay": "nowhere.yaml"}, r"--pbt.replay=nowhere.yaml cannot be read"),

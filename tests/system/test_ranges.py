@@ -135,7 +135,7 @@ def test_nan_and_infinity_on_the_command_line(name: str, word: str) -> None:
         (StudentConfig(hidden=[8, None]), r"--hidden must be list\[int\] or null, got \[8, None\]"),  # type: ignore[list-item]
         (StudentConfig(convs=[(8, 4)]), r"--convs must be list\[tuple\[int, int, int\]\] or null"),  # type: ignore[list-item]
         (StudentConfig(convs=[(8, 4.5, 1)]), r"--convs must be list"),  # type: ignore[list-item]
-        (SweepConfig(grid={"seed": 1}), r"--grid must be dict\[str, list\[Any\]\], got"),  # type: ignore[dict-item]
+        (SweepConfig(grid={"seed": 1}), r"--grid: seed must be list\[Any\], got 1"),  # type: ignore[dict-item]
         (SweepConfig(grid=None), r"--grid must be dict\[str, list\[Any\]\], got null"),  # type: ignore[arg-type]
         (Config(train=None), "'train' is a group of settings, not a value; got None"),  # type: ignore[arg-type]
         (Config(objective=TrainConfig()), "'objective' is a group of settings"),  # type: ignore[arg-type]
