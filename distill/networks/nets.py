@@ -215,6 +215,14 @@ def spec_of(net: nn.Module) -> NetSpec | None:
     return net.spec if isinstance(net, AtariCNN) else None
 
 
+def same_network(one: nn.Module, other: nn.Module) -> bool:
+    """True where the weights of one mean the same in the other, but for a value head."""
+    if isinstance(one, AtariCNN) and isinstance(other, AtariCNN):
+        return one.spec.fits(other.spec)
+    shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (one, other)]
+    return type(one) is type(other) and shapes[0] == shapes[1]
+
+
 def other_network(setting: str, name: str, found: NetSpec | None, asked: NetSpec | None) -> UserError:
     """What to say of an agent to begin with that has other layers than were asked for.
 

@@ -41,7 +41,7 @@ class StudentConfig(Section):
     noise_at_play: bool = True
     """The noise is there after training, too: whoever plays, labels or attacks the student meets it."""
     init: str | None = None
-    """Run folder of a student of the same shape to start from; by default random weights."""
+    """Agent of the same network to start from: a student's run folder or a zip; by default random weights."""
     teacher_layers: int = 0
     """First convolutions that are the teacher's and stay as they are; a narrower one has its largest filters."""
 

@@ -27,15 +27,14 @@ from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student
 from distill.networks.inherit import inherit, refuse_other_eyes
-from distill.networks.nets import other_network, spec_of
 from distill.records.data import DataUsed
-from distill.students.folder import load_student
 from distill.system.settings import fill
 from distill.system.streams import Stream, numbered
 from distill.train.auto import Plan, make_plan
 from distill.train.order import make_sampler
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
+from distill.train.start import start_from
 from distill.train.team import ALONE, Team
 from teachers.protocol import Teacher
 
@@ -231,14 +230,7 @@ def make_student(config: TrainRun, dataset: Dataset) -> nn.Module:
     """The student that the config describes, with fresh or given weights."""
     s = config.student
     net = build_student(s, dataset.logits.shape[1])
-    if s.init is not None:
-        start = load_student(s.init)
-        change = f"choose one that fits {dataset.folder}"
-        start.task.refuse_other(dataset.task, f"--student.init={s.init}", change)
-        if not start.is_like(net, s.name):
-            raise other_network(f"--student.init={s.init}", s.name, spec_of(start.net), spec_of(net))
-        given = start.net.state_dict()  # a value head that it may have is not trained here
-        net.load_state_dict({name: given[name] for name in net.state_dict()})
+    start_from(net, config, dataset)
     if s.teacher_layers:
         refuse_other_eyes(dataset.identity.teacher_preset, dataset.identity.preset)
         inherit(net, labeller(config, dataset).net, s.teacher_layers)

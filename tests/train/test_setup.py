@@ -19,11 +19,13 @@ from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student, save_student
 from distill.train.auto import Plan
 from distill.train.loop import train
 from distill.train.schedule import learning_rate
 from distill.train.setup import make_loader, make_objective, make_student, training_split
+from teachers.load import load_teacher
 from tests.fixtures.records import edit_record
 
 
@@ -115,6 +117,18 @@ def test_a_start_may_have_a_value_head(quick: Callable[..., Config], pong_data: 
     net = make_student(config, dataset)
     assert all(torch.equal(tensor, start.state_dict()[name]) for name, tensor in net.state_dict().items())
     assert "value.weight" not in net.state_dict()
+
+
+def test_any_agent_of_the_same_network_is_a_start(quick: Callable[..., Config], pong_data: Path) -> None:
+    """The bundled teacher, which a training may then harden, as it is; of another network it is refused."""
+    dataset, teacher = Dataset(pong_data), load_teacher("pong").net.state_dict()
+    nature = StudentConfig(name="nature", init="pong")
+    net = make_student(replace(quick("run"), student=nature), dataset)
+    assert all(torch.equal(tensor, teacher[name]) for name, tensor in net.state_dict().items())
+    with pytest.raises(UserError, match=r"--student\.init=pong is another network than --student\.name=mnih2013 asks"):
+        make_student(replace(quick("run"), student=replace(nature, name="mnih2013")), dataset)
+    with pytest.raises(UserError, match=r"breakout plays breakout, not pong|breakout.* is of breakout, not pong"):
+        make_student(replace(quick("run"), student=replace(nature, init="breakout")), dataset)
 
 
 @pytest.mark.parametrize(("paper", "value"), [("game", "breakout"), ("preset_hash", "0123456789abcdef")])
