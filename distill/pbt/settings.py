@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from distill.errors import UserError, nearest
-from distill.system.ranges import POSITIVE, SHARE, Range, is_number
+from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range, is_number
 from distill.system.ray_settings import RayCluster
 from distill.system.settings import check_settings, part, require, with_values
 from distill.train.settings import TrainRun
@@ -37,6 +37,8 @@ class PbtConfig(RayCluster):
     """Settings that change, each between two values; drawn between them at first, evenly in the logarithm."""
     perturbation_interval: int = 500
     """Steps of a round: then all are scored by KL on held-out games, and the worst copy the best."""
+    burn_in_period: int = 0
+    """Steps before the worst first copy the best, rounded up to whole rounds: some settings pay late."""
     quantile_fraction: float = 0.25
     """Share of the members that count as the worst, and as the best."""
     resample_probability: float = 0.25
@@ -52,13 +54,14 @@ class PbtConfig(RayCluster):
         **RayCluster.WORKERS,
         "members": POSITIVE,
         "perturbation_interval": POSITIVE,
+        "burn_in_period": ZERO_OR_MORE,
         "quantile_fraction": Range("above 0, and at most 0.5", 0, 0.5, without=(0,)),
         "resample_probability": SHARE,
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out", "replay")
     SECTION: ClassVar[str] = "pbt"
     NEEDS: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("quantile_fraction", "resample_probability", "synch"), "scheduler=pbt"
+        ("burn_in_period", "quantile_fraction", "resample_probability", "synch"), "scheduler=pbt"
     )
 
     def check(self) -> None:
@@ -107,6 +110,9 @@ class PbtRun(TrainRun):
             return
         interval = self.pbt.perturbation_interval
         require(interval < t.steps, "--pbt.perturbation_interval", interval, f"below --train.steps={t.steps}")
+        last = ends_of(t.steps, interval)[-2]
+        burn_in = self.pbt.burn_in_period
+        require(burn_in <= last, "--pbt.burn_in_period", burn_in, f"at most {last}, where the last round begins")
         for end in (0, 1):
             check_settings(changed(self, {name: ends[end] for name, ends in self.pbt.space.items()}))
 

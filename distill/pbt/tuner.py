@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import shutil
@@ -168,6 +169,7 @@ def _scheduler(how: Search, space: dict[str, Any]) -> Any:
     return Seeded(
         time_attr="training_iteration",
         perturbation_interval=1,
+        burn_in_period=math.ceil(p.burn_in_period / p.perturbation_interval),
         hyperparam_mutations=space,
         quantile_fraction=p.quantile_fraction,
         resample_probability=p.resample_probability,

@@ -25,10 +25,10 @@ from distill.api import (
 from distill.sweep.grid import Cell, Row
 from studies.common import evenly
 
-POPULATION, RANDOM = "population", "random search"
+POPULATION, LATE, RANDOM = "population", "population that copies from half-way on", "random search"
 DEFAULT, LONG = "default", "default, as many steps as all members"
-SEARCHES: Mapping[str, Literal["pbt", "random"]] = {POPULATION: "pbt", RANDOM: "random"}
-METHODS = (POPULATION, RANDOM, DEFAULT, LONG)
+SEARCHES: Mapping[str, Literal["pbt", "random"]] = {POPULATION: "pbt", LATE: "pbt", RANDOM: "random"}
+METHODS = (POPULATION, LATE, RANDOM, DEFAULT, LONG)
 TEST_SEED = 1001
 """Of games that nobody is trained on."""
 
@@ -104,5 +104,8 @@ def configured(scale: Scale, cell: Cell) -> Config:
     config = Config(env=game, device="cpu", seed=seed, train=settings)
     if method not in SEARCHES:
         return config
-    search = PbtConfig(scheduler=SEARCHES[method], members=scale.members, perturbation_interval=scale.interval, out=out)
+    search = PbtConfig(
+        scheduler=SEARCHES[method], members=scale.members, perturbation_interval=scale.interval, out=out,
+        burn_in_period=scale.steps // 2 if method == LATE else 0,
+    )  # fmt: skip
     return replace(config, train=replace(settings, out=TrainConfig().out), pbt=search)

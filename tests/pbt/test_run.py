@@ -129,6 +129,13 @@ def make_evaluation(config: Config, agents: list[str], out: Path) -> Config:
     return dataclasses.replace(config, evaluate=played)
 
 
+def test_nobody_copies_before_the_burn_in_is_over(nodes: Nodes, make: Make) -> None:
+    rows = {row["run"]: row for row in rows_of(pbt(make("late", burn_in_period=5)))}
+    turned = {row["round"] for row in rows.values()
+              if row["parent"] and any(row[name] != rows[row["parent"]][name] for name in SPACE)}  # fmt: skip
+    assert turned == {"3"}, "five steps end in the second round of four"
+
+
 def test_random_search_keeps_what_it_drew(nodes: Nodes, make: Make) -> None:
     folder = pbt(make("random", scheduler="random", members=2))
     rows = {row["run"]: row for row in rows_of(folder)}
@@ -143,6 +150,7 @@ def test_random_search_keeps_what_it_drew(nodes: Nodes, make: Make) -> None:
     [
         ({"train": {"patience": 2}}, r"--train.patience does not go with distill pbt, whose rounds are trainings"),
         ({"perturbation_interval": 12}, r"--pbt.perturbation_interval must be below --train.steps=12, got 12"),
+        ({"burn_in_period": 9}, r"--pbt.burn_in_period must be at most 8, where the last round begins, got 9"),
         ({"space": {"train.lr": [0.1, 1]}}, r"--pbt.space cannot change 'train.lr' .*; it can change objective"),
         ({"space": {"train.weight_decay": [0, 1]}}, r"--pbt.space: train.weight_decay must be two values above 0"),
         ({"space": {"train.weight_decay": 1}}, r"--pbt.space: train.weight_decay must be list\[float\], got 1"),
