@@ -20,8 +20,8 @@ SECTIONS = {
 EXAMPLES = {
     "actor": "runs/x", "adversary": "pgd", "attack": "fgsm", "data": "data/x", "early_learning_rate": 0.1,
     "init": "runs/x", "jacobian": "full", "law": "fisher", "noise": "white", "noise_on": "activations",
-    "ray_address": "auto", "schedule": "score", "scheduler": "random", "teacher_score": 1.0, "teacher_zip": "x.zip", "until_share": 0.9,
-    "value": "returns",
+    "ray_address": "auto", "schedule": "score", "scheduler": "random", "teacher_score": 1.0, "teacher_zip": "x.zip",
+    "until_share": 0.9, "value": "returns",
 }  # fmt: skip
 """Another value than the default, where that does not tell one."""
 OTHER = {bool: lambda old: not old, int: lambda old: old + 1, float: lambda old: old / 2 or 0.5}
