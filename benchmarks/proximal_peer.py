@@ -11,7 +11,6 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,13 @@ ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 ACTIVATIONS["relu"] = torch.nn.ReLU
 
 
-def linear(start: float) -> Callable[[float], float]:
-    """Falls to 0 and stays there, as ours; what remains is below 0 after a rollout that goes past the states."""
-    return lambda remaining: max(remaining, 0.0) * start
-
-
 def distil(order: dict[str, Any]) -> dict[str, Any]:
     """Teacher, games and student are made within the time; imports are not."""
     sys.path.insert(0, order["checkout"])
+    # Not above: the processes of SubprocVecEnv import this file, within the time.
     from sb3_distill import ProximalPolicyDistillation  # type: ignore[import-not-found]
+
+    from teachers.ppo import linear
 
     settings = dict(order["settings"])
     if order["falls"]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill.envs.games import canonical_game, game_info
 from distill.envs.presets import OBS_SHAPE, get_preset
+from distill.errors import UserError
 from distill.networks.nets import count_parameters
 from distill.networks.weights import fingerprint
 from distill.task import Task
@@ -40,6 +41,11 @@ class TeacherInfo:
     def task(self) -> Task:
         """What it plays and sees."""
         return Task(self.game, self.preset, get_preset(self.preset).hash, self.num_actions)
+
+    def require_policy(self, setting: str) -> None:
+        """Raise a UserError if it gives Q-values; ``setting`` names it, with its value."""
+        if self.tau is not None:
+            raise UserError(f"{setting} gives Q-values, not a policy; distill it first, and go on with that")
 
     @property
     def told(self) -> dict[str, Any]:

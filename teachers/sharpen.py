@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from distill.errors import UserError
-from distill.system.files import in_memory, place_here, replacing, sha256, write_bytes
+from distill.system.files import in_memory, place_here, refuse_folder, replacing, sha256, write_bytes
 from distill.system.ranges import POSITIVE
 from distill.system.trouble import complain
 from teachers.formats.archive import read_archive
@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, required=True, help="logits are divided by it")
     args = parser.parse_args(argv)
     try:
+        refuse_folder(args.out, "agent.zip")
         print(f"written: {sharpen(args.agent, place_here(args.out), args.temperature)}")
     except Exception as error:
         return complain(error)

@@ -62,10 +62,10 @@ def attack(config: AttackRun) -> list[Row]:
     states_digest = hashlib.sha256(index.astype("<i8").tobytes()).hexdigest()
     terms = Terms(config.env, dataset.digest, states_digest, len(index), config.seed, threat)
     check_folder(folder, [agent.name for agent in agents], "--attack.out")
-    clean = torch.from_numpy(dataset.logits[index]).to(device)
-    states = States(torch.from_numpy(dataset.stacks(index)).to(device), clean)
     with alone(folder, "--attack.out", ATTACKING):
         rows = read_rows(folder / ATTACK_FILE, terms)
+        pixels, clean = (torch.from_numpy(part).to(device) for part in (dataset.stacks(index), dataset.logits[index]))
+        states = States(pixels, clean)
         asked: list[Row] = []
         for cell in _cells(agents, a.methods, a.eps):
             row = _found(rows, cell)

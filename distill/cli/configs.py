@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from distill.errors import UserError, nearest
-from distill.system.files import place_here, write_bytes
+from distill.system.files import place_here, refuse_folder, write_bytes
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,10 @@ def copy(name: str, target: str | None) -> Path:
     if name not in files:
         raise UserError(f"there is no settings file {name!r}{nearest(name, files)}; known: {', '.join(files)}")
     path = place_here(target or f"{name}.yaml")
-    path = path / f"{name}.yaml" if path.is_dir() else path
+    if path.is_dir():
+        path = path / f"{name}.yaml"
+    else:
+        refuse_folder(target or "", f"{name}.yaml")
     if path.exists():
         raise UserError(f"{path} exists; name another file, as in `distill configs {name} my-{name}.yaml`")
     write_bytes(path, files[name].encode())

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError, first_line, nearest
-from distill.system.files import at_home, place_here, replacing, sha256
+from distill.system.files import at_home, place_here, refuse_folder, replacing, sha256
 
 if TYPE_CHECKING:
     from distill.students.folder import Student
@@ -37,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 
-    if args.out.endswith(("/", os.sep)):
-        raise UserError(f"--out {args.out} is a folder; name a file in it, as {args.out}student.onnx")
+    refuse_folder(args.out, "student.onnx", "--out ")
     place, together = place_here(args.out), students_of(at_home(args.student))
     if not together:
         export(load_student(student_folder(args.student)), args.format, place)

@@ -59,22 +59,22 @@ def evaluate(config: EvaluateRun) -> Scores:
     folder, own = fill(config.evaluate.out, env=config.env), _own_figures(config)
     path, assault = folder / SCORES, _assault(config, agents, device)
     attack = {} if assault is None else assault.to_dict()
-    if not path.exists():
-        # What can be refused is refused before hours of play.
-        _check(config, agents, folder)
-        with alone(folder, "--evaluate.out", PLAYING):
-            if not path.exists():  # now it could be another process's
-                terms = _terms(config, agents, attack)
-                kept = Kept(folder, terms)
-                scores = _all_scores(config, agents, kept, folder, device, assault)
-                record = _record(config, agents, terms, scores, own)
-                write_scores(path, record)
-                kept.remove()
-                log_scores(folder, agents, record.agents)
-                show(record)
-                console.print(f"written: {path}")
-                return record
-    return _existing(path, config, agents, attack)
+    if path.exists():
+        return _existing(path, config, agents, attack)
+    # What can be refused is refused before hours of play.
+    _check(config, agents, folder)
+    with alone(folder, "--evaluate.out", PLAYING):
+        if path.exists():  # another process has just finished it
+            return _existing(path, config, agents, attack)
+        terms = _terms(config, agents, attack)
+        kept = Kept(folder, terms)
+        record = _record(config, agents, terms, _all_scores(config, agents, kept, folder, device, assault), own)
+        write_scores(path, record)
+        kept.remove()
+        log_scores(folder, agents, record.agents)
+    show(record)
+    console.print(f"written: {path}")
+    return record
 
 
 def _check(config: EvaluateRun, agents: Sequence[Agent], folder: Path) -> None:

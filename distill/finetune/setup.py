@@ -73,8 +73,7 @@ def set_up(config: FinetuneRun) -> tuple[Start, Teacher | None]:
 def _agent(config: FinetuneRun, init: str) -> Start:
     """The agent that is gone on with."""
     agent = load_teacher(init, game=config.env, preset=config.preset)
-    if agent.info.tau is not None:
-        raise UserError(f"--finetune.init={init} gives Q-values, not a policy; distill it first, and go on with that")
+    agent.info.require_policy(f"--finetune.init={init}")
     student, papers = _described(init, agent.net, agent.info.num_actions)
     _refuse_other_network(config, agent.net, student)
     seed_weights(config.seed)

@@ -14,7 +14,7 @@ from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
-from distill.networks.nets import NETS, NetSpec, other_network, same_network, spec_of
+from distill.networks.nets import NETS, NetSpec, same_network, take_weights
 from distill.networks.registry import find_network
 from distill.system.files import place_here
 from teachers.formats.sb3 import load_sb3_zip
@@ -124,9 +124,7 @@ def make_student(config: ImitateRun, teacher: Teacher) -> nn.Module:
     init = config.imitate.init
     if init is not None:
         start = load_teacher(init, game=config.env, preset=student_preset(config, teacher.info).name).net
-        if not same_network(start, net):
-            raise other_network(f"--imitate.init={init}", config.student.name, spec_of(start), spec_of(net))
-        net.load_state_dict({name: start.state_dict()[name] for name in net.state_dict()})
+        take_weights(net, start, f"--imitate.init={init}", config.student.name, same=same_network(start, net))
     inherit(net, teacher.net, config.student.teacher_layers)
     return net
 

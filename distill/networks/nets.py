@@ -223,6 +223,25 @@ def same_network(one: nn.Module, other: nn.Module) -> bool:
     return type(one) is type(other) and shapes[0] == shapes[1]
 
 
+def take_weights(net: nn.Module, start: nn.Module, setting: str, name: str, *, same: bool) -> None:
+    """Give ``net`` the weights of an agent to begin with. A value head that only that has is left out.
+
+    Args:
+        net: as ``student.name`` asks for; changed in place.
+        start: the agent's network.
+        setting: what names the agent, with its value.
+        name: ``student.name``.
+        same: whether they are the same network.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not same:
+        raise other_network(setting, name, spec_of(start), spec_of(net))
+    given = start.state_dict()
+    net.load_state_dict({part: given[part] for part in net.state_dict()})
+
+
 def other_network(setting: str, name: str, found: NetSpec | None, asked: NetSpec | None) -> UserError:
     """What to say of an agent to begin with that has other layers than were asked for.
 

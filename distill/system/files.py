@@ -62,6 +62,16 @@ def place_here(name: str | Path) -> Path:
     return at_home(name)
 
 
+def refuse_folder(name: str, example: str, flag: str = "") -> None:
+    """Refuse a file to be written that is named like a folder: without its slash it would be a file of that name.
+
+    Raises:
+        UserError: it ends with a slash; ``example`` is a file that could be in it, ``flag`` what it was given by.
+    """
+    if name.endswith(("/", os.sep)):
+        raise UserError(f"{flag}{name} is a folder; name a file in it, as {name}{example}")
+
+
 TEMPORARY = re.compile(r"\..+?(?:\.(?P<machine>[0-9a-f]{8}))?\.(?P<pid>\d+)\.tmp")
 ABANDONED_S = 24 * 3600.0
 """A temporary file of another machine, whose processes cannot be asked for, is left alone until it is so old."""

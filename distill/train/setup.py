@@ -31,10 +31,10 @@ from distill.records.data import DataUsed
 from distill.system.settings import fill
 from distill.system.streams import Stream, numbered
 from distill.train.auto import Plan, make_plan
+from distill.train.first_weights import start_from
 from distill.train.order import make_sampler
 from distill.train.schedule import learning_rate
 from distill.train.settings import TrainRun
-from distill.train.start import start_from
 from distill.train.team import ALONE, Team
 from teachers.protocol import Teacher
 

@@ -52,6 +52,15 @@ def test_nothing_is_overwritten(
     assert (tmp_path / "demo.yaml").read_text() == "seed: 5\n"
 
 
+def test_a_folder_that_is_not_there_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs", "demo", f"{tmp_path}/new/"]) == 1
+    said = f"error: {tmp_path}/new/ is a folder; name a file in it, as {tmp_path}/new/demo.yaml\n"
+    assert capsys.readouterr().err == said
+    (tmp_path / "new").mkdir()
+    assert main(["configs", "demo", f"{tmp_path}/new/"]) == 0
+    assert (tmp_path / "new" / "demo.yaml").is_file()
+
+
 def test_a_misspelt_name_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configs", "brakout"]) == 1
     assert "no settings file 'brakout' (did you mean 'breakout'?); known: base, " in capsys.readouterr().err

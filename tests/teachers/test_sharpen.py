@@ -53,6 +53,8 @@ def test_what_cannot_be_sharpened(tmp_path: Path, capsys: pytest.CaptureFixture[
     for value in ("0", "nan"):
         assert main(["pong", str(tmp_path / "x.zip"), "--temperature", value]) == 1
         assert capsys.readouterr().err.startswith("error: --temperature must be positive")
+    assert main(["pong", f"{tmp_path}/x/", "--temperature", "1"]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/x/ is a folder; name a file in it, as ")
     q_values = tmp_path / "dqn.zip"
     with zipfile.ZipFile(q_values, "w") as archive:
         torch.save({"q_net.q_net.0.weight": torch.zeros(6, 512)}, buffer := tmp_path / "policy.pth")

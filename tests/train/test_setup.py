@@ -131,6 +131,15 @@ def test_any_agent_of_the_same_network_is_a_start(quick: Callable[..., Config], 
         make_student(replace(quick("run"), student=replace(nature, init="breakout")), dataset)
 
 
+def test_q_values_are_no_start(quick: Callable[..., Config], pong_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = load_teacher("pong")
+    monkeypatch.setattr(agent, "info", replace(agent.info, tau=0.01))
+    monkeypatch.setattr("distill.train.first_weights.load_teacher", lambda *args, **settings: agent)
+    config = replace(quick("run"), student=StudentConfig(name="nature", init="pong"))
+    with pytest.raises(UserError, match=r"--student\.init=pong gives Q-values, not a policy; distill it first, and go"):
+        make_student(config, Dataset(pong_data))
+
+
 @pytest.mark.parametrize(("paper", "value"), [("game", "breakout"), ("preset_hash", "0123456789abcdef")])
 def test_a_start_that_plays_another_game_is_refused(
     quick: Callable[..., Config], trained: Callable[..., Path], pong_data: Path, tmp_path: Path, paper: str, value: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from distill.dataset.reader import Dataset
-from distill.errors import UserError
-from distill.networks.nets import other_network, same_network, spec_of
+from distill.networks.nets import same_network, take_weights
 from distill.students.folder import is_student, load_student
 from distill.task import Task
 from distill.train.settings import TrainRun
@@ -32,10 +31,7 @@ def start_from(net: nn.Module, config: TrainRun, dataset: Dataset) -> None:
         return
     task, start, same = _agent(s.init, s.name, net, config.env, dataset)
     task.refuse_other(dataset.task, f"{FLAG}={s.init}", f"choose one that fits {dataset.folder}")
-    if not same:
-        raise other_network(f"{FLAG}={s.init}", s.name, spec_of(start), spec_of(net))
-    given = start.state_dict()
-    net.load_state_dict({name: given[name] for name in net.state_dict()})
+    take_weights(net, start, f"{FLAG}={s.init}", s.name, same=same)
 
 
 def _agent(init: str, name: str, net: nn.Module, game: str, dataset: Dataset) -> tuple[Task, nn.Module, bool]:
@@ -44,6 +40,5 @@ def _agent(init: str, name: str, net: nn.Module, game: str, dataset: Dataset) ->
         student = load_student(student_folder(init))  # says what is missing
         return student.task, student.net, student.is_like(net, name)
     agent = load_teacher(init, game=game, preset=dataset.identity.preset)
-    if agent.info.tau is not None:
-        raise UserError(f"{FLAG}={init} gives Q-values, not a policy; distill it first, and begin with that student")
+    agent.info.require_policy(f"{FLAG}={init}")
     return agent.info.task, agent.net, same_network(agent.net, net)
