@@ -42,7 +42,7 @@ def _scores(axes: Axes, rounds: Sequence[Round], chain: Sequence[Round]) -> None
             axes.plot([before.step, one.step], [before.val_kl, one.val_kl], color=PLAIN, lw=0.9, alpha=0.7)
     axes.plot([one.step for one in rounds], [one.val_kl for one in rounds], "o", color=PLAIN, ms=3)
     axes.plot([one.step for one in chain], [one.val_kl for one in chain], "o-", color=BEST, ms=4, lw=1.6)
-    axes.set_ylabel("val KL")
+    axes.set_ylabel("val KL, nats")
     _look(axes)
 
 
