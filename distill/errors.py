@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -38,5 +39,5 @@ def lookup(what: str, table: Mapping[str, T], name: str) -> T:
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's message, or its kind where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """First line of an error's message, without colours, or its kind where it has none."""
+    return next(iter(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()), type(error).__name__)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from distill.errors import UserError, nearest
-from distill.students.folder import is_student
+from distill.students.folder import is_student, no_student
 from distill.system.files import at_home
 from teachers.by_path import is_path, made_by
 from teachers.envs import run_env_id
@@ -91,7 +91,7 @@ def _in_folder(folder: Path) -> Path:
         shown = f"{', '.join(zips[:5])}{' and more' if len(zips) > 5 else ''}"
         raise UserError(f"{folder} has no zip called like its environment; give one of its zips by name: {shown}")
     if (folder / "config.yaml").is_file():
-        raise UserError(f"no finished student at {folder}; train one with `distill train`, or resume its run")
+        raise no_student(folder, str(folder))
     raise UserError(
         f"{folder} is a folder but neither a dataset nor a finished student's run, and no agent's zip is in it; "
         "give another path"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -59,7 +60,10 @@ def load_mixture(name: str, load: Callable[[str], Teacher]) -> Teacher:
         change = "a mixture is of teachers of one game that see the same"
         one.info.task.refuse_other(first.task, f"teacher {one.info.name} in {name}", change)
     algorithm = " + ".join(one.info.algorithm for one in teachers)
-    return Teacher.of(Mixture(teachers), game=first.game, preset=first.preset, algorithm=algorithm, name=name)
+    whole = Teacher.of(Mixture(teachers), game=first.game, preset=first.preset, algorithm=algorithm, name=name)
+    # All were loaded with one temperature; without it nobody could make the same mixture again.
+    tau = next((one.info.tau for one in teachers if one.info.tau is not None), None)
+    return Teacher(whole.net, dataclasses.replace(whole.info, tau=tau))
 
 
 def parts_of(name: str) -> list[str]:

@@ -41,12 +41,13 @@ class FastCnnPolicy(ActorCriticCnnPolicy):
             return super().extract_features(obs, features_extractor)
         if not torch.is_grad_enabled():
             return self._last(self._engine.forward(obs).logits)
-        weight = next(self.features_extractor.parameters())
+        weights = list(self.features_extractor.parameters())
+        weight = next((one for one in weights if one.requires_grad), weights[0])  # the first layers may be frozen
         return self._last(_Features.apply(obs, weight, self._engine))  # type: ignore[no-untyped-call]
 
 
 class _Features(torch.autograd.Function):
-    """The engine's passes as one operation of autograd's; ``weight``, any of them, makes it differentiable."""
+    """The engine's passes as one operation of autograd's; ``weight``, any that learns, makes it differentiable."""
 
     @staticmethod
     def forward(ctx: Any, obs: Tensor, weight: Tensor, engine: Engine) -> Tensor:

@@ -99,7 +99,8 @@ class TaughtPPO(PPO):
         """Learn from the rollout.
 
         Raises:
-            DivergedError: a loss or gradient is NaN or infinite; the weights are those of the step before.
+            DivergedError: a loss or gradient is NaN or infinite, and the weights are those of the step before; or the
+                last step's weights are.
         """
         if self.before():
             return
@@ -121,4 +122,6 @@ class TaughtPPO(PPO):
                 self.policy.optimizer.step()
                 self.steps += 1
                 parts.append({name: loss.item() for name, loss in found.items()} | {"grad_norm": norm.item()})
+        if not all(torch.isfinite(weights).all() for weights in self.policy.parameters()):
+            raise DivergedError("the last update left weights that are NaN or infinite")
         self.told = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}

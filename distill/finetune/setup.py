@@ -25,7 +25,7 @@ from distill.system.progress import console
 from distill.system.streams import seed_weights
 from distill.task import Task
 from distill.train.network import settings_of
-from teachers.layouts import student_folder
+from teachers.layouts import short_names, student_folder
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -131,7 +131,7 @@ def _teacher(config: FinetuneRun, start: Start | None) -> Teacher | None:
         The teacher; None where there is none, and none is needed.
 
     Raises:
-        UserError: there is none, and its weight is above 0, or it was named.
+        UserError: there is none, or none that could see these games, and its weight is above 0, or it was named.
     """
     asked = config.teacher not in ("", config.env)
     before = None if asked or start is None else _teacher_before(config, start)
@@ -139,10 +139,12 @@ def _teacher(config: FinetuneRun, start: Start | None) -> Teacher | None:
         return before
     recorded = config.preset or (None if start is None else start.task.preset)
     try:
-        return load_teacher(
+        teacher = load_teacher(
             config.teacher or config.env, game=config.env, preset=config.teacher_preset, tau=config.tau,
             recorded=recorded,
         )  # fmt: skip
+        second_preset(teacher, get_preset(recorded or teacher.info.preset))
+        return teacher
     except UserError:
         if asked or config.finetune.teacher_weight > 0:
             raise
@@ -156,12 +158,24 @@ def _teacher_before(config: FinetuneRun, start: Start) -> Teacher | None:
         return None
     sees, tau = config.teacher_preset or papers.teacher_preset, papers.teacher_tau or config.tau
     name = papers.teacher_name or config.env
+    if config.tau not in (type(config).tau, tau):
+        raise UserError(
+            f"--tau={config.tau:g}, but {name} taught the student so far at {tau:g}; leave it out, or name the teacher "
+            f"too: --teacher={name}"
+        )
     with contextlib.suppress(UserError):
         teacher = load_teacher(name, game=config.env, preset=sees, tau=tau)
         if teacher.info.fingerprint == papers.teacher:
+            console.print(f"teacher: {name}, who taught the student so far{_how_else(config.env, name)}")
             return teacher
     console.print(f"teacher: {name}, who taught the student so far, is not there any more, or another agent now")
     return None
+
+
+def _how_else(game: str, name: str) -> str:
+    """How to name the bundled agent of the game, where there is one and another teaches."""
+    bundled = short_names().get(game)
+    return "" if bundled is None or name in (game, bundled.stem) else f"; --teacher={bundled.stem} is the bundled agent"
 
 
 def second_preset(teacher: Teacher | None, preset: Preset) -> Preset | None:

@@ -22,7 +22,7 @@ from distill.imitate.results import last_fidelity, write_student, write_teacher_
 from distill.imitate.ring import Ring
 from distill.imitate.schedule import budget_used, teacher_share, term_weights
 from distill.imitate.settings import ImitateRun
-from distill.imitate.setup import check_online, check_plain
+from distill.imitate.setup import check_online, check_plain, tell_passed_over
 from distill.records.loggers import Loggers
 from distill.system.files import remove_leftovers
 from distill.system.progress import console, print_table
@@ -36,6 +36,7 @@ def imitate(config: ImitateRun, hooks: Sequence[Hook] = ()) -> Path:
     """See ``distill.config.stages.imitate``, which checks ``config`` first."""
     check_online(config)
     check_plain(config)
+    tell_passed_over(config)
     run = Run(config)
     with contextlib.ExitStack() as stack:
         return online(run, plain_parts(config), hooks) if run.open(stack) else run.folder

@@ -15,7 +15,7 @@ from distill.imitate.begin import Run
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.ring import Ring
-from distill.imitate.value import fit_value
+from distill.imitate.value import fit_value, states_for
 from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN
 from distill.records.data import OwnGames
@@ -33,8 +33,9 @@ def last_fidelity(run: Run, policy: Policy, player: Player, ring: Ring | None) -
         DivergedError: the last update left weights that give NaN or infinity.
     """
     c, played = run.config.imitate, Played()
+    wanted = 0 if ring is None else min(ring.states, max(c.learning_starts, states_for(c.value, c.num_envs)))
     player.onlooker = None
-    while played.states < c.val_states or (ring is not None and len(ring) < c.learning_starts):
+    while played.states < c.val_states or (ring is not None and len(ring) < wanted):
         more = player.play(policy, c.steps_per_turn, 0.0)  # the teacher leaves the games that it plays to the student
         if ring is not None:
             ring.extend(more.rows)

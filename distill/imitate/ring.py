@@ -66,6 +66,11 @@ class Ring:
         for row in rows:
             self.add(row)
 
+    @property
+    def states(self) -> int:
+        """How many there is room for."""
+        return len(self._count) * self.lane_states
+
     def __len__(self) -> int:
         return int(self._kept().sum())
 

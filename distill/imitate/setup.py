@@ -10,6 +10,7 @@ from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
+from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student, student_spec
@@ -17,9 +18,13 @@ from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import NETS, NetSpec, same_network, take_weights
 from distill.networks.registry import find_network
 from distill.system.files import place_here
+from distill.system.progress import console
 from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
+
+READ = ("divergence", "temperature", "terms", "input_noise")
+"""Settings of the objective that count without derivatives, or are refused."""
 
 
 def check_settings(config: ImitateRun, teacher: Teacher) -> None:
@@ -44,6 +49,9 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     path = place_here(i.teacher_zip)
     if path.suffix != ".zip":
         raise UserError(f"--imitate.teacher_zip must end in .zip, got {i.teacher_zip}")
+    file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    if file is not None:
+        raise UserError(f"--imitate.teacher_zip={i.teacher_zip} would lie in {file}, which is a file")
     described = isinstance(find_network(config.student.name), NetSpec)
     if not described or student_spec(config.student) != NETS["nature"]:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
@@ -95,6 +103,17 @@ def check_plain(config: ImitateRun) -> None:
         raise UserError("--objective.terms has one that reads the teacher's derivatives; only `distill train` has them")
 
 
+def tell_passed_over(config: ImitateRun) -> None:
+    """Say which settings of derivatives have no part in a run; a file of settings may be of `distill train`, too."""
+    usual = vars(ObjectiveConfig())
+    names = [name for name, value in vars(config.objective).items() if name not in READ and value != usual[name]]
+    if names:
+        console.print(
+            f"derivatives have no part in it, so passed over: {', '.join(f'objective.{name}' for name in names)}; "
+            "`distill rounds --rounds.derivatives=true` matches them"
+        )
+
+
 def check_online(config: ImitateRun) -> None:
     """Refuse a run that would end before it learns.
 
@@ -107,6 +126,12 @@ def check_online(config: ImitateRun) -> None:
             f"--imitate.learning_starts must be below imitate.states, {i.states}, or nothing is learned; "
             f"got {i.learning_starts}"
         )
+    turn = i.num_envs * i.steps_per_turn
+    if i.states is not None and turn >= i.states:
+        raise UserError(
+            f"--imitate.num_envs={i.num_envs} games of imitate.steps_per_turn={i.steps_per_turn} steps are {turn:,} "
+            f"states a turn, and nothing is learned in the first; let imitate.states={i.states:,} be more of them"
+        )
 
 
 def student_preset(config: ImitateRun, teacher: TeacherInfo) -> Preset:
@@ -118,13 +143,15 @@ def make_student(config: ImitateRun, teacher: Teacher) -> nn.Module:
     """The student that the settings describe, with fresh or given weights.
 
     Raises:
-        UserError: ``imitate.init`` is another network, or of another game or preset; the teacher's layers do not fit.
+        UserError: ``imitate.init`` is another network, of another game or preset, or gives Q-values; the teacher's
+            layers do not fit.
     """
     net = build_student(config.student, teacher.info.num_actions)
     init = config.imitate.init
     if init is not None:
-        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher.info).name).net
-        take_weights(net, start, f"--imitate.init={init}", config.student.name, same=same_network(start, net))
+        start = load_teacher(init, game=config.env, preset=student_preset(config, teacher.info).name)
+        start.info.require_policy(f"--imitate.init={init}")
+        take_weights(net, start.net, f"--imitate.init={init}", config.student.name, same=same_network(start.net, net))
     inherit(net, teacher.net, config.student.teacher_layers)
     return net
 

@@ -22,6 +22,11 @@ RIDGE = 1e-6
 """Of the features' mean square: enough to solve with features that are always zero."""
 
 
+def states_for(kind: str, lanes: int) -> int:
+    """States of the ring that are enough to know some returns, wherever games begin and end."""
+    return 2 * HORIZON * lanes if kind == "returns" else 0
+
+
 def fit_value(net: AtariCNN, ring: Ring, lanes: int, kind: str, seed: int) -> tuple[nn.Linear, float]:
     """The head, and how much of the variance of its targets it explains on the states it was fitted on (R²).
 

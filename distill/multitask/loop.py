@@ -88,7 +88,7 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
             lambda: is_same_run(folder, asked, MultitaskRun, "--multitask.out", FREE, MATTERS), held,
         )  # fmt: skip
         if all(is_student(folder / game) for game in nets):
-            _refuse_other_data(folder, data)
+            _refuse_other_data(folder, data, device)
             console.print(f"{folder}: already trained; nothing to do")
             play(config, folder, list(nets))
             return folder
@@ -155,11 +155,25 @@ def _apart(data: Sequence[Data]) -> None:
         seen[teacher] = folder
 
 
-def _refuse_other_data(folder: Path, data: Sequence[Data]) -> None:
-    """A run does not count as finished on other data; papers tell of the first dataset of a game."""
+def _refuse_other_data(folder: Path, data: Sequence[Data], device: torch.device) -> None:
+    """A run does not count as finished on other data; papers tell of the first dataset of a game, checkpoints of all.
+
+    Raises:
+        UserError: naming what changed.
+    """
     first = {one.dataset.task.game: one for one in reversed(data)}
     for game, one in first.items():
         refuse_other_data(folder / game, one.used, "--multitask.out")
+    if can_go_on(folder):
+        content = newest_checkpoint(folder, device, "--multitask.out")
+        _refuse_changed(folder, data, TasksProgress(**content["progress"]).used)
+
+
+def _refuse_changed(folder: Path, data: Sequence[Data], used: Sequence[dict[str, Any]]) -> None:
+    for one, before in zip(data, used, strict=True):
+        change = one.used.change_since(DataUsed.told(before))
+        if change:
+            raise UserError(f"the run in {folder} is of other data: {change}; choose another --multitask.out")
 
 
 def _one_preset(data: Sequence[Data]) -> None:
@@ -184,10 +198,7 @@ def _begin(runs: Sequence[TrainRun], data: Sequence[Data], kept: Kept, folder: P
     content = newest_checkpoint(folder, device, "--multitask.out")
     kept.restore(content)
     kept.progress = TasksProgress(**content["progress"])
-    for one, before in zip(data, kept.progress.used, strict=True):
-        change = one.used.change_since(DataUsed.told(before))
-        if change:
-            raise UserError(f"the checkpoint in {folder} is of other data: {change}; choose another --multitask.out")
+    _refuse_changed(folder, data, kept.progress.used)
     console.print(f"{folder}: continuing at step {kept.progress.step}")
     return best_weights(content, folder, device)
 

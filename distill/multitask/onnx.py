@@ -13,6 +13,7 @@ from distill.networks.nets import AtariCNN
 from distill.students.folder import Student, is_student, load_student
 from distill.students.onnx_file import require_onnx, write_program
 from distill.system.files import replacing
+from distill.system.parser import read_saved
 
 NEVER = -1e9
 """Logit of an action that a game does not have."""
@@ -41,6 +42,7 @@ class Joint(nn.Module):
 
     def forward(self, pixels: Tensor, game: Tensor) -> Tensor:
         """Logits; those of actions that a game does not have are -1e9."""
+        game = torch.where(game < 0, len(self.bias), game)  # none is counted from the end; what has no game is refused
         features = self.features(pixels)
         logits: Tensor = (self.weight[game] @ features.unsqueeze(-1)).squeeze(-1) + self.bias[game]
         return logits
@@ -48,8 +50,13 @@ class Joint(nn.Module):
 
 def students_of(run: Path) -> list[Student]:
     """The students of a run of ``distill multitask``, in the order of their names; none of any other folder."""
-    folders = sorted(path for path in run.iterdir() if is_student(path)) if run.is_dir() else []
-    return [] if is_student(run) else [load_student(folder) for folder in folders]
+    config = run / "config.yaml"
+    if is_student(run) or not config.is_file():
+        return []
+    asked = read_saved(config, "name the run of one game").get("multitask")
+    if not (isinstance(asked, dict) and asked.get("data")):
+        return []
+    return [load_student(folder) for folder in sorted(path for path in run.iterdir() if is_student(path))]
 
 
 def write_joint_onnx(students: list[Student], out: Path) -> None:
@@ -62,7 +69,7 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
     require_onnx("ONNX export")
     nets = [student.net for student in students]
     first = nets[0]
-    assert isinstance(first, AtariCNN)
+    assert isinstance(first, AtariCNN)  # others have no part that games could share, and are refused when they begin
     trunk = first.features.state_dict()
     whole: list[AtariCNN] = []
     for student in students:

@@ -34,7 +34,7 @@ def rounds(config: RoundsRun, hooks: Sequence[Hook] = ()) -> Path:
     if config.rounds.form == "online":
         check_online(config)
     run = Run(config)
-    check_eyes(run, config)
+    check_eyes(config, run.teacher.info)
     with contextlib.ExitStack() as stack:
         if not run.open(stack):
             return run.folder

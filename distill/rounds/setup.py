@@ -17,7 +17,7 @@ from distill.imitate.fresh import Fresh
 from distill.imitate.keeper import Keeper
 from distill.imitate.player import STREAM
 from distill.imitate.schedule import learning_rate
-from distill.imitate.setup import check_plain
+from distill.imitate.setup import check_plain, student_preset
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
@@ -26,6 +26,7 @@ from distill.rounds.settings import RoundsRun
 from distill.system.progress import console
 from distill.system.settings import fill, part
 from distill.train.auto import SHARE, UNTIL
+from teachers.protocol import TeacherInfo
 
 
 def check_rounds(config: RoundsRun) -> None:
@@ -49,15 +50,16 @@ def check_rounds(config: RoundsRun) -> None:
         raise UserError("--imitate.updates_per_turn is of --rounds.form=online; use --rounds.steps")
 
 
-def check_eyes(run: Run, config: RoundsRun) -> None:
+def check_eyes(config: RoundsRun, teacher: TeacherInfo) -> None:
     """Refuse derivatives by pixels that the student does not see.
 
     Raises:
         UserError: the teacher sees another preset.
     """
-    if config.rounds.derivatives and not get_preset(run.teacher.info.preset).sees_as(run.preset):
+    sees = student_preset(config, teacher)
+    if config.rounds.derivatives and not get_preset(teacher.preset).sees_as(sees):
         raise UserError(
-            f"teacher {config.teacher} sees preset {run.teacher.info.preset} and its student {run.preset.name}, so its "
+            f"teacher {config.teacher} sees preset {teacher.preset} and its student {sees.name}, so its "
             "derivatives are by pixels that the student does not see; leave --rounds.derivatives out"
         )
 

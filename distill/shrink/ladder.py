@@ -30,11 +30,11 @@ class Rung:
     precision: str
     """float32, or int8 weights and activations."""
     weights: int
-    """From pixels to logits."""
-    weights_share: float
-    """Of the teacher's."""
+    """From pixels to logits; 0 for a teacher that is a rule."""
+    weights_share: float | None
+    """Of the teacher's; None where that has none."""
     bytes: int
-    """On disk: weights as safetensors in float32, the ONNX file in int8."""
+    """On disk: weights as safetensors in float32, the ONNX file in int8; 0 where there are no weights."""
     seeds: int
     """Trainings."""
     score: float
@@ -103,7 +103,8 @@ def ladder(
             **{name: _mean(mine, name) for name in ("int8_kl", "int8_action_error")},
         }  # fmt: skip
         seeds = max(1, len(mine))
-        return Rung(network, precision, count, count / weights, size, seeds, **named)
+        share = count / weights if weights else None
+        return Rung(network, precision, count, share, size, seeds, **named)
 
     rungs = [rung(TEACHER, FLOAT32, weights, _policy_bytes(teacher), (top.mean, *top.ci95), [])]
     for network, precision in dict.fromkeys((row["network"], row["precision"]) for row in rows):
@@ -145,10 +146,12 @@ def _mean(rows: Sequence[Row], name: str) -> float | None:
 
 
 def _speed(row: Row | None) -> tuple[float | None, float | None, float | None]:
-    return (None, None, None) if row is None else (float(row["microseconds"]), float(row["low"]), float(row["high"]))
+    if row is None or not row["microseconds"]:
+        return None, None, None
+    return float(row["microseconds"]), float(row["low"]), float(row["high"])
 
 
 def _policy_bytes(teacher: Teacher) -> int:
     """What its weights from pixels to logits take as safetensors, as a student's file does."""
     weights = policy_part(teacher.net).state_dict()
-    return len(save({name: tensor.contiguous().clone() for name, tensor in weights.items()}))
+    return len(save({name: tensor.contiguous().clone() for name, tensor in weights.items()})) if weights else 0

@@ -104,7 +104,7 @@ def _panel(axes: Axes, rungs: Sequence[Rung], random: float, measure: str) -> No
 
 def _points(axes: Axes, rungs: Sequence[Rung], measure: str, series: Series) -> None:
     """Points with their intervals, and a line through them."""
-    rungs = sorted((one for one in rungs if getattr(one, measure) is not None), key=lambda one: one.weights)
+    rungs = sorted((one for one in rungs if getattr(one, measure)), key=lambda one: one.weights)
     if not rungs:
         return
     x, y = (np.array([getattr(one, name) for one in rungs], float) for name in (measure, "score"))
@@ -131,7 +131,7 @@ def _names(axes: Axes, rungs: Sequence[Rung], measure: str) -> None:
     """Names of networks right below their points in float32, pushed down where they would lie on one another."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     placed: list[tuple[float, float]] = []
-    for one in sorted((one for one in rungs if getattr(one, measure) is not None), key=lambda one: -one.score):
+    for one in sorted((one for one in rungs if getattr(one, measure)), key=lambda one: -one.score):
         x = SIZE[0] * np.log(getattr(one, measure) / left) / np.log(right / left)
         y = SIZE[1] * (one.score - bottom) / (top - bottom) - 12
         down = 0

@@ -9,20 +9,17 @@ from pathlib import Path
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
 from distill.evaluate.run import evaluate
-from distill.imitate.setup import check_online, check_plain
-from distill.imitate.setup import check_settings as check_imitate
 from distill.records.runs import describe_run, is_same_run, plain
 from distill.records.scores import AgentScores
 from distill.rounds.settings import RoundsRun
-from distill.rounds.setup import check_rounds
+from distill.shrink.check import check_cells, refuse_other_data, tell_passed_over
 from distill.shrink.ladder import Rung, as_rows, ladder
 from distill.shrink.picture import picture
 from distill.shrink.settings import INT8, ShrinkRun
 from distill.shrink.show import log_rungs, markdown, show, title
 from distill.shrink.speed import TEACHER, speeds
-from distill.shrink.students import cells, check_int8, evaluation, run_cell, run_settings
+from distill.shrink.students import cells, evaluation, run_cell
 from distill.students.onnx_file import require_onnx
-from distill.sweep.cells import naming
 from distill.sweep.grid import (
     Cell,
     Row,
@@ -39,10 +36,8 @@ from distill.sweep.grid import (
 from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import write_bytes
 from distill.system.progress import console
-from distill.system.settings import check_settings, fill
+from distill.system.settings import fill
 from distill.train.run import FREE as TRAIN_FREE
-from distill.train.settings import TrainRun
-from distill.train.setup import check_dataset
 from teachers.load import load_teacher
 from teachers.protocol import Teacher
 
@@ -68,13 +63,15 @@ def shrink(config: ShrinkRun) -> list[Rung]:
     config, teacher = _taught_by(config)
     every = [cell for seed in s.seeds for cell in cells(config, seed)]
     folder = fill(s.out, env=config.env)
-    _check(config, teacher, every, folder)
+    check_cells(config, teacher, every, folder)
+    tell_passed_over(config)
     matters = (*MATTERS, "shrink", *LEARNING[s.by])
     is_same_run(folder, plain(config), ShrinkRun, "--shrink.out", FREE, matters)
     rungs: list[Rung] = []
     with alone(folder, "--shrink.out", "shrink.lock"):
+        refuse_other_data(config, folder / ROWS)
         describe_run(folder, plain(config))
-        reference = _reference(config, folder)
+        reference = _reference(config, folder, teacher.info.preset)
         run = functools.partial(run_cell, config, folder)
         for seed in s.seeds:  # the whole ladder, and then its next seed
             begun = [cell for cell in every if cell["seed"] == seed]
@@ -100,36 +97,18 @@ def _taught_by(config: ShrinkRun) -> tuple[ShrinkRun, Teacher]:
         return config, teacher
     dataset = Dataset(fill(config.train.data, env=config.env), verify=config.train.verify, mapped=True)
     name = dataset.teacher_name if config.teacher in ("", config.env) else config.teacher
-    told = dataset.identity.teacher_preset
-    teacher = load_teacher(name, game=config.env, tau=config.tau, preset=told)
+    told, tau = dataset.identity.teacher_preset, dataset.manifest.teacher_tau or config.tau
+    teacher = load_teacher(name, game=config.env, tau=tau, preset=told)
     if teacher.info.fingerprint != dataset.identity.teacher:
         raise UserError(f"{dataset.folder} is of another teacher than {name}; say with --teacher where its teacher is")
-    return dataclasses.replace(config, teacher=name, teacher_preset=told), teacher
+    return dataclasses.replace(config, teacher=name, teacher_preset=told, tau=tau), teacher
 
 
-def _check(config: ShrinkRun, teacher: Teacher, every: list[Cell], folder: Path) -> None:
-    """Refuse now what a cell would be refused for in hours."""
-    if INT8 in config.shrink.precisions:
-        check_int8(config, teacher.info.num_actions)
-    settings = [(cell, run_settings(config, cell, folder)) for cell in every]
-    for cell, mine in settings:
-        with naming(cell):
-            check_settings(mine)
-            if isinstance(mine, TrainRun):
-                check_dataset(mine, Dataset(fill(mine.train.data, env=mine.env), verify=False, mapped=True))
-            else:
-                check_imitate(mine, teacher)
-                if isinstance(mine, RoundsRun):
-                    check_rounds(mine)
-                else:
-                    check_online(mine)
-                    check_plain(mine)
-
-
-def _reference(config: ShrinkRun, folder: Path) -> dict[str, AgentScores]:
-    """The teacher and random play, in the games of all."""
+def _reference(config: ShrinkRun, folder: Path, sees: str) -> dict[str, AgentScores]:
+    """The teacher, by its own eyes, and random play, in the games of all."""
     asked = evaluation(config, [TEACHER, RANDOM], folder / "reference")
-    asked = dataclasses.replace(asked, preset=config.preset, teacher_preset=config.teacher_preset)
+    eyes = sees if config.preset not in (None, sees) else config.teacher_preset
+    asked = dataclasses.replace(asked, preset=config.preset, teacher_preset=eyes)
     try:
         return dict(evaluate(asked).agents)
     except UserError as error:  # it is the ladder that is of another teacher

@@ -85,8 +85,12 @@ class ShrinkRun(EvaluateRun, RoundsRun, TrainRun):
         for name in ("convs", "hidden", "init"):
             if getattr(self.student, name) is not None:
                 raise UserError(f"--student.{name} would be that of every network of --shrink.networks; leave it out")
-        if self.imitate.init is not None:
-            raise UserError("--imitate.init would begin every network of --shrink.networks; leave it out")
+        for name, value in (("imitate.init", self.imitate.init), ("train.fork_from", self.train.fork_from)):
+            if value is not None:
+                raise UserError(f"--{name} would begin every student of the ladder; leave it out")
+        for name in ("data", "figures"):
+            if getattr(self.evaluate, name):
+                raise UserError(f"--evaluate.{name}: a ladder only plays; leave it out, and use distill evaluate")
         if self.evaluate.attack is not None:
             raise UserError(
                 "--evaluate.attack: a ladder plays undisturbed; leave it out, and attack by distill evaluate"

@@ -54,6 +54,7 @@ def notes(config: ShrinkRun, rungs: Sequence[Rung], random: float) -> list[str]:
     trained = sorted({one.seeds for one in rungs[1:]})
     seeds = " or ".join(map(str, trained))
     over = "over seeds, Student's t" if trained != [1] else "over games, bootstrap"
+    over += " (of a single seed over games)" if 1 in trained and len(trained) > 1 else ""
     lines = [
         f"{get_protocol(config.evaluate.protocol).meaning}; {seeds} {'seed' if trained == [1] else 'seeds'} a network; "
         f"intervals {over} (the teacher's over games).",

@@ -13,22 +13,23 @@ from torch import nn
 
 from distill.agents.actor import Policy
 from distill.envs.presets import OBS_SHAPE
+from distill.errors import first_line
 from distill.shrink.settings import FLOAT32, INT8
 from distill.shrink.students import FILES
 from distill.students.folder import load_student
 from distill.students.onnx_file import write_onnx
-from distill.sweep.grid import Row, above_zero, check_rows, filled, read_rows, write_rows
+from distill.sweep.grid import Row, above_zero_or_nothing, check_rows, filled, read_rows, write_rows
 from distill.system.progress import Bar, console
 from distill.system.streams import generator
 from distill.task import Task
-from teachers.formats.onnx_file import load_onnx
+from teachers.formats.onnx_file import OnnxPolicy, load_onnx
 from teachers.protocol import Teacher
 
 TEACHER = "teacher"
 PYTORCH, ONNXRUNTIME = "pytorch", "onnxruntime"
 WARM_UP, ROUNDS, CALLS = 5, 40, 10
 FORMS = {**dict.fromkeys(("network", "precision", "runtime"), filled),
-         **dict.fromkeys(("microseconds", "low", "high"), above_zero)}  # fmt: skip
+         **dict.fromkeys(("microseconds", "low", "high"), above_zero_or_nothing)}  # fmt: skip
 Key = tuple[str, str, str]
 """Network or ``teacher``, precision, and what runs it."""
 
@@ -58,11 +59,7 @@ def speeds(folder: Path, teacher: Teacher, rows: list[Row], *, onnx: bool) -> di
             measured = microseconds(_agents(Path(place), teacher, runs, wanted))
     finally:
         torch.set_num_threads(threads)
-    found = [
-        {**dict(zip(("network", "precision", "runtime"), key, strict=True)), "microseconds": f"{median:.2f}",
-         "low": f"{low:.2f}", "high": f"{high:.2f}"}
-        for key, (median, low, high) in measured.items()
-    ]  # fmt: skip
+    found = [_row(key, measured.get(key)) for key in sorted(wanted)]
     write_rows(folder / "speed.csv", found)
     return {_key(row): row for row in found}
 
@@ -89,18 +86,22 @@ def microseconds(agents: Mapping[Key, nn.Module]) -> dict[Key, tuple[float, floa
 
 
 def _agents(place: Path, teacher: Teacher, runs: Mapping[str, Path], wanted: set[Key]) -> dict[Key, nn.Module]:
-    """Networks to time; of a teacher that PyTorch cannot export, none by onnxruntime."""
+    """Networks to time: none by onnxruntime that PyTorch cannot export, none by PyTorch that is an ONNX file."""
     found: dict[Key, nn.Module] = {}
     for network, precision, runtime in sorted(wanted):
         student = None if network == TEACHER else load_student(runs[network])
         net, task = (teacher.net, teacher.info.task) if student is None else (student.net, student.task)
         if precision == INT8:
             net = load_onnx(runs[network] / FILES[INT8]).net
+        elif isinstance(net, OnnxPolicy):
+            if runtime == PYTORCH:
+                continue
+            net = load_onnx(net.file).net  # with the threads that there are now
         elif runtime == ONNXRUNTIME:
             try:
                 net = _exported(net, place / f"{len(found)}.onnx", task)
             except Exception as error:
-                console.print(f"{network}: not timed by onnxruntime, since it cannot be exported ({error})")
+                console.print(f"{network}: not timed by onnxruntime, since it cannot be exported ({first_line(error)})")
                 continue
         found[network, precision, runtime] = net
     return found
@@ -109,6 +110,13 @@ def _agents(place: Path, teacher: Teacher, runs: Mapping[str, Path], wanted: set
 def _exported(net: nn.Module, path: Path, task: Task) -> nn.Module:
     write_onnx(net, path, task)
     return load_onnx(path).net
+
+
+def _row(key: Key, measured: tuple[float, float, float] | None) -> Row:
+    """As text; without numbers for what cannot be timed, so that it is known and not tried again."""
+    times = ("", "", "") if measured is None else tuple(f"{value:.2f}" for value in measured)
+    names = ("network", "precision", "runtime", "microseconds", "low", "high")
+    return dict(zip(names, (*key, *times), strict=True))
 
 
 def _key(row: Row) -> Key:

@@ -114,6 +114,15 @@ def is_student(path: Path) -> bool:
     return (path / "student.json").is_file() or (path / "student" / "student.json").is_file()
 
 
+def no_student(folder: Path, name: str) -> UserError:
+    """What to say of a folder without a student of its own; ``name`` is what the user called it."""
+    inside = [f"{name}/{path.name}" for path in sorted(folder.iterdir()) if is_student(path)] if folder.is_dir() else []
+    if inside:
+        shown = f"{', '.join(inside[:5])}{' and more' if len(inside) > 5 else ''}"
+        return UserError(f"{name} is no student, but holds some; name one of them: {shown}")
+    return UserError(f"no finished student at {name}; train one with `distill train`, or resume its run")
+
+
 def load_student(path: str | Path) -> Student:
     """Load a student from its run folder or student folder.
 
@@ -124,7 +133,7 @@ def load_student(path: str | Path) -> Student:
     if (folder / "student").is_dir():
         folder = folder / "student"
     if not (folder / "student.json").is_file():
-        raise UserError(f"no finished student at {path}; train one with `distill train`, or resume its run")
+        raise no_student(folder, str(path))
     record = read_student(folder / "student.json")
     check_recorded(folder, record.task.preset)
     try:
@@ -135,6 +144,8 @@ def load_student(path: str | Path) -> Student:
         raise UserError(f"{folder} is damaged ({first_line(error)}); train the student again") from error
     if fingerprint(state) != record.fingerprint:
         raise UserError(f"{folder}/model.safetensors does not match student.json; it is damaged")
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise UserError(f"{folder} has weights that are NaN or infinite: its training diverged; train it again")
     net.eval()
     return Student(net, record, folder)
 

@@ -177,6 +177,7 @@ def quietly() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "# The axis name: batch will not be used")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

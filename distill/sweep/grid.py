@@ -144,9 +144,9 @@ def a_number(text: str) -> bool:
         return False
 
 
-def above_zero(text: str) -> bool:
-    """A finite number above 0."""
-    return a_number(text) and float(text) > 0
+def above_zero_or_nothing(text: str) -> bool:
+    """A finite number above 0, or nothing: what could not be measured."""
+    return text == "" or (a_number(text) and float(text) > 0)
 
 
 def a_count(text: str) -> bool:

@@ -201,8 +201,8 @@ def labeller(config: TrainRun, dataset: Dataset) -> Teacher:
     """
     from teachers.load import load_teacher
 
-    sees = dataset.identity.teacher_preset
-    teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=config.tau)
+    sees, tau = dataset.identity.teacher_preset, dataset.manifest.teacher_tau or config.tau
+    teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=tau)
     if teacher.info.fingerprint != dataset.identity.teacher:
         raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
     return teacher

@@ -37,7 +37,7 @@ class OnnxPolicy(nn.Module):
         super().__init__()
         import onnxruntime
 
-        self._path = path
+        self.file = path
         # Two threads of an evaluation share the cores, and threads that wait must not starve the emulators.
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, torch.get_num_threads() // 2)
@@ -63,7 +63,7 @@ class OnnxPolicy(nn.Module):
             UserError: derivatives are asked for.
         """
         if x.requires_grad:
-            raise UserError(f"{self._path} is an ONNX file, which has no derivatives; ask for none of its Jacobian")
+            raise UserError(f"{self.file} is an ONNX file, which has no derivatives; ask for none of its Jacobian")
         (logits,) = self._session.run([self._output.name], {self._input.name: x.float().cpu().numpy()})
         return torch.from_numpy(logits).to(x.device)
 

@@ -14,6 +14,7 @@ from distill.envs.presets import get_preset
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.students.folder import save_student
 from distill.task import Task
+from tests.teachers.conftest import make_agent  # noqa: F401
 
 SPEC = NetSpec(((8, 8, 4), (8, 4, 2)), (32,))
 TASK = Task("pong", "sb3", get_preset("sb3").hash, 6)

@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,17 @@ from torch import nn
 from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import finetune
+from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
+from distill.finetune.settings import FinetuneRun
+from distill.finetune.setup import set_up
 from distill.finetune.watch import Watch
 from distill.losses.divergence import kl
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.records.data import OwnGames
 from distill.students.folder import load_student, save_student
+from distill.system.settings import part
 from distill.system.streams import seed_weights
 from distill.train.hooks import Hook, Status
 from teachers.load import load_teacher
@@ -424,6 +429,45 @@ def test_who_taught_it_so_far_teaches_on(
     assert "not there any more" not in capsys.readouterr().out
 
 
+def test_the_bundled_agent_is_named_by_its_file(
+    tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The game's name stands for nobody in particular."""
+    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=96))
+    finetune(tiny(tmp_path / "second", init=first, teacher="pong", states=96))
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"teacher: {other_pong_zip}, who taught the student so far; --teacher=pong-ppo is the bundled agent" in told
+    third = finetune(tiny(tmp_path / "third", init=first, teacher="pong-ppo", states=96))
+    assert load_student(third).training.teacher == load_teacher("pong").info.fingerprint
+
+
+def test_layers_after_the_teachers_learn(tiny: Tiny, tmp_path: Path) -> None:
+    """The first one is the teacher's and stays as it is."""
+    config = tiny(tmp_path / "run", student={"name": "nature-half", "teacher_layers": 1}, states=128)
+    before = set_up(part(validated(config), FinetuneRun))[0].net.state_dict()
+    after = load_student(finetune(config)).net.state_dict()
+    same = {name for name, tensor in after.items() if tensor.equal(before[name])}
+    assert same == {"features.0.weight", "features.0.bias"}
+
+
+def test_a_teacher_that_cannot_see_is_left_out_where_nothing_hangs_on_it(tiny: Tiny, tmp_path: Path) -> None:
+    run = finetune(tiny(tmp_path / "run", preset="sb3-fast", teacher_weight=0, states=96))
+    assert load_student(run).training.teacher == ""
+    with pytest.raises(UserError, match="a teacher of preset sb3 sees colour screens"):
+        finetune(tiny(tmp_path / "other", preset="sb3-fast", states=96))
+
+
+def test_the_temperature_of_who_taught_it_is_not_passed_over(tiny: Tiny, make_agent: Any, tmp_path: Path) -> None:
+    dqn = tmp_path / "pong-dqn.zip"
+    dqn.write_bytes(make_agent("dqn")[1].read_bytes())
+    first = finetune(replace(tiny(tmp_path / "first", teacher=str(dqn), states=96), tau=0.5))
+    assert load_student(first).training.teacher_tau == 0.5
+    with pytest.raises(UserError, match=r"--tau=0\.3, but .*pong-dqn\.zip taught the student so far at 0\.5"):
+        finetune(replace(tiny(tmp_path / "third", init=first, states=96), tau=0.3))
+    finetune(tiny(tmp_path / "second", init=first, states=96))
+    assert load_student(tmp_path / "second").training.teacher_tau == 0.5
+
+
 def test_a_teacher_that_is_gone_is_missed(
     tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -440,6 +484,9 @@ def test_a_teacher_that_is_gone_is_missed(
 def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"finetuning stopped: loss .*last good checkpoint.*lower --finetune.learn"):
         finetune(tiny(tmp_path / "run", init=student, learning_rate=1e30, max_grad_norm=1e30, states=1024))
+    once = {"n_epochs": 1, "batch_size": 32, "critic_warmup": 0, "states": 64}
+    with pytest.raises(DivergedError, match=r"the last update left weights that are NaN or infinite"):
+        finetune(tiny(tmp_path / "once", init=student, learning_rate=1e39, max_grad_norm=1e30, **once))
 
 
 @pytest.mark.parametrize(

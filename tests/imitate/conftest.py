@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distill.config.config import Config
+from tests.teachers.conftest import make_agent  # noqa: F401
 
 QUICK: dict[str, dict[str, Any]] = {
     "student": {"convs": [(8, 8, 4), (8, 4, 2)], "hidden": [32]},

@@ -375,8 +375,8 @@ def test_a_zip_that_could_not_be_written_can_still_be(quick: Quick, tmp_path: Pa
     fields = {"states": 64, "teacher_zip": str(path), "value": "returns"}
     with pytest.raises(UserError, match="no life ended in the ring"):
         imitate(quick(tmp_path / "run", **NATURE, imitate=fields))
-    imitate(quick(tmp_path / "run", **NATURE, imitate=fields | {"value": "none"}))
-    assert path.exists()
+    imitate(quick(tmp_path / "run", **NATURE, imitate=fields | {"ring": 3000}))
+    assert "value head fitted to returns" in path.with_suffix(".md").read_text()
     assert load_student(tmp_path / "run").training.steps > 0
 
 
@@ -395,6 +395,19 @@ def test_it_starts_from_a_student_or_a_zip(quick: Quick, tmp_path: Path, finishe
 def same_weights(a: AtariCNN, b: AtariCNN) -> bool:
     theirs = b.state_dict()
     return all(torch.allclose(tensor, theirs[name], atol=1e-6) for name, tensor in a.state_dict().items())
+
+
+def test_it_does_not_start_from_q_values(
+    quick: Quick, make_agent: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dqn = tmp_path / "pong-dqn.zip"
+    shutil.copyfile(make_agent("dqn")[1], dqn)
+    with pytest.raises(UserError, match=r"--imitate\.init=.*pong-dqn\.zip gives Q-values, not a policy"):
+        imitate(quick(tmp_path / "run", **NATURE, imitate={"init": str(dqn)}))
+    imitate(quick(tmp_path / "run", imitate={"states": 40}, objective={"match": "cosine", "jacobian_share": 0.5}))
+    told = " ".join(capsys.readouterr().out.split())
+    names = told.partition("derivatives have no part in it, so passed over: ")[2].partition(";")[0]
+    assert set(names.split(", ")) == {"objective.match", "objective.jacobian_share"}
 
 
 def test_the_student_sees_another_preset_than_its_teacher(quick: Quick, tmp_path: Path) -> None:
@@ -419,6 +432,8 @@ def test_the_student_sees_another_preset_than_its_teacher(quick: Quick, tmp_path
         ({"student": {"init": "pong"}}, r"--student\.init=pong is of `distill train`; use --imitate\.init"),
         ({"imitate": {"states": 32}}, r"--imitate\.learning_starts must be below imitate\.states, 32, or nothing"),
         ({"imitate": {"teacher_zip": "x.zip"}}, r"writes CnnPolicy's own network only; add --student\.name=nature"),
+        ({"imitate": {"num_envs": 64}}, r"steps are 512 states a turn, and nothing is learned in the first; let imit"),
+        ({**NATURE, "imitate": {"teacher_zip": f"{__file__}/x.zip"}}, r"x\.zip would lie in .*\.py, which is a file"),
         ({**NATURE, "imitate": {"teacher_zip": "x"}}, r"--imitate\.teacher_zip must end in \.zip, got x"),
         ({"imitate": {"value": "teacher"}}, r"--imitate\.value is of --imitate\.teacher_zip; add that, or leave it"),
         ({"imitate": {"states": None}}, r"--imitate\.states must be given where imitate\.minutes is not, got null"),

@@ -233,6 +233,24 @@ def test_one_onnx_file_is_told_the_game(
     shutil.copytree(folder / "pong", folder / "pong2")
     assert main(["export", str(folder), "--format", "onnx", "--out", str(tmp_path / "twice.onnx")]) == 1
     assert "has several students of pong; export each" in capsys.readouterr().err
+    with pytest.raises(Exception, match=r"out of|index"):
+        session.run(None, {"pixels": x, "game": np.array([0, -1, 0])})
+
+
+def test_a_folder_of_runs_is_no_student_of_several_games(
+    both: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = multitask(both(train={"steps": 4}))
+    around = tmp_path / "around"
+    around.mkdir()
+    shutil.copytree(folder / "pong", around / "mine")
+    assert main(["export", str(around), "--out", str(tmp_path / "x.onnx")]) == 1
+    assert "around is no student, but holds some; name one of them: " in " ".join(capsys.readouterr().err.split())
+    assert main(["info", str(folder)]) == 1
+    assert f"{folder}/breakout, {folder}/pong" in " ".join(capsys.readouterr().err.split())
+    assert main(["export", str(folder), "--format", "onyx", "--out", str(tmp_path / "x.onnx")]) == 1
+    assert "unknown format 'onyx' (did you mean 'onnx'?)" in capsys.readouterr().err
+    assert not (tmp_path / "x.onnx").exists()
 
 
 @pytest.mark.parametrize(
@@ -302,6 +320,18 @@ def test_a_finished_run_is_of_its_data(
     multitask(config)
     collect(make_config(collect=small | {"states": 500}))
     with pytest.raises(UserError, match=r"is of other data: .*pong had 3\d\d states then and has 5\d\d now; choose an"):
+        multitask(config)
+
+
+def test_a_finished_run_is_of_the_second_dataset_of_a_game_too(
+    both: Callable[..., Config], make_config: MakeConfig, pong_data: Path, other_pong_zip: Path, tmp_path: Path
+) -> None:
+    small = {"out": str(tmp_path / "second"), "states": 300, "num_envs": 4, "shard_states": 100}
+    collect(make_config(teacher=str(other_pong_zip), collect=small))
+    config = both(multitask={"data": [str(pong_data), small["out"]]})
+    multitask(config)
+    collect(make_config(teacher=str(other_pong_zip), collect=small | {"states": 500}))
+    with pytest.raises(UserError, match=r"second had 3\d\d states then and has 5\d\d now; choose another --multitask"):
         multitask(config)
 
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from distill.cli.command import main
 from distill.config.config import Config
-from distill.config.stages import evaluate, shrink
+from distill.config.stages import collect, evaluate, shrink
 from distill.errors import DivergedError, UserError
 from distill.evaluate import ready
 from distill.records.scores import read_scores
@@ -24,6 +24,7 @@ from distill.shrink import run as module
 from distill.shrink import students
 from distill.students.folder import load_student
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
+from teachers.protocol import Teacher
 from tests.conftest import PRETRAINED
 from tests.shrink.conftest import Tiny
 
@@ -49,7 +50,29 @@ class Odd(torch.nn.Module):
         return self.head(x.flatten(1)) * (2 if float(x.sum()) > 1e9 else 1)  # type: ignore[no-any-return]
 
 
-ODD = f"{__name__}:Odd"
+class Bad(torch.nn.Module):
+    """A network that cannot be built."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        raise ValueError(f"no room for {num_actions} actions")
+
+
+ODD, BAD = f"{__name__}:Odd", f"{__name__}:Bad"
+
+
+class Rule(torch.nn.Module):
+    """Always the same logits, without a parameter."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.arange(6.0).expand(len(x), 6)
+
+
+def rule() -> Teacher:
+    return Teacher.of(Rule(), game="pong")
+
+
+FLOATS = {"precisions": ["float32"]}
 
 
 def table(folder: Path) -> list[Row]:
@@ -256,7 +279,23 @@ def test_another_ladder_is_refused(
     [
         ({"student": {"hidden": [8]}}, "--student.hidden would be that of every network of --shrink.networks"),
         ({"evaluate": {"attack": "noise"}}, "--evaluate.attack: a ladder plays undisturbed; leave it out"),
-        ({"imitate": {"init": "pong"}}, "--imitate.init would begin every network"),
+        ({"imitate": {"init": "pong"}}, "--imitate.init would begin every student"),
+        ({"train": {"fork_from": "runs/x"}}, "--train.fork_from would begin every student"),
+        ({"evaluate": {"data": "data/pong"}}, "--evaluate.data: a ladder only plays"),
+        ({"shrink": {**FLOATS, "networks": ["rusu-1", BAD]}}, r"the cell with network .*:Bad, .*no room"),
+        (
+            {"shrink": {**FLOATS, "networks": ["rusu-1", "mnih2013"]}, "student": {"teacher_layers": 3}},
+            "network mnih2013, seed 1, .*the student has 2",
+        ),
+        ({"teacher": "mixture:pong,pong-ppo", "student": {"teacher_layers": 1}}, "teacher_layers"),
+        (
+            {"shrink": {"by": "rounds"}, "imitate": {"learning_starts": 160}},
+            "--imitate.learning_starts must be below",
+        ),
+        (
+            {"shrink": {"by": "rounds"}, "rounds": {"derivatives": True}, "preset": "async-rl"},
+            "derivatives are by pixels that the student does not see",
+        ),
         ({"imitate": {"teacher_zip": "x.zip"}}, "--imitate.teacher_zip is of one student"),
         ({"shrink": {"games": 3}}, "--shrink.games must be a multiple of evaluate.num_envs, got 3"),
         ({"rounds": {"derivatives": True}}, "--rounds.derivatives is of --shrink.by=rounds; add that, or leave it out"),
@@ -312,6 +351,50 @@ def test_data_of_another_teacher_is_refused(
     with pytest.raises(UserError, match=r"is of another teacher than .*other-pong\.zip; say with --teacher where"):
         shrink(config)
     assert done == []
+
+
+def test_the_teacher_plays_by_its_own_eyes(tmp_path: Path, tiny: Tiny, make_config: Callable[..., Config]) -> None:
+    """It sees sb3, as its card says, and its students another preset."""
+    shrink(tiny(tmp_path / "ladder", preset="async-rl", shrink=FLOATS))
+    mine = read_scores(tmp_path / "ladder" / "reference" / "scores.json").agents["teacher"]
+    settings = {"agents": ["teacher"], "games": 2, "num_envs": 2, "out": str(tmp_path / "alone")}
+    alone = evaluate(make_config(evaluate=settings))["agents"]["teacher"]
+    assert mine.returns == alone["returns"]
+
+
+def test_rungs_are_of_the_same_data(
+    tmp_path: Path, tiny: Tiny, make_config: Callable[..., Config], done: list[str]
+) -> None:
+    small: dict[str, Any] = {"out": str(tmp_path / "data"), "states": 200, "num_envs": 4, "shard_states": 100}
+    collect(make_config(collect=small))
+    settings = {"data": small["out"], "steps": 4, "batch_size": 8, "val_states": 20, "warmup": 0}
+    folder = tmp_path / "ladder"
+    shrink(tiny(folder, shrink={**FLOATS, "by": "train"}, train=settings))
+    collect(make_config(collect=small | {"states": 300}))
+    rows = (folder / "rows.csv").read_bytes()
+    del done[:]
+    more = tiny(folder, shrink={**FLOATS, "by": "train", "networks": ["rusu-1", "rusu-4"]}, train=settings)
+    with pytest.raises(UserError, match=r"data has changed since .*rows\.csv got its row of .*choose another --shrink"):
+        shrink(more)
+    assert (done, (folder / "rows.csv").read_bytes()) == ([], rows)
+
+
+def test_a_teacher_without_weights_is_shown_beside_the_students(
+    tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule, which no axis of weights or bytes can show, and of which no part is for onnxruntime."""
+    folder = tmp_path / "ladder"
+    changes: dict[str, Any] = {"train": {"data": "nowhere"}, "evaluate": {"games": 4}}
+    rungs = shrink(tiny(folder, teacher=f"{__name__}:rule", shrink=FLOATS, **changes))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "students learn by imitate, not from train.data=nowhere (--shrink.by=train)" in told
+    assert "2 whole games each, as shrink.games says, not evaluate.games=4" in told
+    assert [(one.name, one.weights, one.bytes, one.weights_share) for one in rungs] == [
+        ("teacher", 0, 0, None),
+        ("rusu-1", 16_446, (folder / RUN / "student" / "model.safetensors").stat().st_size, None),
+    ]
+    assert all(one.pytorch_us for one in rungs)
+    assert "| teacher | 0 |" in (folder / "table.md").read_text()
 
 
 def test_what_diverges_has_no_row(ladder: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from distill.networks.nets import NETS, AtariCNN
 from distill.shrink import speed
-from distill.shrink.speed import PYTORCH, microseconds, speeds
+from distill.shrink.speed import ONNXRUNTIME, PYTORCH, microseconds, speeds
 from distill.sweep.grid import read_rows
 from teachers.load import load_teacher
 
@@ -23,6 +23,19 @@ def test_a_larger_network_takes_longer() -> None:
         assert 10 < low <= median <= high
     large, small = found.values()
     assert small[0] < large[0]
+
+
+def test_what_cannot_be_timed_is_known_too(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student's ONNX file as teacher, which PyTorch does not run."""
+    folder = Path(shutil.copytree(finished, tmp_path / "ladder"))
+    rows = read_rows(folder / "rows.csv")
+    (folder / "speed.csv").unlink()
+    teacher = load_teacher(str(folder / rows[0]["run"] / "int8" / "student.onnx"))
+    found = speeds(folder, teacher, rows, onnx=True)
+    assert found["teacher", "float32", PYTORCH]["microseconds"] == ""
+    assert float(found["teacher", "float32", ONNXRUNTIME]["microseconds"]) > 0
+    monkeypatch.setattr(speed, "microseconds", None)
+    assert speeds(folder, teacher, rows, onnx=True) == found
 
 
 def test_agents_that_are_known_are_not_timed_again(

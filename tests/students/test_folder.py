@@ -117,6 +117,14 @@ def drop_a_weight(path: Path) -> None:
     save_file(state, path)
 
 
+def test_weights_that_are_none(net: AtariCNN, task: Task, tmp_path: Path) -> None:
+    with torch.no_grad():
+        net.policy.bias[0] = float("nan")
+    save_student(tmp_path / "student", net, task)
+    with pytest.raises(UserError, match="has weights that are NaN or infinite: its training diverged; train it again"):
+        load_student(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

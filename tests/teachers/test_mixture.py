@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +46,22 @@ def test_it_has_a_value_where_all_have_one(name: str, make_agent: MakeAgent, tmp
     shutil.copyfile(make_agent("dqn")[1], dqn)
     assert load_teacher(name).has_value
     assert not load_teacher(f"{name},{dqn}", game="pong").has_value
+
+
+def test_a_temperature_of_q_values_is_kept_with_what_it_labels(
+    name: str, make_agent: MakeAgent, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    dqn = tmp_path / "pong-dqn.zip"
+    shutil.copyfile(make_agent("dqn")[1], dqn)
+    assert load_teacher(name).info.tau is None
+    for number, teacher in enumerate((f"mixture:pong,{dqn}", str(dqn))):
+        data: dict[str, Any] = {"out": str(tmp_path / f"data-{number}"), "states": 200, "num_envs": 2}
+        collect(make_config(env="pong", teacher=teacher, tau=0.1, collect=data))
+        assert main(["verify", data["out"]]) == 0
+        fresh = {"data": data["out"], "steps": 2, "batch_size": 8, "val_states": 20, "warmup": 0, "val_every": 2}
+        config = make_config(env="pong", teacher=teacher, train=fresh | {"out": f"{data['out']}-run"})
+        objective = dataclasses.replace(config.objective, jacobian_targets="online")
+        train(dataclasses.replace(config, objective=objective))
 
 
 def test_its_name_in_an_evaluation_is_that_of_its_parts(name: str, other_pong_zip: Path) -> None:

@@ -1,0 +1,102 @@
+"""What is refused, or said, before a ladder begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.dataset.reader import Dataset
+from distill.errors import UserError
+from distill.imitate.settings import ImitateRun
+from distill.imitate.setup import check_online, check_plain
+from distill.imitate.setup import check_settings as check_imitate
+from distill.imitate.setup import make_student as make_imitator
+from distill.records.data import DataUsed
+from distill.records.runs import data_of
+from distill.rounds.settings import RoundsRun
+from distill.rounds.setup import check_eyes, check_rounds
+from distill.shrink.settings import INT8, ShrinkRun
+from distill.shrink.students import check_int8, run_settings
+from distill.sweep.cells import naming
+from distill.sweep.grid import Cell, read_rows
+from distill.system.progress import console
+from distill.system.settings import check_settings, fill
+from distill.train.settings import TrainRun
+from distill.train.setup import check_dataset, make_student
+from teachers.protocol import Teacher
+
+
+def check_cells(config: ShrinkRun, teacher: Teacher, every: list[Cell], folder: Path) -> None:
+    """Refuse now what a cell would be refused for in hours; every network is built once.
+
+    Args:
+        config: settings.
+        teacher: who teaches.
+        every: cells of the ladder.
+        folder: the ladder's.
+
+    Raises:
+        UserError: naming the cell.
+    """
+    if INT8 in config.shrink.precisions:
+        check_int8(config, teacher.info.num_actions)
+    built: set[str] = set()
+    for cell in every:
+        mine = run_settings(config, cell, folder)
+        with naming(cell):
+            check_settings(mine)
+            if isinstance(mine, TrainRun):
+                _check_training(mine, build=cell["network"] not in built)
+            else:
+                _check_playing(mine, teacher, build=cell["network"] not in built)
+        built.add(cell["network"])
+
+
+def _check_training(mine: TrainRun, *, build: bool) -> None:
+    dataset = Dataset(fill(mine.train.data, env=mine.env), verify=False, mapped=True)
+    check_dataset(mine, dataset)
+    if build:
+        make_student(mine, dataset)
+
+
+def _check_playing(mine: ImitateRun, teacher: Teacher, *, build: bool) -> None:
+    check_imitate(mine, teacher)
+    if isinstance(mine, RoundsRun):
+        check_rounds(mine)
+        check_eyes(mine, teacher.info)
+    else:
+        check_plain(mine)
+    if not isinstance(mine, RoundsRun) or mine.rounds.form == "online":
+        check_online(mine)
+    if build:
+        make_imitator(mine, teacher)
+
+
+def tell_passed_over(config: ShrinkRun) -> None:
+    """Say what has no part in a ladder, though a file of settings may have it for other stages."""
+    s, usual = config.shrink, ShrinkRun()
+    if s.by != "train" and config.train.data != usual.train.data:
+        console.print(f"students learn by {s.by}, not from train.data={config.train.data} (--shrink.by=train)")
+    if config.evaluate.games not in (usual.evaluate.games, s.games):
+        console.print(f"{s.games} whole games each, as shrink.games says, not evaluate.games={config.evaluate.games}")
+
+
+def refuse_other_data(config: ShrinkRun, path: Path) -> None:
+    """Rungs stand side by side only where they learned from the same data.
+
+    Args:
+        config: settings.
+        path: of the ladder's rows.
+
+    Raises:
+        UserError: the dataset has changed since a student was made of it.
+    """
+    if config.shrink.by != "train":
+        return
+    dataset = Dataset(fill(config.train.data, env=config.env), verify=False, mapped=True)
+    for row in read_rows(path):
+        before = data_of(path.parent / row["run"]) if row.get("run") else None
+        if isinstance(before, DataUsed) and before.digest not in (None, dataset.digest):
+            raise UserError(
+                f"{dataset.folder} has changed since {path} got its row of {row['run']}, so rungs would be of "
+                "different data; choose another --shrink.out, or bring the data back"
+            )
