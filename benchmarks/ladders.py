@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from scipy import stats
 
 from distill.figures.statistics import t_interval
@@ -24,10 +23,14 @@ from distill.report.plots import LIGHT, MARKERS, PALETTE, drawing
 from distill.sweep.grid import Row, read_rows
 from distill.system.files import write_bytes
 
-PUBLISHED = {"rusu-25": 1.083, "rusu-7": 1.017, "rusu-4": 0.839}
-"""Mean over ten games of their own, of Rusu et al. 2016 (Policy Distillation); random play is not taken off."""
+PUBLISHED = {"rusu-25": 108.3, "rusu-7": 101.7, "rusu-4": 83.9}
+"""Per cent, mean over ten games, of Rusu et al. 2016 (Policy Distillation); random play is not taken off."""
+MEAN = "mean"
+MEAN_LOOK = {"color": LIGHT.ink, "marker": "*", "ms": 9, "lw": 2.2}
+Interval = tuple[float, float, float]
+"""Mean and the ends of its 95 % interval, in per cent."""
 Shares = Mapping[str, list[float]]
-"""Of a game: every network's, seed by seed."""
+"""Of a game: every network's, seed by seed, in per cent."""
 
 
 def shares_of(game: str, results: Path) -> Shares:
@@ -40,13 +43,14 @@ def shares_of(game: str, results: Path) -> Shares:
     )
     found: dict[str, list[float]] = {}
     for row in _rows(game, results):
-        found.setdefault(row["network"], []).append((float(row["score"]) - random) / (teacher - random))
+        share = 100 * (float(row["score"]) - random) / (teacher - random)
+        found.setdefault(row["network"], []).append(share)
     return found
 
 
-def mean_of(games: Mapping[str, Shares], network: str) -> tuple[float, float, float]:
-    """The mean over the games, in per cent, and the ends of its interval."""
-    seeds = [100 * np.array(shares[network]) for shares in games.values()]
+def mean_of(games: Sequence[Shares], network: str) -> Interval:
+    """The mean over the games."""
+    seeds = [np.array(shares[network]) for shares in games]
     parts = np.array([each.var(ddof=1) / len(each) for each in seeds])
     freedom = parts.sum() ** 2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, seeds, strict=True))
     mean, half = float(np.mean([each.mean() for each in seeds])), math.sqrt(parts.sum()) / len(seeds)
@@ -54,29 +58,39 @@ def mean_of(games: Mapping[str, Shares], network: str) -> tuple[float, float, fl
     return mean, mean - half, mean + half
 
 
-def table(games: Mapping[str, Shares]) -> str:
+def lines_of(games: Mapping[str, Shares]) -> dict[str, list[Interval]]:
+    """What is told of each game, and last of their mean: an interval for every network."""
+    networks = list(next(iter(games.values())))
+    each = {
+        game.replace("_", " ").title(): [t_interval(shares[name]) for name in networks]
+        for game, shares in games.items()
+    }
+    return each | {MEAN: [mean_of([*games.values()], name) for name in networks]}
+
+
+def table(lines: Mapping[str, Sequence[Interval]], networks: Sequence[str]) -> str:
     """In Markdown: a line a network, in per cent."""
-    head = ["network", *map(title, games), "mean, 95 % interval"]
-    lines = [head, ["---", *["--:"] * (len(head) - 1)]]
-    for network in next(iter(games.values())):
-        each = [f"{100 * sum(shares[network]) / len(shares[network]):.0f} %" for shares in games.values()]
-        mean, low, high = mean_of(games, network)
-        lines.append([f"`{network}`", *each, f"{mean:.0f} % ({low:.0f} .. {high:.0f})"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [["network", *lines, "95 % interval"], ["---", *["--:"] * (len(lines) + 1)]]
+    for network, *found in zip(networks, *lines.values(), strict=True):
+        _, low, high = found[-1]
+        rows.append([f"`{network}`", *(f"{mean:.0f} %" for mean, _, _ in found), f"{low:.0f} .. {high:.0f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def picture(games: Mapping[str, Shares], weights: Mapping[str, float]) -> bytes:
+def picture(lines: Mapping[str, Sequence[Interval]], weights: Mapping[str, float]) -> bytes:
     """Shares over weights, as PNG."""
     with drawing(LIGHT, 8.4, 4.0) as (figure, png):
         axes = figure.subplots()
         axes.axhline(100, color=LIGHT.faint, lw=1)
         x = list(weights.values())
-        for index, (game, shares) in enumerate(games.items()):
-            found = [t_interval([100 * share for share in shares[network]]) for network in weights]
-            _line(axes, x, found, title(game), PALETTE[index], MARKERS[index])
-        _line(axes, x, [mean_of(games, network) for network in weights], "mean", LIGHT.ink, "*", 2.2)
-        axes.plot([weights[name] for name in PUBLISHED], [100 * share for share in PUBLISHED.values()], ls="none",
-                  marker="x", color=LIGHT.faint, label="Rusu et al. 2016, ten games")  # fmt: skip
+        looks = [{"color": colour, "marker": marker, "ms": 5, "lw": 1.2}
+                 for colour, marker in zip(PALETTE, MARKERS, strict=True)]  # fmt: skip
+        for (label, found), look in zip(lines.items(), looks, strict=False):
+            shown = MEAN_LOOK if label == MEAN else look
+            mean, low, high = np.array(found).T
+            axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=1, capsize=2, label=label, **shown)
+        axes.plot([weights[name] for name in PUBLISHED], list(PUBLISHED.values()), ls="none", marker="x",
+                  color=LIGHT.faint, label="Rusu et al. 2016, ten games")  # fmt: skip
         axes.set_xscale("log")
         axes.set_xticks(x, [f"{name}\n{count / 1000:.0f},000" for name, count in weights.items()])
         axes.minorticks_off()
@@ -85,22 +99,6 @@ def picture(games: Mapping[str, Shares], weights: Mapping[str, float]) -> bytes:
         axes.grid(color=LIGHT.faint, alpha=0.25, lw=0.6)
         figure.legend(frameon=False, fontsize=8, loc="outside right center")
     return png()
-
-
-def _line(
-    axes: Axes, x: list[float], found: Sequence[tuple[float, float, float]], label: str, colour: str, marker: str,
-    width: float = 1.2,
-) -> None:  # fmt: skip
-    """Means with the ends of their intervals."""
-    means = [mean for mean, _, _ in found]
-    ends = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
-    axes.errorbar(x, means, yerr=ends, color=colour, marker=marker, ms=9 if marker == "*" else 5, lw=width,
-                  elinewidth=1, capsize=2, alpha=0.95, label=label)  # fmt: skip
-
-
-def title(game: str) -> str:
-    """As people read it."""
-    return game.replace("_", " ").title()
 
 
 def _rows(game: str, results: Path) -> list[Row]:
@@ -116,8 +114,9 @@ def main() -> None:
     names = args.games.split(",")
     games = {game: shares_of(game, args.results) for game in names}
     weights = {row["network"]: float(row["weights"]) for row in _rows(names[-1], args.results)}
-    write_bytes(args.out, picture(games, weights))
-    print(table(games))
+    lines = lines_of(games)
+    write_bytes(args.out, picture(lines, weights))
+    print(table(lines, list(weights)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, first_line, nearest
+from distill.errors import UserError, first_line, lookup
 from distill.system.files import at_home, place_here, refuse_folder, replacing, sha256
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from distill.students.folder import load_student
     from teachers.layouts import student_folder
 
-    refuse_unknown(args.format)
+    lookup("format", dict.fromkeys(FORMATS), args.format)
     refuse_folder(args.out, "student.onnx", "--out ")
     place, together = place_here(args.out), students_of(at_home(args.student))
     if not together:
@@ -60,7 +60,7 @@ def export(student: Student, form: str, out: Path) -> None:
     Raises:
         UserError: an unknown format, an existing file, or a student whose files are not those that training wrote.
     """
-    refuse_unknown(form)
+    lookup("format", dict.fromkeys(FORMATS), form)
     if form == "sb3" and not student.is_described:
         raise UserError(
             f"{student.folder} is of network {student.record.network}, which a program builds, and stable-baselines3 "
@@ -76,12 +76,6 @@ def export(student: Student, form: str, out: Path) -> None:
         else:
             shutil.copyfile(student.folder / FILES[form], temporary)
             _check(student, FILES[form], temporary)
-
-
-def refuse_unknown(form: str) -> None:
-    """Raise a UserError for a format that is none."""
-    if form not in FORMATS:
-        raise UserError(f"unknown format {form!r}{nearest(form, FORMATS)}; known: {', '.join(FORMATS)}")
 
 
 def _check(student: Student, name: str, copy: Path) -> None:

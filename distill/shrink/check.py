@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.dataset.reader import Dataset
+from distill.dataset.shards import folder_digest
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_online, check_plain
@@ -92,11 +93,12 @@ def refuse_other_data(config: ShrinkRun, path: Path) -> None:
     """
     if config.shrink.by != "train":
         return
-    dataset = Dataset(fill(config.train.data, env=config.env), verify=False, mapped=True)
+    data = fill(config.train.data, env=config.env)
+    digest = folder_digest(data)
     for row in read_rows(path):
         before = data_of(path.parent / row["run"]) if row.get("run") else None
-        if isinstance(before, DataUsed) and before.digest not in (None, dataset.digest):
+        if isinstance(before, DataUsed) and before.digest not in (None, digest):
             raise UserError(
-                f"{dataset.folder} has changed since {path} got its row of {row['run']}, so rungs would be of "
+                f"{data} has changed since {path} got its row of {row['run']}, so rungs would be of "
                 "different data; choose another --shrink.out, or bring the data back"
             )
