@@ -6,6 +6,7 @@ the tags of the learning curves, so that they come to lie on these and make no c
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.records.loggers import Picture
+from distill.system.progress import console
 
+EVENTS = "events.out.tfevents."
 BEST = "best"
 """The folder in the run."""
 SCORE = "whole_games/mean_reward"
@@ -31,6 +34,7 @@ class TensorBoard:
     """A ``Logger``: events in the run's folder; points after ``step`` of an earlier, killed process are dropped."""
 
     def __init__(self, folder: Path, step: int) -> None:
+        _wait_for_the_last_place(folder)
         self._folder, self._writer = folder, SummaryWriter(str(folder), purge_step=step + 1)
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
@@ -92,6 +96,28 @@ def add_figures(writer: SummaryWriter, step: int, figures: Mapping[str, float | 
     for tag, value in figures.items():
         if value is not None:
             writer.add_scalar(tag, value, step)
+
+
+def _wait_for_the_last_place(folder: Path) -> None:
+    """Wait, for a second at most, until a new file comes after those that are there.
+
+    TensorBoard reads the files of a run in the order of their names, which begin with the second, and a file drops the
+    later steps of those before it. Of two files of one second the older one may be read last, and drop the newer's.
+    """
+    seconds = [_second(file.name) for file in folder.glob(f"{EVENTS}*")]
+    behind = max(seconds, default=0) + 1 - time.time()
+    if behind > 1:
+        console.print(
+            f"{folder}: the clock is {behind:.0f} s behind this run's last TensorBoard file, so its curves may miss "
+            "the points to come; set the clock and continue again"
+        )
+    elif behind > 0:
+        time.sleep(behind)
+
+
+def _second(name: str) -> int:
+    second = name.removeprefix(EVENTS).partition(".")[0]
+    return int(second) if second.isdecimal() else 0
 
 
 def _type(value: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from distill.config.config import Config
 from distill.config.stages import train
 from distill.errors import UserError
 from distill.records.loggers import LOGGERS, Loggers, Picture, register_logger
+from distill.records.tensorboard import EVENTS, TensorBoard
 
 
 class Kept:
@@ -94,3 +97,26 @@ def test_a_registered_logger_has_a_name(tmp_path: Path) -> None:
             register_logger("kept in a test", Kept)
     finally:
         LOGGERS._things.pop("kept in a test")
+
+
+def steps(run: Path) -> list[int]:
+    return [point.step for point in EventAccumulator(str(run)).Reload().Scalars("train/loss")]
+
+
+def test_a_run_that_goes_on_within_the_second_keeps_its_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second file's name ends in 10, the first one's in 9: the same second would put it first."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    time.sleep(1.02 - time.time() % 1)  # a second's beginning
+    for first, told in ((0, (2, 4, 6)), (4, (6, 8))):
+        logger = TensorBoard(tmp_path, first)
+        for step in told:
+            logger.scalars(step, {"train/loss": 0.5})
+        logger.close()
+    assert steps(tmp_path) == [2, 4, 6, 8]
+
+
+def test_a_clock_that_was_set_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{EVENTS}{int(time.time()) + 600}.host.1.0").touch()
+    (tmp_path / f"{EVENTS}of-another-program").touch()
+    TensorBoard(tmp_path, 0).close()
+    assert "s behind this run's last TensorBoard file" in " ".join(capsys.readouterr().out.split())
