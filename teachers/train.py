@@ -37,10 +37,11 @@ def train_teacher(config: TeacherConfig) -> Path:
         UserError: bad settings, a folder that holds another run, or weights that became NaN or infinite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    from stable_baselines3.common.logger import configure
+    from stable_baselines3.common.logger import Logger
 
     from distill.records.runs import describe_run
     from distill.system.progress import Bar, console
+    from teachers.curve import Curve
     from teachers.keeper import Keeper, Origin, TrainingState
     from teachers.ppo import make_model
 
@@ -57,7 +58,7 @@ def train_teacher(config: TeacherConfig) -> Path:
     model, env = make_model(config, folder, state)
     if fresh:  # what is refused until here leaves nothing
         describe_run(folder, dataclasses.asdict(config))
-    model.set_logger(configure(str(folder), ["tensorboard"]))
+    model.set_logger(Logger(str(folder), [Curve(folder, state.timesteps)]))
     if state.checkpoint:
         console.print(f"{folder}: continuing at step {state.timesteps:,}")
     settings = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).strip()

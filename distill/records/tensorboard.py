@@ -40,8 +40,7 @@ class TensorBoard:
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
         """See ``Logger``."""
         add_figures(self._writer, step, figures)
-        if "val/kl" in figures:  # a killed process leaves its validations
-            self._writer.flush()
+        self._writer.flush()  # 0.2 ms, and a process that is killed leaves every point before its checkpoint
 
     def image(self, step: int, tag: str, pixels: Picture) -> None:
         """See ``Logger``."""

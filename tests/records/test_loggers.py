@@ -115,6 +115,13 @@ def test_a_run_that_goes_on_within_the_second_keeps_its_points(tmp_path: Path, m
     assert steps(tmp_path) == [2, 4, 6, 8]
 
 
+def test_every_point_is_there_while_the_run_goes_on(tmp_path: Path) -> None:
+    logger = TensorBoard(tmp_path, 0)
+    logger.scalars(2, {"train/loss": 0.5})
+    assert steps(tmp_path) == [2]
+    logger.close()
+
+
 def test_a_clock_that_was_set_back_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / f"{EVENTS}{int(time.time()) + 600}.host.1.0").touch()
     (tmp_path / f"{EVENTS}of-another-program").touch()
