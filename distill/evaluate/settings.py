@@ -10,7 +10,7 @@ from distill.attack.settings import ThreatConfig
 from distill.envs.settings import LANES, CommonConfig
 from distill.errors import UserError
 from distill.system.ranges import POSITIVE, SHARE, Range
-from distill.system.settings import Section, require
+from distill.system.settings import Section, changed, require
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class EvaluateRun(CommonConfig):
 
     def check_stage(self) -> None:
         """Refuse what an attacker may do where there is none."""
-        for name, usual in vars(ThreatConfig()).items():
-            if self.evaluate.attack is None and getattr(self.threat, name) != usual:
-                raise UserError(f"--threat.{name} is of --evaluate.attack; add that, or leave it out")
+        given = changed(self.threat)
+        if self.evaluate.attack is None and given:
+            raise UserError(f"--threat.{given[0]} is of --evaluate.attack; add that, or leave it out")
 
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",

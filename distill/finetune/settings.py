@@ -11,6 +11,7 @@ from distill.errors import UserError
 from distill.networks.settings import StudentConfig
 from distill.records.loggers import check_loggers
 from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range
+from distill.system.settings import changed
 from teachers.settings import PPOConfig
 
 
@@ -87,8 +88,8 @@ class FinetuneConfig(PPOConfig):
 
     def _check_schedule(self) -> None:
         """Refuse settings of the teacher's weight that would be passed over."""
-        for name in ("teacher_score", "schedule", "schedule_until", "clipped_kl"):
-            if self.teacher_weight == 0 and getattr(self, name) != getattr(type(self), name):
+        for name in changed(self):
+            if self.teacher_weight == 0 and name in ("teacher_score", "schedule", "schedule_until", "clipped_kl"):
                 raise UserError(
                     f"--finetune.{name} is for the teacher's weight, but --finetune.teacher_weight is 0; leave one of "
                     "them out"

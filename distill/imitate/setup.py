@@ -10,7 +10,6 @@ from distill.envs.presets import Preset, get_preset
 from distill.envs.second_sight import refuse_other_screens
 from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
-from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
 from distill.networks.build import build_student, student_spec
@@ -19,6 +18,7 @@ from distill.networks.nets import NETS, NetSpec, same_network, take_weights
 from distill.networks.registry import find_network
 from distill.system.files import place_here
 from distill.system.progress import console
+from distill.system.settings import changed
 from teachers.formats.sb3 import load_sb3_zip
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
@@ -105,8 +105,7 @@ def check_plain(config: ImitateRun) -> None:
 
 def tell_passed_over(config: ImitateRun) -> None:
     """Say which settings of derivatives have no part in a run; a file of settings may be of `distill train`, too."""
-    usual = vars(ObjectiveConfig())
-    names = [name for name, value in vars(config.objective).items() if name not in READ and value != usual[name]]
+    names = [name for name in changed(config.objective) if name not in READ]
     if names:
         console.print(
             f"derivatives have no part in it, so passed over: {', '.join(f'objective.{name}' for name in names)}; "

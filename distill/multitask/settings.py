@@ -9,8 +9,8 @@ from typing import ClassVar
 from distill.errors import UserError
 from distill.evaluate.settings import EvaluateRun, fills, refuse_attack_without
 from distill.system.ranges import POSITIVE, ZERO_OR_MORE, Range
-from distill.system.settings import Section, require
-from distill.train.settings import TrainConfig, TrainRun
+from distill.system.settings import Section, changed, require
+from distill.train.settings import TrainRun
 
 OF_ONE_RUN = ("data", "out", "epochs", "last_step", "fork_from", "cuda_graph", "patience")
 """Settings of ``train`` that have no meaning here."""
@@ -84,9 +84,8 @@ class MultitaskRun(EvaluateRun, TrainRun):
             if value:
                 raise UserError(f"--evaluate.{name} is of one game; leave it out, and let distill evaluate measure it")
         require(len(self.multitask.data) > 0, "--multitask.data", self.multitask.data, "at least one dataset")
-        usual = TrainConfig()
-        for name in OF_ONE_RUN:
-            if getattr(self.train, name) != getattr(usual, name):
+        for name in changed(self.train):
+            if name in OF_ONE_RUN:
                 raise UserError(f"distill multitask does not read --train.{name}; leave it out")
         if self.student.init is not None:
             raise UserError("distill multitask does not read --student.init; leave it out")

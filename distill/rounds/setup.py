@@ -24,9 +24,12 @@ from distill.losses.terms import make_terms
 from distill.rounds.goal import make_goal
 from distill.rounds.settings import RoundsRun
 from distill.system.progress import console
-from distill.system.settings import fill, part
+from distill.system.settings import changed, fill, part
 from distill.train.auto import SHARE, UNTIL
 from teachers.protocol import TeacherInfo
+
+OF_ONLINE = ("ring", "learning_starts", "log_every", "checkpoint_every")
+"""Settings of the section imitate that the form in rounds has no use for."""
 
 
 def check_rounds(config: RoundsRun) -> None:
@@ -71,6 +74,9 @@ def make_parts(run: Run, config: RoundsRun) -> Parts:
         UserError: the folder of the states cannot be used, or nothing tells the teacher's score.
     """
     r, parts = config.rounds, plain_parts(config)
+    idle = [name for name in changed(config.imitate) if name in OF_ONLINE]
+    if r.form == "rounds" and idle:
+        console.print(f"not used in rounds: imitate.{', imitate.'.join(idle)} (they are of --rounds.form=online)")
     if not r.derivatives:
         console.print("without derivatives; --rounds.derivatives=true matches them, too")
     else:

@@ -20,7 +20,7 @@ from distill.shrink.students import check_int8, run_settings
 from distill.sweep.cells import naming
 from distill.sweep.grid import Cell, read_rows
 from distill.system.progress import console
-from distill.system.settings import check_settings, fill
+from distill.system.settings import changed, check_settings, fill
 from distill.train.settings import TrainRun
 from distill.train.setup import check_dataset, make_student
 from teachers.protocol import Teacher
@@ -77,6 +77,8 @@ def tell_passed_over(config: ShrinkRun) -> None:
     s, usual = config.shrink, ShrinkRun()
     if s.by != "train" and config.train.data != usual.train.data:
         console.print(f"students learn by {s.by}, not from train.data={config.train.data} (--shrink.by=train)")
+    if s.by == "train" and (given := changed(config.imitate)):
+        console.print(f"students learn by train, not as imitate.{', imitate.'.join(given)} says (--shrink.by=imitate)")
     if config.evaluate.games not in (usual.evaluate.games, s.games):
         console.print(f"{s.games} whole games each, as shrink.games says, not evaluate.games={config.evaluate.games}")
 

@@ -104,6 +104,12 @@ def with_values(settings: S, values: Mapping[str, Any]) -> S:
     return settings
 
 
+def changed(section: Section) -> list[str]:
+    """Names of the section's fields that are not at their defaults."""
+    usual = vars(type(section)())
+    return [name for name, value in vars(section).items() if value != usual[name]]
+
+
 def require(holds: bool, flag: str, value: object, want: str) -> None:
     """Raise a UserError that names the flag and what it must be, unless it holds."""
     if not holds:

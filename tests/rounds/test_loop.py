@@ -336,7 +336,7 @@ def test_time_is_a_budget_too(quick: Quick, tmp_path: Path) -> None:
     assert weights == sorted(weights, reverse=True)
 
 
-def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path) -> None:
+def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Asked for at every step, so that none are kept."""
     told: list[Mapping[str, Any]] = []
 
@@ -349,6 +349,8 @@ def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path) -> None:
     data = Dataset(rounds(config, [Watch()]) / "data")
     assert data.identity.jacobian == "none"
     assert ["jacobian" in losses for losses in told] == [True] * 12 + [False] * 12
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not used in rounds: imitate.ring, imitate.learning_starts, imitate.log_every, imitate.checkpoint" in said
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,12 @@ from distill.config.config import Config
 from distill.config.stages import collect, evaluate, shrink
 from distill.errors import DivergedError, UserError
 from distill.evaluate import ready
+from distill.imitate.settings import ImitateConfig
 from distill.records.scores import read_scores
 from distill.shrink import run as module
 from distill.shrink import students
+from distill.shrink.check import tell_passed_over
+from distill.shrink.settings import ShrinkConfig, ShrinkRun
 from distill.students.folder import load_student
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
 from teachers.protocol import Teacher
@@ -377,6 +380,12 @@ def test_rungs_are_of_the_same_data(
     with pytest.raises(UserError, match=r"data has changed since .*rows\.csv got its row of .*choose another --shrink"):
         shrink(more)
     assert (done, (folder / "rows.csv").read_bytes()) == ([], rows)
+
+
+def test_settings_of_play_that_have_no_part_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_passed_over(ShrinkRun(shrink=ShrinkConfig(by="train"), imitate=ImitateConfig(ring=999, states=5)))
+    told = " ".join(capsys.readouterr().out.split())
+    assert told == "students learn by train, not as imitate.states, imitate.ring says (--shrink.by=imitate)"
 
 
 def test_a_teacher_without_weights_is_shown_beside_the_students(
