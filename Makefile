@@ -57,10 +57,12 @@ $(VENV)/.ray: pyproject.toml constraints.txt | $(VENV)/.runtime
 # Two students from one dataset. The teacher plays first; a first student then plays its own games,
 # which the teacher labels too (DAgger), because a student must know the states it gets itself into.
 # The plain student takes as many steps as cost what derivatives cost, so that both have equal time.
-# Every line resumes what was cut off and skips what is done.
+# Every line resumes what was cut off and skips what is done. The first student is of the data before its own games
+# were added, so that once it is there it is not asked for again.
 define PIPELINE
 	$(DISTILL) collect  --config $(1)
-	$(DISTILL) train    --config $(1) --config configs/first-student.yaml --train.out $(2)/first
+	test -f $(2)/first/student/student.json || \
+	  $(DISTILL) train  --config $(1) --config configs/first-student.yaml --train.out $(2)/first
 	$(DISTILL) collect  --config $(1) --collect.actor $(2)/first
 	$(DISTILL) train    --config $(1) --train.out $(2)/kl --objective.jacobian_weight 0 --train.steps $(3)
 	$(DISTILL) train    --config $(1) --train.out $(2)/sobolev

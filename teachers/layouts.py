@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from distill.envs.games import known_games
 from distill.errors import UserError, nearest
 from distill.students.folder import is_student, no_student
 from distill.system.files import at_home
@@ -43,6 +44,11 @@ def locate(name: str) -> Path:
         return _in_folder(path)
     if path.suffix == ".zip":
         raise UserError(f"no teacher at {path}; give a path to a stable-baselines3 zip or a bundled name")
+    if name in known_games():
+        raise UserError(
+            f"there is no bundled teacher of {name}; name one by --teacher (a path to a stable-baselines3 zip, or "
+            f"hf://org/repo), or train one: make teacher GAME={name}"
+        )
     raise UserError(
         f"unknown teacher {name!r}{nearest(name, short)}; give a path to a stable-baselines3 zip, "
         f"hf://org/repo, or one of: {', '.join(bundled_teachers())}"

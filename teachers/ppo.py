@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 
 from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
-from distill.networks.nets import NETS, AtariCNN
+from distill.networks.nets import NETS, AtariCNN, described
 from distill.system.device import pick_device
 from distill.system.streams import teacher_games
 from teachers.keeper import TrainingState
@@ -60,7 +60,7 @@ def linear(start: float) -> Callable[[float], float]:
 
 def _initial_weights(config: TeacherConfig) -> AtariCNN:
     net = load_teacher(str(config.init), game=config.env, preset=config.preset).net
-    if not isinstance(net, AtariCNN) or net.spec != NETS["nature"]:
+    if not described(net) or net.spec != NETS["nature"]:
         raise UserError(f"--init={config.init} has another network than CnnPolicy's, so its weights do not fit")
     return net
 

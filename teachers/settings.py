@@ -86,7 +86,7 @@ class TeacherConfig(PPOConfig):
     out: str = "runs/teacher-{env}"
     """Folder of checkpoints, TensorBoard events and the agents; the same command continues there."""
     preset: str = "sb3"
-    """What the agent sees: sb3, sb3-fast or async-rl (docs/presets.md)."""
+    """What the agent sees: sb3, sb3-fast, async-rl, cleanrl or another preset (docs/presets.md)."""
     checkpoint_every: int = 100_000
     """Timesteps between checkpoints, at which the best agent is judged, too."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def sharpen(agent: str, out: Path, temperature: float) -> Path:
         raise UserError(f"{path} has no policy head: it gives Q-values, and --tau is the temperature of those")
     told, card = source.papers.game(agent), out.with_suffix(".md")
     for there in (out, card):
-        if there.exists():
+        if os.path.lexists(there):
             raise UserError(f"{there} exists; choose another name")
     with zipfile.ZipFile(path) as archive, replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as copy:
         for entry in archive.infolist():

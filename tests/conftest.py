@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -41,11 +42,12 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Config]:
-    """``make_config(env="pong", collect={"states": 10}, ...)``: a validated config."""
+    """``make_config(env="pong", collect={"states": 10}, ...)``: a validated config with a teacher."""
 
     def make(**fields: Any) -> Config:
         built = {name: SECTIONS[name](**value) if name in SECTIONS else value for name, value in fields.items()}
-        return validated(Config(**{"device": "cpu", **built}))
+        config = validated(Config(**{"device": "cpu", **built}))
+        return dataclasses.replace(config, teacher=config.teacher or config.env)
 
     return make
 

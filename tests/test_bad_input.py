@@ -145,7 +145,7 @@ def test_teacher_of_another_game(refused: Refused) -> None:
 
 
 def test_game_without_a_bundled_teacher(refused: Refused) -> None:
-    refused("collect", "--env", "asterix", says=r"unknown teacher 'asterix'.*give a path to a stable-baselines3 zip")
+    refused("collect", "--env", "asterix", says=r"no bundled teacher of asterix; name one by --teacher.*make teacher G")
 
 
 # -- settings -------------------------------------------------------------------------------------

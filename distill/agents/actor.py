@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distill.engine.general import GeneralTape
 from distill.engine.step import make_passes
 from distill.errors import UserError
-from distill.networks.nets import AtariCNN
+from distill.networks.nets import described
 from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
 
@@ -83,7 +83,7 @@ class Policy:
         if isinstance(tape, GeneralTape):
             return tape.value
         # The head's input is the last stage's input: one pass serves policy and value.
-        head = self.net.value if isinstance(self.net, AtariCNN) else None
+        head = self.net.value if described(self.net) else None
         return None if head is None else head(tape.inputs[-1].float()).squeeze(-1)
 
 

@@ -150,16 +150,23 @@ def given(command: str, words: Sequence[str]) -> Config:
 
     words = _canonical(command, words)
     parser = make_parser(f"distill {command}", STAGES[command], Config)  # a file may be of all stages
-    given = read(parser, words)
+    given = read(parser, words, _sections(command))
     _refuse_of_other_stages(command, words, known(parser))
     return Config(**given)
+
+
+def _sections(command: str) -> list[str]:
+    """What a stage reads, its own section first."""
+    from distill.config.stages import SETTINGS
+
+    return [command, *(field.name for field in dataclasses.fields(SETTINGS[command]) if field.name != command)]
 
 
 def _refuse_of_other_stages(command: str, words: Sequence[str], names: Sequence[str]) -> None:
     """A flag that the stage does not read would change nothing, in silence."""
     from distill.config.stages import SETTINGS
 
-    sections = {field.name for field in dataclasses.fields(SETTINGS[command])}
+    sections = _sections(command)
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
         section = name.partition(".")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def copy(name: str, target: str | None) -> Path:
         path = path / f"{name}.yaml"
     else:
         refuse_folder(target or "", f"{name}.yaml")
-    if path.exists():
+    if os.path.lexists(path):
         raise UserError(f"{path} exists; name another file, as in `distill configs {name} my-{name}.yaml`")
     write_bytes(path, files[name].encode())
     return path

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.errors import UserError, first_line, lookup
-from distill.system.files import at_home, place_here, refuse_folder, replacing, sha256
+from distill.system.files import at_home, place_here, refuse_closed, refuse_folder, replacing, sha256
 
 if TYPE_CHECKING:
     from distill.students.folder import Student
@@ -66,8 +67,9 @@ def export(student: Student, form: str, out: Path) -> None:
             f"{student.folder} is of network {student.record.network}, which a program builds, and stable-baselines3 "
             "has no such policy; export it as safetensors or onnx"
         )
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out} exists; choose another --out")
+    refuse_closed(out, "--out ")
     with replacing(out) as temporary:
         if form == "onnx":
             _onnx(student, temporary)

@@ -113,7 +113,7 @@ def _dataset_info(path: Path, env: str | None, asked: str | None) -> None:
             f"{identity.jacobian}, {identity.k} rows of {identity.space}, law {identity.law}, {identity.codec}",
         ),
         *_share(dataset),
-        ("s, mean ||J'v||^2", f"{dataset.jacobian_scale:.4g}"),
+        ("s, mean ||J'v||^2", f"{dataset.jacobian_scale:.4g}" if identity.jacobian != "none" else "-"),
         ("size", f"{size / 2**20:,.0f} MiB, {size / len(dataset) / 1024:.1f} KiB per state"),
     ]
     for name, records in writers.items():

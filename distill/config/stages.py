@@ -51,6 +51,12 @@ SETTINGS: dict[str, type[CommonConfig]] = {
 R = TypeVar("R", bound=CommonConfig)
 
 
+def _checked(config: Config, stage: str | None = None) -> Config:
+    """``validated``, for stages whose teacher is the game's bundled one where nobody is named."""
+    config = validated(config, stage)
+    return dataclasses.replace(config, teacher=config.teacher or config.env)
+
+
 def _ready(config: Config, kind: type[R]) -> R:
     """The part of checked settings that a stage reads, checked as that stage's."""
     run = part(config, kind)
@@ -66,7 +72,7 @@ def collect(config: Config) -> Summary:
     """
     from distill.collect import pipeline
 
-    return pipeline.collect(_ready(validated(config, "collect"), CollectRun))
+    return pipeline.collect(_ready(_checked(config, "collect"), CollectRun))
 
 
 def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = ()) -> Path:
@@ -90,7 +96,7 @@ def train(config: Config, net: nn.Module | None = None, hooks: Sequence[Hook] = 
     from distill.train.team import Team
 
     team = Team.join()
-    config = team.agree(validated(config, "train") if team.main else config)
+    config = team.agree(_checked(config, "train") if team.main else config)
     folder = loop.train(part(config, TrainRun), net, hooks)
     team.wait()  # no one leaves while another still speaks
     return folder
@@ -111,7 +117,7 @@ def lesson(config: Config, net: nn.Module) -> Lesson:
     from distill.train.network import named_after
     from distill.train.setup import open_data, scale_of
 
-    run = named_after(_ready(validated(config, "train"), TrainRun), net)
+    run = named_after(_ready(_checked(config, "train"), TrainRun), net)
     data = open_data(run, pick_device(run.device))
     return Lesson(run, net, data, scale_of(run, data))
 
@@ -132,7 +138,7 @@ def imitate(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.imitate import loop
 
-    return loop.imitate(_ready(validated(config, "imitate"), ImitateRun), hooks)
+    return loop.imitate(_ready(_checked(config, "imitate"), ImitateRun), hooks)
 
 
 def rounds(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -151,7 +157,7 @@ def rounds(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.rounds import loop
 
-    return loop.rounds(_ready(validated(config, "rounds"), RoundsRun), hooks)
+    return loop.rounds(_ready(_checked(config, "rounds"), RoundsRun), hooks)
 
 
 def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -171,7 +177,7 @@ def finetune(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.finetune import loop
 
-    return loop.finetune(_ready(validated(config, "finetune"), FinetuneRun), hooks)
+    return loop.finetune(_ready(_checked(config, "finetune"), FinetuneRun), hooks)
 
 
 def multitask(config: Config, hooks: Sequence[Hook] = ()) -> Path:
@@ -190,7 +196,7 @@ def multitask(config: Config, hooks: Sequence[Hook] = ()) -> Path:
     """
     from distill.multitask import loop
 
-    return loop.multitask(_ready(validated(config), MultitaskRun), hooks)  # no one game to speak of
+    return loop.multitask(_ready(_checked(config), MultitaskRun), hooks)  # no one game to speak of
 
 
 def sweep(
@@ -216,7 +222,7 @@ def sweep(
     """
     from distill.sweep import run
 
-    return run.sweep(_ready(validated(config, "sweep"), SweepRun), cells, after)
+    return run.sweep(_ready(_checked(config, "sweep"), SweepRun), cells, after)
 
 
 def pbt(config: Config) -> Path:
@@ -231,7 +237,7 @@ def pbt(config: Config) -> Path:
     """
     from distill.pbt import run
 
-    return run.pbt(_ready(validated(config, "pbt"), PbtRun))
+    return run.pbt(_ready(_checked(config, "pbt"), PbtRun))
 
 
 def shrink(config: Config) -> list[Rung]:
@@ -247,7 +253,7 @@ def shrink(config: Config) -> list[Rung]:
     """
     from distill.shrink import run
 
-    return run.shrink(_ready(validated(config, "shrink"), ShrinkRun))
+    return run.shrink(_ready(_checked(config, "shrink"), ShrinkRun))
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -261,9 +267,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     """
     from distill.evaluate import run
 
-    # A config that was checked before the stage names a teacher; "" where no one was asked for.
-    checked = dataclasses.replace(validated(config, "evaluate"), teacher=config.teacher)
-    return run.evaluate(_ready(checked, EvaluateRun)).to_dict()
+    return run.evaluate(_ready(validated(config, "evaluate"), EvaluateRun)).to_dict()
 
 
 def attack(config: Config) -> list[dict[str, Any]]:
@@ -277,8 +281,7 @@ def attack(config: Config) -> list[dict[str, Any]]:
     """
     from distill.attack import run
 
-    checked = dataclasses.replace(validated(config, "attack"), teacher=config.teacher)
-    return run.attack(_ready(checked, AttackRun))
+    return run.attack(_ready(validated(config, "attack"), AttackRun))
 
 
 def report(config: Config) -> Path:
@@ -295,4 +298,4 @@ def report(config: Config) -> Path:
     """
     from distill.report import run
 
-    return run.report(_ready(validated(config, "report"), ReportRun))
+    return run.report(_ready(_checked(config, "report"), ReportRun))

@@ -13,7 +13,7 @@ from distill.system.settings import bare, check_settings
 
 
 def validated(config: Config, stage: str | None = None) -> Config:
-    """Return ``config`` with canonical game and drawn seed, or say what is wrong.
+    """Return ``config`` with canonical game and drawn seed, or say what is wrong; ``teacher`` is left as it is.
 
     Args:
         config: settings.
@@ -30,5 +30,5 @@ def validated(config: Config, stage: str | None = None) -> Config:
     if stage is not None:
         console.print(f"game: {game} ({why})")
     if drawn:
-        console.print(f"seed: {seed} (drawn)")
-    return dataclasses.replace(config, env=game, seed=seed, teacher=config.teacher or game)
+        console.print(f"seed: {seed} (drawn; --seed={seed} goes on with what it began)")
+    return dataclasses.replace(config, env=game, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def pull(url: str, folder: Path) -> None:
     if (copy / "dataset.json").is_file():
         fetch_shards(copy)
     if copy.is_file():
+        card, place = copy.with_suffix(".md"), folder.with_suffix(".md")  # a teacher's
+        if card.is_file() and card != copy:
+            if os.path.lexists(place):
+                raise UserError(f"{place} is in the way of the card of {url}; choose another name")
+            write_bytes(place, card.read_bytes())
         write_bytes(folder, copy.read_bytes())
     else:
         replace_folder(folder, lambda new: _copy(copy, new))

@@ -28,6 +28,7 @@ from distill.dataset.shards import (
 from distill.dataset.store import Wanted, mapped_copy, memory_size, will_need
 from distill.envs.presets import STACK
 from distill.errors import UserError
+from distill.system.files import at_home
 from distill.task import Task
 
 
@@ -57,7 +58,7 @@ class Dataset:
     def __init__(
         self, folder: str | Path, *, jacobian: bool = True, verify: bool = False, mapped: bool = False
     ) -> None:
-        self._list(Path(folder))
+        self._list(folder)
         self.mapped, self._verify = mapped, verify
         remote = fetching(self.folder, self.shards, self.records, None, verify=verify)
         if remote is not None:
@@ -99,9 +100,9 @@ class Dataset:
         self._outgrows_memory = sum(part.nbytes for part in self.jacobians if part is not None) > memory_size() / 2
         self.gain = _joined([part.gain for part in parts])
 
-    def _list(self, folder: Path) -> None:
+    def _list(self, place: str | Path) -> None:
         """What the records tell: what the dataset is, and its shards."""
-        self.folder = folder
+        self.folder = folder = at_home(place)
         self.manifest = read_manifest(folder)
         self.identity = self.manifest.identity
         writers = committed_shards(folder)

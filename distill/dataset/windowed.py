@@ -44,7 +44,7 @@ class WindowedDataset(Dataset):
     """
 
     def __init__(self, folder: str | Path, shards: int, *, jacobian: bool = True, verify: bool = False) -> None:
-        self._list(Path(folder))
+        self._list(folder)
         self.refuse_copies()
         self.mapped, self._verify = False, verify
         remote = fetching(self.folder, self.shards, self.records, shards + ROOM, verify=verify)

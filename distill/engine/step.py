@@ -39,8 +39,20 @@ def make_passes(net: nn.Module) -> Passes:
 
 
 def _known_path(net: nn.Module) -> nn.Sequential | None:
+    if _overrides_path(type(net)):
+        return None
     path = net if isinstance(net, nn.Sequential) else getattr(net, "path", lambda: None)()
     return path if isinstance(path, nn.Sequential) and known(path) else None
+
+
+def _overrides_path(kind: type[nn.Module]) -> bool:
+    """A class with a ``forward`` of its own and the ``path()`` of a base class, which tells that one's layers."""
+    for one in kind.__mro__:
+        if "path" in vars(one) or one is nn.Sequential:
+            return False
+        if "forward" in vars(one):
+            return any("path" in vars(base) for base in one.__mro__) or issubclass(one, nn.Sequential)
+    return False
 
 
 def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False) -> Step:

@@ -17,25 +17,21 @@ from distill.agents.folder import check_folder
 from distill.agents.names import PLAYING, SCORES
 from distill.attack.policy import Assault
 from distill.attack.ready import find_source, try_out
-from distill.batches.loader import Loader
 from distill.dataset.reader import Dataset
 from distill.dataset.shards import folder_digest
-from distill.dataset.used import held_out, tell_repeats
-from distill.engine.step import make_engine
 from distill.envs.games import human_normalized
 from distill.envs.presets import get_preset
 from distill.envs.protocols import get_protocol
 from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
+from distill.evaluate.fidelity import Measured, check_data, fidelity
 from distill.evaluate.kept import Kept, Played, Terms
 from distill.evaluate.settings import EvaluateConfig, EvaluateRun
 from distill.evaluate.tables import show
-from distill.figures.fidelity import figures_of
 from distill.figures.figure import OWN, chosen
 from distill.figures.shares import related
 from distill.figures.statistics import summarise
-from distill.losses.settings import ObjectiveConfig
 from distill.networks.nets import count_parameters, policy_part
 from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
 from distill.system.alone import alone
@@ -43,13 +39,9 @@ from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.provenance import command_line, versions
 from distill.system.settings import fill
-from distill.system.streams import Stream, numbered
 
 ANOTHER = "choose another --evaluate.out"
 """What helps where scores of something else are in the way."""
-
-Measured = dict[str, float | None]
-"""Figures by name."""
 
 
 def evaluate(config: EvaluateRun) -> Scores:
@@ -60,7 +52,9 @@ def evaluate(config: EvaluateRun) -> Scores:
     path, assault = folder / SCORES, _assault(config, agents, device)
     attack = {} if assault is None else assault.to_dict()
     if path.exists():
-        return _existing(path, config, agents, attack)
+        record = _existing(path, config, agents, attack)
+        _film_missing(config, agents, folder, device, assault)
+        return record
     # What can be refused is refused before hours of play.
     _check(config, agents, folder)
     with alone(folder, "--evaluate.out", PLAYING):
@@ -99,7 +93,9 @@ def _all_scores(
     e = config.evaluate
     # A flipped bit would change the figures.
     data = None if e.data is None else Dataset(fill(e.data, env=config.env), verify=e.verify)
-    faithful = {agent.name: _fidelity(config, agent, data, device) for agent in agents}
+    if data is not None:
+        check_data(config, agents, data)
+    faithful = {agent.name: fidelity(config, agent, data, device) for agent in agents}
     scores: dict[str, AgentScores] = {}
     for agent in agents:
         match = _match(config, agent, device, assault)
@@ -247,6 +243,20 @@ def _play(config: EvaluateRun, agent: Agent, match: Match) -> Played:
     return Played([game.score for game in games], [game.length for game in games])
 
 
+def _film_missing(
+    config: EvaluateRun, agents: Sequence[Agent], folder: Path, device: torch.device, assault: Assault | None
+) -> None:
+    """Videos that were not asked for when the games were played."""
+    places = {agent.name: folder / f"{agent.name}.mp4" for agent in agents if config.evaluate.capture_video}
+    missing = [agent for agent in agents if agent.name in places and not places[agent.name].exists()]
+    if missing:
+        from distill.agents.video import require_video
+
+        require_video()
+    for agent in missing:
+        _film(_match(config, agent, device, assault), config.seed, places[agent.name])
+
+
 def _film(match: Match, seed: int, path: Path) -> None:
     from distill.agents.video import record_game
 
@@ -276,20 +286,3 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
 
 def _exported(agent: Agent) -> str:
     return "an ONNX file" if agent.what.endswith(".onnx") else "a zip"
-
-
-def _fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Measured | None:
-    """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
-    if agent.student is None:
-        return None
-    training, figures = agent.student.training, chosen(config.evaluate.figures)
-    if dataset is None:
-        return {figure.name: training.metrics.get(f"{FIGURE}{figure.name}") for figure in figures}
-    if dataset.identity.teacher != training.teacher:
-        raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
-    agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")
-    held = held_out(dataset, training)
-    index = np.sort(numbered(Stream.HELD_OUT, training.seed).permutation(held)[: config.evaluate.val_states])
-    tell_repeats(agent.name, training, dataset, index)
-    net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
-    return figures_of(net, make_engine(net), loader, index, training.temperature, figures)

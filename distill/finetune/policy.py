@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from distill.networks.nets import NETS, AtariCNN
+from distill.networks.nets import NETS, AtariCNN, described
 from teachers.policy import FastCnnPolicy
 
 CRITIC = NETS["mnih2013"]
@@ -48,8 +48,8 @@ class StudentPolicy(FastCnnPolicy):
     def __init__(
         self, space: gym.Space[Any], actions: gym.Space[Any], schedule: Any, *, net: nn.Module, **others: Any
     ) -> None:
-        whole = isinstance(net, AtariCNN)
-        critic = net if isinstance(net, AtariCNN) else AtariCNN(CRITIC, 1, value=True)
+        whole = described(net)
+        critic = net if described(net) else AtariCNN(CRITIC, 1, value=True)
         assert critic.value is not None
         bodies = [Body(space, critic.features, critic.value.in_features)]
         if not whole:
@@ -59,7 +59,7 @@ class StudentPolicy(FastCnnPolicy):
             space, actions, schedule, net_arch=[], ortho_init=False, share_features_extractor=whole,
             features_extractor_class=lambda space: next(made), **others,
         )  # fmt: skip
-        self.action_net = net.policy if isinstance(net, AtariCNN) else nn.Identity()
+        self.action_net = net.policy if described(net) else nn.Identity()
         self.value_net = critic.value
         rate = float(schedule(1))
         self.optimizer = torch.optim.Adam(self.parameters(), lr=rate, eps=1e-5, fused=True)  # SB3's, in one pass

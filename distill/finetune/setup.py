@@ -16,7 +16,7 @@ from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
 from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import FLAG, inherit, refuse_other_eyes, refuse_start
-from distill.networks.nets import AtariCNN, NetSpec, other_network, spec_of
+from distill.networks.nets import AtariCNN, NetSpec, described, other_network, spec_of
 from distill.networks.registry import find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
@@ -84,7 +84,7 @@ def _described(init: str, net: nn.Module, num_actions: int) -> tuple[StudentConf
     """What an agent's network is called, and its papers, if it is a student that has some."""
     folder = student_folder(init)
     if not is_student(folder):
-        if isinstance(net, AtariCNN):
+        if described(net):
             return settings_of(net), None
         name = name_of(net, num_actions)
         if name is None:
@@ -113,7 +113,7 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
 
 def _with_value(net: nn.Module) -> nn.Module:
     """A copy that can be trained, with a value head where its layers are known; a new head is drawn."""
-    if not isinstance(net, AtariCNN):
+    if not described(net):
         return copy.deepcopy(net).requires_grad_(True)  # the same agent may teach
     whole = AtariCNN(net.spec, net.num_actions, value=True)
     whole.load_state_dict(net.state_dict(), strict=False)

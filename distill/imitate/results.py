@@ -17,7 +17,7 @@ from distill.imitate.player import Played, Player
 from distill.imitate.ring import Ring
 from distill.imitate.value import fit_value, states_for
 from distill.losses.sobolev import Objective
-from distill.networks.nets import AtariCNN
+from distill.networks.nets import AtariCNN, described
 from distill.records.data import OwnGames
 from distill.records.student import Training
 from distill.students.folder import save_student
@@ -86,7 +86,7 @@ def write_teacher_zip(run: Run, ring: Ring | None) -> Path | None:
     c, preset = config.imitate, run.preset
     if c.teacher_zip is None:
         return None
-    assert isinstance(net, AtariCNN)  # the settings were checked for that
+    assert described(net)  # the settings were checked for that
     path = place_here(c.teacher_zip)
     agent = AtariCNN(net.spec, net.num_actions, value=c.value != "none")
     agent.load_state_dict(copy.deepcopy(net.state_dict()), strict=False)

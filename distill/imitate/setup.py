@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -16,7 +17,7 @@ from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import NETS, NetSpec, same_network, take_weights
 from distill.networks.registry import find_network
-from distill.system.files import place_here
+from distill.system.files import place_here, refuse_closed
 from distill.system.progress import console
 from distill.system.settings import changed
 from teachers.formats.sb3 import load_sb3_zip
@@ -52,6 +53,7 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
     file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     if file is not None:
         raise UserError(f"--imitate.teacher_zip={i.teacher_zip} would lie in {file}, which is a file")
+    refuse_closed(path, "--imitate.teacher_zip=")
     described = isinstance(find_network(config.student.name), NetSpec)
     if not described or student_spec(config.student) != NETS["nature"]:
         raise UserError("--imitate.teacher_zip writes CnnPolicy's own network only; add --student.name=nature")
@@ -80,7 +82,7 @@ def check_zip(config: ImitateRun, folder: Path, written: nn.Module | None, *, ov
             )
         return
     for place in (path, path.with_suffix(".md")):
-        if place.exists() and (written is None or not _is_of(path, written)):
+        if os.path.lexists(place) and (written is None or not _is_of(path, written)):
             raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from distill.errors import UserError
 from distill.networks.build import build_student
 from distill.networks.inherit import FLAG
-from distill.networks.nets import AtariCNN
+from distill.networks.nets import described
 from distill.networks.settings import StudentConfig
 
 
@@ -28,7 +28,7 @@ def make_students(student: StudentConfig, actions: Mapping[str, int]) -> nn.Modu
     nets = {game: build_student(student, count) for game, count in actions.items()}
     first = next(iter(nets.values()))
     for net in nets.values():
-        if not isinstance(net, AtariCNN) or not isinstance(first, AtariCNN):
+        if not described(net) or not described(first):
             raise UserError(
                 f"--student.name={student.name} is built by a program, so there is no telling trunk from head; name a "
                 "network that is described by its layers, such as mnih2013"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
-from distill.networks.nets import AtariCNN
+from distill.networks.nets import AtariCNN, described
 from distill.students.folder import Student, is_student, load_student
 from distill.students.onnx_file import require_onnx, write_program
 from distill.system.files import replacing
@@ -69,12 +69,12 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
     require_onnx("ONNX export")
     nets = [student.net for student in students]
     first = nets[0]
-    assert isinstance(first, AtariCNN)  # others have no part that games could share, and are refused when they begin
+    assert described(first)  # others have no part that games could share, and are refused when they begin
     trunk = first.features.state_dict()
     whole: list[AtariCNN] = []
     for student in students:
         net = student.net
-        same = isinstance(net, AtariCNN) and net.spec == first.spec
+        same = described(net) and net.spec == first.spec
         if not same or any(not trunk[name].equal(tensor) for name, tensor in net.features.state_dict().items()):  # type: ignore[union-attr]
             raise UserError(f"{student.folder} and {students[0].folder} have no common trunk; export each by itself")
         whole.append(net)  # type: ignore[arg-type]

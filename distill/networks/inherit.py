@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
-from distill.networks.nets import AtariCNN
+from distill.networks.nets import described
 
 FLAG = "--student.teacher_layers"
 
@@ -37,7 +37,7 @@ def inherit(student: nn.Module, teacher: nn.Module, layers: int) -> None:
         raise UserError(
             f"{FLAG}={layers}, but the student has {len(own)} convolutions and its teacher {len(theirs)}; take fewer"
         )
-    assert isinstance(teacher, AtariCNN)
+    assert described(teacher)
     above = [layer.weight for layer in teacher.path() if isinstance(layer, nn.Conv2d | nn.Linear)][1:]
     seen = torch.arange(own[0].in_channels)
     for number, (mine, other, next_weight) in enumerate(zip(own[:layers], theirs, above, strict=False), 1):
@@ -89,7 +89,7 @@ def strongest(layer: nn.Conv2d, above: Tensor, count: int) -> Tensor:
 
 
 def _convolutions(net: nn.Module, whose: str) -> list[nn.Conv2d]:
-    if not isinstance(net, AtariCNN):
+    if not described(net):
         raise UserError(f"{FLAG}: {whose} is a network that is not described by its layers; leave it at 0")
     convolutions = list(itertools.islice(net.features, 0, 2 * len(net.spec.convs), 2))  # with activations between them
     if not all(type(layer) is nn.Conv2d for layer in convolutions):

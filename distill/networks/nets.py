@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
 from distill.networks.layers.layer import activations
 from distill.networks.parts import BandLimited2d, Noise, NoisyConv2d, NoisyLinear, make_convolution, make_dense
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 @dataclass(frozen=True)
@@ -210,14 +213,19 @@ class AtariCNN(nn.Module):
         return nn.Sequential(*self.features, self.policy)
 
 
+def described(net: nn.Module) -> TypeIs[AtariCNN]:
+    """Whether its ``NetSpec`` tells all of it: a class derived from ``AtariCNN`` may compute another thing."""
+    return type(net) is AtariCNN
+
+
 def spec_of(net: nn.Module) -> NetSpec | None:
     """Its layers, where they are described."""
-    return net.spec if isinstance(net, AtariCNN) else None
+    return net.spec if described(net) else None
 
 
 def same_network(one: nn.Module, other: nn.Module) -> bool:
     """True where the weights of one mean the same in the other, but for a value head."""
-    if isinstance(one, AtariCNN) and isinstance(other, AtariCNN):
+    if described(one) and described(other):
         return one.spec.fits(other.spec)
     shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (one, other)]
     return type(one) is type(other) and shapes[0] == shapes[1]
@@ -273,7 +281,7 @@ def draws_at_play(net: nn.Module) -> bool:
 
 def policy_part(net: nn.Module) -> nn.Module:
     """The layers from pixels to logits, without a value head; of a network that nobody here knows, all of it."""
-    return net.path() if isinstance(net, AtariCNN) else net
+    return net.path() if described(net) else net
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -148,6 +148,7 @@ def read_scores(path: Path) -> Scores:
     Raises:
         UserError: it is missing, of a newer version, or not as ``distill evaluate`` writes it.
     """
+    path = path / "scores.json" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path} does not exist; run `distill evaluate` first, or name another with --report.scores")
     record = SCORES.read(path)

@@ -15,7 +15,7 @@ from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
 from distill.figures.shares import notes as share_notes
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.nets import count_parameters, described
 from distill.records.data import OwnGames
 from distill.records.scores import AgentScores, Scores
 from distill.records.student import Training
@@ -190,7 +190,7 @@ def _student_settings(run: Run) -> dict[str, str]:
 
 
 def _layers(net: nn.Module) -> str:
-    if not isinstance(net, AtariCNN):
+    if not described(net):
         return f"{count_parameters(net):,} parameters, built by a program"
     spec = net.spec
     convs = [f"conv {channels} {kernel}×{kernel}/{stride}" for channels, kernel, stride in spec.convs]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.agents.names import SCORES
 from distill.batches.source import Index
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
@@ -42,6 +43,7 @@ OURS = {"index.html", *(f"{name}{dark}.png" for name in PICTURES for dark in (""
 def report(config: ReportRun) -> Path:
     """See ``distill.config.stages.report``, which checks ``config`` first."""
     path = fill(config.report.scores, env=config.env)
+    path = path / SCORES if path.is_dir() else path
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)
     _check_folder(folder)

@@ -19,7 +19,7 @@ from distill.figures.fidelity import fidelity_of_outputs
 from distill.imitate.loop import imitate
 from distill.imitate.settings import ImitateRun
 from distill.networks.build import build_student
-from distill.networks.nets import AtariCNN, count_parameters, draws_at_play, to_unit
+from distill.networks.nets import count_parameters, described, draws_at_play, to_unit
 from distill.records.record import Kind
 from distill.records.scores import AgentScores
 from distill.records.shape import count, number, text
@@ -124,7 +124,7 @@ def check_int8(config: ShrinkRun, num_actions: int) -> None:
         floats = "leave it out, or say --shrink.precisions=[float32]"
         if draws_at_play(net):
             raise UserError(f"{network} draws noise at play, which int8 cannot; add --student.noise_at_play=false")
-        if isinstance(net, AtariCNN):
+        if described(net):
             continue
         try:
             with tempfile.TemporaryDirectory() as place:

@@ -20,7 +20,7 @@ from torch import nn
 
 from distill.envs.presets import check_recorded
 from distill.errors import UserError, first_line, nearest
-from distill.networks.nets import AtariCNN, NetSpec
+from distill.networks.nets import AtariCNN, NetSpec, described
 from distill.networks.registry import NETWORKS, build_network
 from distill.networks.weights import fingerprint
 from distill.records.student import StudentRecord, Training, read_student, write_student
@@ -64,7 +64,7 @@ class Student:
     def is_like(self, net: nn.Module, name: str) -> bool:
         """True where its weights fit ``net``, a network of as many actions called ``name``."""
         network = self.record.network
-        if isinstance(network, NetSpec) and isinstance(net, AtariCNN):
+        if isinstance(network, NetSpec) and described(net):
             return network.fits(net.spec)
         return network == name
 
@@ -95,18 +95,18 @@ def save_student(
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in net.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state))
     files = ["model.safetensors"]
-    described: NetSpec | str | None = network
-    if isinstance(net, AtariCNN):
+    built_by: NetSpec | str | None = network
+    if described(net):
         from distill.students.sb3 import save_sb3_zip
 
         zipped = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
         save_sb3_zip(net, folder / "student.zip", zipped)
         files.append("student.zip")
-        described = net.spec
-    assert described is not None
+        built_by = net.spec
+    assert built_by is not None
     sums = {name: sha256(folder / name) for name in files}
     told = {} if training is None else training.to_dict()
-    write_student(folder / "student.json", StudentRecord(task, described, fingerprint(state), sums, told))
+    write_student(folder / "student.json", StudentRecord(task, built_by, fingerprint(state), sums, told))
 
 
 def is_student(path: Path) -> bool:

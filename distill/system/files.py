@@ -49,6 +49,17 @@ def at_home(name: str | Path) -> Path:
         raise UserError(f"{str(name)!r} begins with the home folder of nobody here; write the whole path") from error
 
 
+def refuse_closed(path: Path, flag: str) -> None:
+    """Refuse a file that could not be written in the end, where that is seen now.
+
+    Raises:
+        UserError: its folder, or the nearest above it that is there, may not be written to.
+    """
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(above, os.W_OK):
+        raise UserError(f"{flag}{path} would lie in {above}, which may not be written to; choose another place")
+
+
 def place_here(name: str | Path) -> Path:
     """``at_home`` of what is to be written: in the copy of a store it would be lost in silence.
 

@@ -71,16 +71,23 @@ def bring_forward(parser: ArgumentParser, names: Sequence[str], title: str) -> N
     groups.insert(0, group)  # before --help, --config and what every stage reads
 
 
-def read(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
+def read(parser: ArgumentParser, words: Sequence[str], nearer: Sequence[str] = ()) -> dict[str, Any]:
     """The values of a dataclass's fields on a command line.
+
+    Args:
+        parser: of ``make_parser``.
+        words: the command line.
+        nearer: sections to look in first for what a misspelt name may mean, then in all.
 
     Raises:
         UserError: an unknown key (with the nearest known one), a value of the wrong type, or an unclear file.
     """
     from argparse import ArgumentError
 
-    keys, defaults = known(parser), vars(parser.get_defaults())
+    words, keys, defaults = _files_first(words), known(parser), vars(parser.get_defaults())
     sections = [name for name, value in defaults.items() if isinstance(value, Mapping) or hasattr(value, "as_flat")]
+    place = {section: number for number, section in enumerate(nearer)}
+    keys = sorted(keys, key=lambda key: place.get(key.partition(".")[0], len(place)))
     _check_words(words, keys)
     _check_files(words, sections)
     try:
@@ -92,6 +99,19 @@ def read(parser: ArgumentParser, words: Sequence[str]) -> dict[str, Any]:
     except ArgumentError as error:
         raise UserError(readable(str(error), keys)) from error
     return {key: value for key, value in vars(fields).items() if key != "config"}
+
+
+def _files_first(words: Sequence[str]) -> list[str]:
+    """Flags win over files wherever they stand; of several files the last one does."""
+    files, flags, rest = [], [], iter(words)
+    for word in rest:
+        if word == "--config":
+            files += [word, *itertools.islice(rest, 1)]
+        elif word.startswith("--config="):
+            files.append(word)
+        else:
+            flags.append(word)
+    return [*files, *flags]
 
 
 def known(parser: ArgumentParser) -> list[str]:
@@ -131,9 +151,15 @@ def _refuse_word(word: str, after: str, keys: list[str]) -> None:
     if ending:
         raise UserError(f"unknown setting {word!r}; write {' or '.join(f'--{key}={value}' for key in ending)}")
     raise UserError(
-        f"unknown setting {name or word!r}{nearest(name, keys)}; write settings as --NAME=VALUE, in quotes "
+        f"unknown setting {name or word!r}{_meant(name, keys)}; write settings as --NAME=VALUE, in quotes "
         "where VALUE has spaces, and see --help for all"
     )
+
+
+def _meant(word: str, keys: Sequence[str]) -> str:
+    """`` (did you mean 'x'?)``; the first setting that is called so in some section, else the closest."""
+    called = [key for key in keys if key.rpartition(".")[2] == word.rpartition(".")[2]]
+    return f" (did you mean {called[0]!r}?)" if called else nearest(word, keys)
 
 
 def _check_files(words: Sequence[str], sections: Sequence[str]) -> None:
@@ -207,7 +233,7 @@ def readable(message: str, keys: list[str]) -> str:
         if match:
             group = match.groupdict().get("group")
             word = f"{group}.{match[match.lastindex or 1]}" if group else match[match.lastindex or 1]
-            return f"unknown setting {word!r}{nearest(word, keys)}; see --help for all"
+            return f"unknown setting {word!r}{_meant(word, keys)}; see --help for all"
     none_fits = re.search(r'key "([\w.]+)": Does not validate .*Subtypes: \[(.+?)\] Errors: .*Given value: (.+)', text)
     if none_fits:
         kinds = re.sub(r"<class '(\w+)'>", r"\1", none_fits[2]).replace(", NoneType", " or null")

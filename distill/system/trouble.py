@@ -12,6 +12,8 @@ from distill.system.files import unreadable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk without room says."""
+CACHE = "cache"
+"""Folder in a dataset."""
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory", "CUDA out of memory")
 """What PyTorch says where NumPy and Python raise a MemoryError."""
 
@@ -45,8 +47,15 @@ def _of_disk(error: OSError) -> str | None:
         closed = unreadable(Path(error.filename))
         if closed is not None:
             return f"cannot read {closed}: {reason}; have its owner allow it (chmod), or use a copy of your own"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and name and CACHE in Path(str(name)).parts[-3:]:
+        return (
+            f"cannot write{where}: {reason}; a dataset's uncompressed copies lie in it, so have its owner allow that, "
+            "use a copy of your own, or --train.hold_data=memory"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return f"cannot write{where}: {reason}; choose another folder"
+    if error.errno == errno.ELOOP:
+        return f"cannot open{where}: {reason}; it is a link that leads to itself, so name another place"
     if error.errno == errno.ENAMETOOLONG:
         return f"cannot open{where}: {reason}; choose a shorter name"
     if error.errno == errno.EIO:

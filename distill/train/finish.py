@@ -12,7 +12,7 @@ from distill.dataset.repeats import repeats
 from distill.dataset.windowed import WindowedDataset
 from distill.engine.step import make_engine
 from distill.figures.fidelity import fidelity
-from distill.networks.nets import AtariCNN, count_parameters
+from distill.networks.nets import count_parameters, described
 from distill.records.loggers import Loggers
 from distill.students.folder import save_student
 from distill.system.files import remove_leftovers
@@ -58,7 +58,7 @@ def finish(lesson: Lesson, folder: Path, saver: BestSaver, loggers: Loggers) -> 
         _settings(lesson, progress), progress.best_step, {f"val/{name}": value for name, value in found.items()}
     )
     network = network_name(config, model, lesson.task.num_actions)
-    if isinstance(model, AtariCNN) or network is not None:
+    if described(model) or network is not None:
         training = lesson.papers(scores, progress.step, progress.best_step, progress.seconds)
         save_student(folder / "student", model, lesson.task, training, network)
     rows = [(f"val/{name}", "-" if value is None else f"{value:.4f}") for name, value in found.items()]

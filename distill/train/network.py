@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from distill.networks.nets import NETS, AtariCNN
+from distill.networks.nets import NETS, described
 from distill.networks.parts import Noise
 from distill.networks.registry import NETWORKS, name_of
 from distill.networks.settings import StudentConfig
@@ -22,14 +22,14 @@ def named_after(config: TrainRun, net: nn.Module) -> TrainRun:
 
 def settings_of(net: nn.Module) -> StudentConfig:
     """Settings that describe a network, under its class's name or a known network's."""
-    if not isinstance(net, AtariCNN):
+    if not described(net):
         return StudentConfig(name=type(net).__name__)
     spec = net.spec
     known = [name for name, other in NETS.items() if (other.convs, other.hidden) == (spec.convs, spec.hidden)]
     options: dict[str, Any] = {"band_limit": list(spec.band_limit)} if spec.band_limit else {}
     if spec.noise is not None:
         options |= {"noise": spec.noise, "noise_on": spec.noise_on, "noise_at_play": spec.noise_at_play}
-    if known and type(net) is AtariCNN:
+    if known:
         return StudentConfig(name=known[0], activation=spec.activation, **options)
     return StudentConfig(type(net).__name__, list(spec.convs), list(spec.hidden), spec.activation, **options)
 
@@ -39,7 +39,7 @@ def network_name(config: TrainRun, net: nn.Module, num_actions: int) -> str | No
 
     A network that was handed over is called after its class in the settings, which is no such name.
     """
-    if isinstance(net, AtariCNN):
+    if described(net):
         return None
     name = config.student.name
     return name if is_dotted(name) or name in NETWORKS else name_of(net, num_actions)

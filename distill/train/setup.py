@@ -204,7 +204,9 @@ def labeller(config: TrainRun, dataset: Dataset) -> Teacher:
     sees, tau = dataset.identity.teacher_preset, dataset.manifest.teacher_tau or config.tau
     teacher = load_teacher(config.teacher, game=config.env, preset=sees, tau=tau)
     if teacher.info.fingerprint != dataset.identity.teacher:
-        raise UserError(f"teacher {config.teacher} did not label {dataset.folder}; choose the one that did")
+        raise UserError(
+            f"teacher {config.teacher} did not label {dataset.folder}, {dataset.teacher_name} did; name it by --teacher"
+        )
     return teacher
 
 

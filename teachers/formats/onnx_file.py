@@ -63,7 +63,9 @@ class OnnxPolicy(nn.Module):
             UserError: derivatives are asked for.
         """
         if x.requires_grad:
-            raise UserError(f"{self.file} is an ONNX file, which has no derivatives; ask for none of its Jacobian")
+            raise UserError(
+                f"{self.file} is an ONNX file, which has no derivatives; ask for none (--collect.jacobian=none)"
+            )
         (logits,) = self._session.run([self._output.name], {self._input.name: x.float().cpu().numpy()})
         return torch.from_numpy(logits).to(x.device)
 

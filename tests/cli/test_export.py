@@ -95,6 +95,14 @@ def test_sb3_is_the_zip(saved: Student, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "folder" / "agent.zip").read_bytes() == (saved.folder / "student.zip").read_bytes()
 
 
+def test_a_link_that_leads_nowhere_is_left_alone(saved: Student, tmp_path: Path) -> None:
+    """What it leads to may be on a disk that is not there now."""
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "file")
+    with pytest.raises(UserError, match="out exists; choose another --out"):
+        export(saved, "sb3", tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_existing_file_is_refused(saved: Student, tmp_path: Path, form: str) -> None:
     out = tmp_path / "out"

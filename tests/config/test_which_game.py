@@ -172,7 +172,7 @@ def test_resolving_twice_changes_nothing(zips: Path, capsys: pytest.CaptureFixtu
     assert once.env == SI
     assert validated(once) == validated(once, "collect") == once
     assert capsys.readouterr().out.startswith("game: space_invaders (from --teacher ")
-    assert validated(Config()) == validated(validated(Config())) == Config(env="pong", teacher="pong")
+    assert validated(Config()) == validated(validated(Config())) == Config(env="pong")
 
 
 def test_data_tells_where_a_ladder_learns_from_it(pong_copy: Path) -> None:

@@ -325,6 +325,25 @@ def test_another_run_there_is_refused(bucket: str, pong_copy: Path, tmp_path: Pa
     push_dataset(pong_copy, f"{bucket}/pong")
     assert main(["push", str(tmp_path / "run1"), f"{bucket}/pong"]) == 1
     assert f"{bucket}/pong has a dataset; choose another address" in capsys.readouterr().err.replace("\n", " ")
+    before = Store(f"{bucket}/run").sizes()
+    assert main(["push", str(pong_copy), f"{bucket}/run"]) == 1
+    assert f"{bucket}/run has a run; choose another address" in capsys.readouterr().err.replace("\n", " ")
+    assert Store(f"{bucket}/run").sizes() == before
+
+
+def test_a_teachers_card_comes_with_it(bucket: str, tmp_path: Path, capsys: Any) -> None:
+    """It says what the agent sees."""
+    (tmp_path / "one.zip").write_text("weights")
+    (tmp_path / "one.md").write_text("preset: sb3-fast")
+    assert main(["push", str(tmp_path / "one.zip"), f"{bucket}/one.zip"]) == 0
+    assert main(["pull", f"{bucket}/one.zip", str(tmp_path / "new" / "two.zip")]) == 0
+    assert (tmp_path / "new" / "two.md").read_text() == "preset: sb3-fast"
+    (tmp_path / "three.md").write_text("mine")
+    capsys.readouterr()
+    assert main(["pull", f"{bucket}/one.zip", str(tmp_path / "three.zip")]) == 1
+    assert "three.md is in the way of the card of" in capsys.readouterr().err.replace("\n", " ")
+    assert (tmp_path / "three.md").read_text() == "mine"
+    assert not (tmp_path / "three.zip").exists()
 
 
 def test_another_student_or_file_there_is_refused(bucket: str, tmp_path: Path, capsys: Any) -> None:

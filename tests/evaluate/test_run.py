@@ -18,11 +18,13 @@ import torch
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from distill.agents import video
 from distill.agents.agents import Agent
 from distill.agents.agents import find_agents as find
 from distill.cli.command import main
 from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
+from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
@@ -409,6 +411,25 @@ def test_an_unfinished_run_is_refused(config: Config, copied: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_games")
+def test_data_of_another_game_is_refused_before_any_game(config: Config, pong_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--evaluate.data={pong_data} is of pong, not breakout; name another"):
+        evaluate(with_evaluate(config, agents=["teacher"], data=str(pong_data), out=str(tmp_path)))
+
+
+def test_a_video_that_was_not_asked_for_at_first(
+    record: dict[str, Any], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setattr(video, "record_game", lambda match, seed, path: path.write_text(f"{match.game} {seed}"))
+    folder = scores_path(config).parent
+    (folder / "small.mp4").write_text("there")
+    assert evaluate(with_evaluate(config, capture_video=True)) == record
+    assert [(folder / f"{name}.mp4").read_text() for name in record["agents"]] == ["breakout 8", "there"]
+    for name in record["agents"]:
+        (folder / f"{name}.mp4").unlink()
+
+
+@pytest.mark.usefixtures("no_games")
 def test_data_of_another_teacher_is_refused_before_any_game(config: Config, pong_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"learned from another teacher than the one of {pong_data}"):
         evaluate(with_evaluate(config, data=str(pong_data), out=str(tmp_path)))
@@ -448,6 +469,8 @@ def test_teacher_is_the_students_own(
     assert second.student is not None
     assert first.fingerprint == second.student.training.teacher
     assert f"teacher: {teacher}, from which small learned" in capsys.readouterr().out
+    checked, _ = find_agents(validated(nobody))
+    assert checked.fingerprint == first.fingerprint, "a config that was checked before it is handed over"
     (alone,) = find_agents(with_evaluate(nobody, agents=["teacher"]))
     assert alone.fingerprint != first.fingerprint, "without a student, it is the game's bundled one"
     asked, _ = find_agents(replace(config, teacher="breakout"))

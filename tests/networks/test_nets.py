@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from distill.engine.step import make_engine
+from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.networks.layers.layer import activations
-from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, net_spec, to_unit
+from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, described, net_spec, to_unit
+from distill.students.folder import load_student, save_student
+from distill.task import Task
+from distill.train.network import settings_of
 
 # By hand from the papers' layers, six actions: (4 * 64 + 1) 16 + (16 * 16 + 1) 32 + (32 * 81 + 1) 256 + 257 * 6, ...
 PARAMETERS = {"mnih2013": 677_686, "nature": 1_687_206, "nature-half": 424_790,
@@ -115,3 +122,34 @@ def test_to_unit() -> None:
     obs = torch.tensor([0, 51, 255], dtype=torch.uint8)
     assert to_unit(obs).dtype == torch.float32
     torch.testing.assert_close(to_unit(obs), torch.tensor([0.0, 0.2, 1.0]))
+
+
+class Inverted(AtariCNN):
+    """Other layers than its ``NetSpec`` tells."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__(NetSpec(((4, 8, 8),), (8,)), num_actions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(1 - x)
+
+
+class Whole(Inverted):
+    """Tells its layers."""
+
+    def path(self) -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(4 * 84 * 84, 6))
+
+
+def test_a_derived_class_is_a_network_of_its_own(tmp_path: Path) -> None:
+    net = Inverted(6)
+    assert not described(net)
+    assert described(AtariCNN(net.spec, 6))
+    assert make_engine(net) is None
+    assert make_engine(Whole(6)) is not None
+    assert settings_of(net).convs is None
+    task = Task("pong", "sb3", get_preset("sb3").hash, 6)
+    save_student(tmp_path, net, task, network=f"{__name__}:Inverted")
+    loaded, x = load_student(tmp_path).net, torch.rand(2, 4, 84, 84)
+    torch.testing.assert_close(loaded(x), net(x))
+    assert not (tmp_path / "student.zip").exists()

@@ -17,14 +17,14 @@ Fails = Callable[..., str]
 
 @pytest.fixture
 def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
-    """``fails(*words, text=None)``: the sentence of ``distill train``; ``text`` is what x.yaml holds."""
+    """``fails(*words, text=None)``: the sentence of ``distill train``, or another; ``text`` is what x.yaml holds."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str, text: str | bytes | None = None) -> str:
+    def run(*words: str, text: str | bytes | None = None, command: str = "train") -> str:
         if text is not None:
             Path("x.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
             words = ("--config=x.yaml", *words)
-        assert main(["train", *words]) == 1
+        assert main([command, *words]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         return line.removeprefix("error: ")
@@ -118,6 +118,24 @@ def test_dots_in_a_file_and_braces_in_a_word(tmp_path: Path) -> None:
         "{env}",
         "{env}-{seed}",
     )
+
+
+def test_flags_win_over_files_wherever_they_stand(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.yaml").write_text(f"train: {{steps: {number}, warmup: {number}}}\n")
+    one, two = (f"--config={tmp_path / name}" for name in ("1.yaml", "2.yaml"))
+    for words in (["--train.steps=9", one, two], [one, "--train.steps", "9", "--config", str(tmp_path / "2.yaml")]):
+        config = parse("train", words)
+        assert (config.train.steps, config.train.warmup) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "meant"),
+    [("evaluate", "games", "evaluate.games"), ("collect", "states", "collect.states"), ("train", "out", "train.out"),
+     ("finetune", "states", "finetune.states")],
+)  # fmt: skip
+def test_a_name_without_its_section_is_first_the_stages_own(fails: Fails, command: str, word: str, meant: str) -> None:
+    assert f"(did you mean {meant!r}?)" in fails(f"--{word}=4", command=command)
 
 
 def test_anchors_are_welcome(tmp_path: Path) -> None:

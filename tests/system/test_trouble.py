@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from distill.system.trouble import sentence
@@ -17,6 +19,26 @@ from distill.system.trouble import sentence
     ],
 )
 def test_no_memory(error: Exception, says: str) -> None:
+    told = sentence(error)
+    assert told is not None
+    assert told.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            OSError(errno.ELOOP, "", "a/b"),
+            "cannot open a/b: too many levels of symbolic links; it is a link",
+        ),
+        (
+            OSError(errno.EROFS, "", "data/pong/cache"),
+            "cannot write data/pong/cache: read-only file system; a dataset's",
+        ),
+        (OSError(errno.EROFS, "", "runs/x"), "cannot write runs/x: read-only file system; choose another folder"),
+    ],
+)
+def test_the_disk(error: Exception, says: str) -> None:
     told = sentence(error)
     assert told is not None
     assert told.startswith(says)

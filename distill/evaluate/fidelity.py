@@ -1,0 +1,53 @@
+"""How close a student is to its teacher on its held-out games, beside the scores of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from distill.agents.agents import Agent
+from distill.batches.loader import Loader
+from distill.dataset.reader import Dataset
+from distill.dataset.used import held_out, tell_repeats
+from distill.engine.step import make_engine
+from distill.errors import UserError
+from distill.evaluate.settings import EvaluateRun
+from distill.figures.fidelity import figures_of
+from distill.figures.figure import chosen
+from distill.losses.settings import ObjectiveConfig
+from distill.records.scores import FIGURE
+from distill.system.progress import console
+from distill.system.streams import Stream, numbered
+
+Measured = dict[str, float | None]
+"""Figures by name."""
+
+
+def check_data(config: EvaluateRun, agents: Sequence[Agent], dataset: Dataset) -> None:
+    """Refuse states of another game, and say whose figures there will be none of."""
+    if dataset.task.game != config.env:
+        raise UserError(f"--evaluate.data={dataset.folder} is of {dataset.task.game}, not {config.env}; name another")
+    unknown = [agent.name for agent in agents if agent.exported]
+    if all(agent.student is None for agent in agents):
+        unknown = [agent.name for agent in agents]
+    if unknown:
+        console.print(f"not measured on {dataset.folder}, since only students with papers are: {', '.join(unknown)}")
+
+
+def fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Measured | None:
+    """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
+    if agent.student is None:
+        return None
+    training, figures = agent.student.training, chosen(config.evaluate.figures)
+    if dataset is None:
+        return {figure.name: training.metrics.get(f"{FIGURE}{figure.name}") for figure in figures}
+    if dataset.identity.teacher != training.teacher:
+        raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
+    agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")
+    held = held_out(dataset, training)
+    index = np.sort(numbered(Stream.HELD_OUT, training.seed).permutation(held)[: config.evaluate.val_states])
+    tell_repeats(agent.name, training, dataset, index)
+    net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
+    return figures_of(net, make_engine(net), loader, index, training.temperature, figures)
