@@ -150,13 +150,14 @@ def _agent(name: str, what: str, teacher: Teacher) -> Agent:
 
 def _teachers(config: CommonConfig, name: str, students: Sequence[Agent]) -> list[Agent]:
     """Whom ``teacher`` means: several agents where the students learned from several."""
-    if config.teacher or not students:
+    taught = [student for student in students if _training(student).teacher]  # not those of reward alone
+    if config.teacher or not taught:
         wanted = config.teacher or config.env
         sees = config.teacher_preset or config.preset
         teacher = load_teacher(wanted, game=config.env, preset=sees, tau=config.tau)
         return [_agent(name or "teacher", "teacher", teacher)]
     first_of: dict[str, Agent] = {}
-    for student in students:
+    for student in taught:
         first_of.setdefault(_training(student).teacher, student)
     found = [_who_taught(config, student) for student in first_of.values()]
     for student, (what, _) in zip(first_of.values(), found, strict=True):

@@ -84,6 +84,8 @@ def _check(agent: Agent, dataset: Dataset) -> None:
     """Refuse an agent that plays or sees something else than what was recorded."""
     if agent.student is not None:
         agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --attack.data")
+        if not agent.student.training.teacher:
+            raise UserError(f"student {agent.what} learned from no teacher to be compared with; leave it out")
         if agent.student.training.teacher != dataset.identity.teacher:
             raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     else:

@@ -9,21 +9,23 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent
-from distill.records.scores import AgentScores
+from distill.records.scores import Scores
 from distill.records.tensorboard import SCORE, add_figures, write_figures
 from distill.system.progress import console
 
 
-def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, AgentScores]) -> None:
+def log_scores(folder: Path, agents: Sequence[Agent], scores: Scores) -> None:
     """Write the scores of a student into its run, those of anyone else beside scores.json, and all returns there.
+
+    What it scores under attack is no score of its run.
 
     Args:
         folder: of scores.json.
         agents: who played.
-        scores: entries of scores.json by name.
+        scores: what scores.json says.
     """
     for agent in agents:
-        played = scores[agent.name]
+        played = scores.agents[agent.name]
         figures = {
             SCORE: played.mean,
             "whole_games/mean_ep_length": float(np.mean(played.lengths)),
@@ -31,7 +33,7 @@ def log_scores(folder: Path, agents: Sequence[Agent], scores: Mapping[str, Agent
         }
         with SummaryWriter(str(folder / agent.name)) as writer:
             writer.add_histogram("whole_games/returns", np.array(played.returns), 0)
-            if not _joins_run(agent, figures):
+            if scores.attack or not _joins_run(agent, figures):
                 add_figures(writer, 0, figures)
 
 

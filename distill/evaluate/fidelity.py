@@ -43,6 +43,8 @@ def fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device:
     training, figures = agent.student.training, chosen(config.evaluate.figures)
     if dataset is None:
         return {figure.name: training.metrics.get(f"{FIGURE}{figure.name}") for figure in figures}
+    if not training.teacher:
+        raise UserError(f"student {agent.what} learned from no teacher; leave --evaluate.data out")
     if dataset.identity.teacher != training.teacher:
         raise UserError(f"student {agent.what} learned from another teacher than the one of {dataset.folder}")
     agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")

@@ -63,9 +63,9 @@ def evaluate(config: EvaluateRun) -> Scores:
         terms = _terms(config, agents, attack)
         kept = Kept(folder, terms)
         record = _record(config, agents, terms, _all_scores(config, agents, kept, folder, device, assault), own)
+        log_scores(folder, agents, record)  # before what says that all is done
         write_scores(path, record)
         kept.remove()
-        log_scores(folder, agents, record.agents)
     show(record)
     console.print(f"written: {path}")
     return record

@@ -41,12 +41,12 @@ def related(game: str, agents: Agents, teachers: Mapping[str, str] | None = None
 
 
 def teacher_of(student: AgentScores, agents: Agents, paper: Training | None = None) -> str | None:
-    """Name of the agent that taught a student, or None where it is not in this evaluation.
+    """Name of the agent that taught a student, or None where it is not in this evaluation, or nobody did.
 
     Scores of an earlier version do not say who taught a student. Where its paper is not at hand either, it is
     taken to be the first teacher, with which that version compared it.
     """
-    taught_by = student.teacher or (paper and paper.teacher)
+    taught_by = student.teacher if student.teacher is not None or paper is None else paper.teacher
     if taught_by is None:
         return next((name for name, agent in agents.items() if agent.kind == "teacher"), None)
     return next((name for name, agent in agents.items() if agent.fingerprint == taught_by), None)
@@ -65,6 +65,8 @@ def _span(game: str, teacher: AgentScores) -> float:
 
 
 def _reason(game: str, name: str, called: str, teacher: str | None, agents: Agents) -> str | None:
+    if agents[name].teacher == "":
+        return f"{name} learned from no teacher"
     if teacher is None:
         return f"{name} learned from {called}, which did not play here"
     if game not in REFERENCE_SCORES:

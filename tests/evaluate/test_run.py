@@ -30,6 +30,7 @@ from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
+from distill.evaluate.fidelity import fidelity
 from distill.evaluate.tables import HEADER, show, table
 from distill.figures.figure import OWN
 from distill.figures.shares import related
@@ -410,6 +411,45 @@ def test_an_unfinished_run_is_refused(config: Config, copied: Path) -> None:
         find_agents(with_evaluate(config, agents=[str(copied)]))
 
 
+def test_a_student_of_reward_alone_was_taught_by_nobody(config: Config, copied: Path, pong_data: Path) -> None:
+    edit_facts(copied, teacher="")
+    nobody = with_evaluate(replace(config, teacher=""), agents=["teacher", f"alone={copied}"])
+    teacher, _ = find_agents(nobody)
+    assert teacher.fingerprint == load_teacher("breakout").info.fingerprint
+    with pytest.raises(UserError, match=r"student .*copied learned from no teacher; leave --evaluate.data out"):
+        fidelity(nobody, find_agents(nobody)[1], Dataset(pong_data), torch.device("cpu"))
+
+
+def test_a_score_under_attack_is_none_of_its_run(config: Config, student: Path, tmp_path: Path) -> None:
+    def points() -> int:
+        return len(EventAccumulator(str(student / "best")).Reload().Scalars("whole_games/mean_reward"))
+
+    before = points()
+    asked = {"agents": [f"small={student}"], "games": 1, "num_envs": 1, "attack": "noise", "out": str(tmp_path)}
+    evaluate(with_evaluate(config, **asked))
+    assert points() == before
+    assert EventAccumulator(str(tmp_path / "small")).Reload().Scalars("whole_games/mean_reward")
+
+
+def test_killed_before_scores_json_it_is_shown_all_the_same(
+    record: dict[str, Any], config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What says that all is done comes last."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "write_scores", killed)
+    one = with_evaluate(config, agents=["teacher"], games=1, num_envs=1, out=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(one)
+    monkeypatch.undo()
+    evaluate(one)
+    assert (tmp_path / "scores.json").exists()
+    assert not (tmp_path / "scores.partial.json").exists()
+    assert EventAccumulator(str(tmp_path / "teacher")).Reload().Scalars("whole_games/mean_reward")
+
+
 @pytest.mark.usefixtures("no_games")
 def test_data_of_another_game_is_refused_before_any_game(config: Config, pong_data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--evaluate.data={pong_data} is of pong, not breakout; name another"):
@@ -429,10 +469,9 @@ def test_a_video_that_was_not_asked_for_at_first(
         (folder / f"{name}.mp4").unlink()
 
 
-@pytest.mark.usefixtures("no_games")
-def test_data_of_another_teacher_is_refused_before_any_game(config: Config, pong_data: Path, tmp_path: Path) -> None:
+def test_data_of_another_teacher_is_refused(config: Config, pong_data: Path) -> None:
     with pytest.raises(UserError, match=f"learned from another teacher than the one of {pong_data}"):
-        evaluate(with_evaluate(config, data=str(pong_data), out=str(tmp_path)))
+        fidelity(config, find_agents(config)[1], Dataset(pong_data), torch.device("cpu"))
 
 
 def test_without_its_dataset_a_student_keeps_the_fidelity_of_its_training(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from distill.figures.shares import notes, related
+from distill.figures.shares import notes, related, teacher_of
 from distill.records.scores import AgentScores
 from tests.fixtures.records import agent_scores
 
@@ -65,6 +65,13 @@ def test_a_share_that_cannot_be_computed_says_why() -> None:
     agents["t"] = replace(agents["t"], mean=float("nan"))
     agents = related("pong", agents)
     assert agents["s"].share_of_teacher is None
+
+
+def test_a_student_of_reward_alone_has_no_teacher() -> None:
+    agents = {"t": entry("teacher", "1", 20.0), "s": entry("student", "2", 5.0, "")}
+    found = related("pong", agents)["s"]
+    assert (found.share_of_teacher, found.share_note) == (None, "s learned from no teacher")
+    assert teacher_of(agents["s"], agents) is None
 
 
 def test_a_student_of_unknown_origin_keeps_its_share() -> None:

@@ -138,7 +138,7 @@ class Whole(Inverted):
     """Tells its layers."""
 
     def path(self) -> nn.Sequential:
-        return nn.Sequential(nn.Flatten(), nn.Linear(4 * 84 * 84, 6))
+        return nn.Sequential(*self.features, self.policy)
 
 
 def test_a_derived_class_is_a_network_of_its_own(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def bare():
 def pong():
     return Teacher.of(Flat(), game="PongNoFrameskip-v4", preset="sb3-fast", algorithm="ours")
 
+class Rule(nn.Module):
+    def forward(self, x):
+        return torch.arange(6.0).expand(len(x), 6)
+
+def up():
+    return Teacher.of(Rule(), game="pong")
+
+def down():
+    return Teacher.of(Rule(), game="pong")
+
 def forged():
     teacher = pong()
     return Teacher(teacher.net, TeacherInfo("x", "pong", "y", "sb3", "me", 6, 1))
@@ -78,6 +88,13 @@ def test_a_teacher_tells_its_game_and_preset(agents: str) -> None:
     assert is_there(f"{agents}:pong")
     with pytest.raises(UserError, match="plays pong, not breakout; choose another teacher or game"):
         load_teacher(f"{agents}:pong", game="breakout")
+
+
+def test_rules_without_weights_are_known_by_their_paths(agents: str) -> None:
+    """Else one would be given the games, and the labels, of the other."""
+    up, down = (load_teacher(f"{agents}:{name}").info.fingerprint for name in ("up", "down"))
+    assert up != down
+    assert up == load_teacher(f"{agents}:up").info.fingerprint
 
 
 def test_a_bare_network_plays_what_is_asked(agents: str) -> None:
