@@ -57,7 +57,7 @@ def held_out(dataset: Dataset, training: Training) -> Index:
     return held
 
 
-def tell_repeats(name: str, training: Training, dataset: Dataset, index: Index) -> None:
+def tell_repeats(name: str, training: Training, dataset: Dataset, index: Index) -> float:
     """Say how much of what a student is measured on is no test, where the data that it learned from is at hand.
 
     Args:
@@ -65,20 +65,25 @@ def tell_repeats(name: str, training: Training, dataset: Dataset, index: Index) 
         training: how it was trained.
         dataset: what it is measured on.
         index: which states of that.
+
+    Returns:
+        The share of these states that occur among the training games; 0 where that is not known.
     """
     used = training.data
     folder = Path(used.folder)
     if not isinstance(used, DataUsed) or not (folder / "dataset.json").is_file():
-        return
+        return 0.0
     with contextlib.suppress(UserError):  # damage there is no fault of this measurement
         own = dataset if dataset.digest == used.digest else Dataset(folder, jacobian=False)
         if own.digest != used.digest:
-            return
+            return 0.0
         share = repeats(dataset, index, own, split_by_episode(own, training.val_fraction, training.seed)[0])
         if share > 0:
             console.print(
                 f"{name}: {share:.1%} of the states scored occur, pixel by pixel, among the training games of {folder}"
             )
+        return share
+    return 0.0
 
 
 def _digest(dataset: Dataset, index: Index) -> str:

@@ -17,7 +17,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.figures.fidelity import figures_of
 from distill.figures.figure import chosen
 from distill.losses.settings import ObjectiveConfig
-from distill.records.scores import FIGURE
+from distill.records.scores import FIGURE, REPEATS
 from distill.system.progress import console
 from distill.system.streams import Stream, numbered
 
@@ -50,6 +50,7 @@ def fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device:
     agent.student.task.refuse_other(dataset.task, f"student {agent.what}", "name other --evaluate.data")
     held = held_out(dataset, training)
     index = np.sort(numbered(Stream.HELD_OUT, training.seed).permutation(held)[: config.evaluate.val_states])
-    tell_repeats(agent.name, training, dataset, index)
+    share = tell_repeats(agent.name, training, dataset, index)
     net, loader = agent.net.to(device), Loader(dataset, ObjectiveConfig(), device, config.seed, None)
-    return figures_of(net, make_engine(net), loader, index, training.temperature, figures)
+    measured = figures_of(net, make_engine(net), loader, index, training.temperature, figures)
+    return {**measured, REPEATS: share} if share > 0 else {**measured}

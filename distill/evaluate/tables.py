@@ -7,7 +7,7 @@ import math
 from distill.attack.policy import in_words
 from distill.envs.protocols import get_protocol
 from distill.figures.figure import OWN, for_tables
-from distill.figures.shares import notes
+from distill.figures.shares import notes, repeat_notes
 from distill.records.scores import FIGURE, Scores
 from distill.system.progress import console, print_table
 
@@ -68,3 +68,5 @@ def show(scores: Scores) -> None:
     for note in notes(scores.agents):
         console.print(note)
     print_table(FIDELITY, [stacked[c] for c in columns], [[row[c] for c in columns] for row in rows])
+    for note in repeat_notes(scores.agents):
+        console.print(note)

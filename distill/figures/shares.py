@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from distill.envs.games import REFERENCE_SCORES
-from distill.records.scores import AgentScores
+from distill.records.scores import FIGURE, REPEATS, AgentScores
 from distill.records.student import Training
 
 Agents = Mapping[str, AgentScores]
@@ -57,6 +57,16 @@ def notes(agents: Agents) -> list[str]:
     if not any(agent.kind == "teacher" for agent in agents.values()):
         return []
     return list(dict.fromkeys(f"of teacher: {agent.share_note}." for agent in agents.values() if agent.share_note))
+
+
+def repeat_notes(agents: Agents) -> list[str]:
+    """Whose figures are not of held-out states alone, for people."""
+    found = {name: agent.metrics.get(f"{FIGURE}{REPEATS}") for name, agent in agents.items()}
+    return [
+        f"{name}: {share:.1%} of the states scored occur, pixel by pixel, among its training games."
+        for name, share in found.items()
+        if share
+    ]
 
 
 def _span(game: str, teacher: AgentScores) -> float:

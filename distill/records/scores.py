@@ -42,6 +42,8 @@ SCORES = Kind(
 )
 FIGURE = "val_"
 """How the figures on held-out games begin."""
+REPEATS = "repeats"
+"""The share of the states that they are of that occur among the training games, where there are such."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
 from distill.figures.shares import notes as share_notes
+from distill.figures.shares import repeat_notes
 from distill.networks.nets import count_parameters, described
 from distill.records.data import OwnGames
 from distill.records.scores import AgentScores, Scores
@@ -93,7 +94,7 @@ def _scores(record: Scores, papers: Mapping[str, Training], pictures: Mapping[st
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
     return (
         f"<h2>Scores</h2>{_table(titles, rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
-        f"<h2>Fidelity</h2>{_table(titles, rows, fidelity_columns(record))}{_notes([fidelity])}"
+        f"<h2>Fidelity</h2>{_table(titles, rows, fidelity_columns(record))}{_notes([fidelity, *repeat_notes(agents)])}"
     )
 
 

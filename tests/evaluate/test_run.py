@@ -23,7 +23,7 @@ from distill.agents.agents import Agent
 from distill.agents.agents import find_agents as find
 from distill.cli.command import main
 from distill.config.config import Config
-from distill.config.stages import collect, evaluate, train
+from distill.config.stages import collect, evaluate, report, train
 from distill.config.validate import validated
 from distill.dataset.reader import Dataset
 from distill.dataset.used import held_out
@@ -216,9 +216,16 @@ def test_training_games_under_another_name_are_told(
         collected = {"out": str(tmp_path / name), "states": 100, "num_envs": 4, "k": 2}
         collect(make_config(env="breakout", teacher=teacher, seed=seed, collect=collected))
         asked = {"agents": [f"small={student}"], "games": 1, "num_envs": 1, "data": collected["out"]}
-        evaluate(make_config(env="breakout", teacher=teacher, evaluate={**asked, "out": str(tmp_path / f"{name} s")}))
-        (told,) = re.findall(r"small: (\S+)% of the states scored occur", capsys.readouterr().out) or ["0"]
-        assert (float(told) > 50) == same
+        scores = tmp_path / f"{name} s"
+        evaluate(make_config(env="breakout", teacher=teacher, evaluate={**asked, "out": str(scores)}))
+        kept = json.loads((scores / "scores.json").read_text())["agents"]["small"].get("val_repeats")
+        assert (kept is not None and kept > 0.5) == same
+        if same:
+            page = report(make_config(env="breakout", report={"scores": str(scores), "out": str(tmp_path / "page")}))
+            assert "of the states scored occur, pixel by pixel, among its training games" in page.read_text()
+        told = re.findall(r"small: (\S+)% of the states scored occur", capsys.readouterr().out)
+        assert [float(share) > 50 for share in told] == [same] * len(told)
+        assert len(told) == 2 or not same, "when it is found, and below the table"
 
 
 def test_tensorboard(record: dict[str, Any], config: Config, student: Path) -> None:
