@@ -37,7 +37,8 @@ def _begins_anew(dataset: Dataset, index: Index) -> npt.NDArray[np.bool_]:
     """Which of these states' stacks hold nothing but the newest frame and what the preset puts before it."""
     stacks = dataset.stacks(index)
     padding = 0 if get_preset(dataset.identity.preset).padding_type == "zero" else stacks[:, -1:]
-    return (stacks[:, :-1] == padding).all((1, 2, 3))
+    anew: npt.NDArray[np.bool_] = (stacks[:, :-1] == padding).all((1, 2, 3))
+    return anew
 
 
 def some_whole_games(dataset: Dataset, states: int) -> Index:
