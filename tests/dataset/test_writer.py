@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
-from distill.records.dataset import Identity
+from distill.records.dataset import Identity, read_writer
 
 ROOT = Path(__file__).parents[2]
 Open = Callable[..., DatasetWriter]
@@ -170,6 +171,18 @@ def test_new_and_empty_folders_are_accepted(tmp_path: Path, open_writer: Open) -
     assert (tmp_path / "deep" / "down" / "dataset.json").is_file()
 
 
+def test_the_command_is_kept_until_something_is_committed(
+    tmp_path: Path, identity: Identity, make_arrays: Make, facts: Any
+) -> None:
+    recorded = []
+    for command, states in (("begun", 0), ("first", 2), ("nothing to do", 0), ("more", 3)):
+        with contextlib.closing(DatasetWriter(tmp_path, identity, "a", {"seed": 1}, {}, command)) as writer:
+            if states:
+                writer.commit(make_arrays(states, seed=states), facts(states))
+        recorded.append(read_writer(tmp_path / "writers" / "a.json").command)
+    assert recorded == ["begun", "first", "first", "more"]
+
+
 def test_manifest_is_never_rewritten(tmp_path: Path, open_writer: Open, make_arrays: Make, facts: Any) -> None:
     open_writer(tmp_path / "data").close()
     before = (tmp_path / "data" / "dataset.json").stat()
@@ -286,7 +299,7 @@ RACE = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
-from distill.records.dataset import Identity
+from distill.records.dataset import Identity, read_writer
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
 
