@@ -178,7 +178,8 @@ class DatasetWriter:
             )
 
     def _create(self, identity: Identity, teacher: Mapping[str, Any]) -> None:
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        # So fine that no two datasets are begun at once: students tell theirs by it.
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         write_manifest(self.folder / "dataset.json", Manifest(identity, teacher, created, versions()))
         fsync_dir(self.folder.parent)
 
