@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from distill.envs.settings import LANES, CommonConfig
+from distill.errors import UserError
 from distill.losses.settings import FRACTION, ROWS
 from distill.system.ranges import POSITIVE, SHARE, Range
 from distill.system.ray_settings import RayWorkers
-from distill.system.settings import require
+from distill.system.settings import changed, require
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class CollectConfig(RayWorkers):
         if self.writer is not None:
             good = re.fullmatch(r"\w[\w.-]*", self.writer) is not None
             require(good, "--collect.writer", repr(self.writer), "letters, digits, dots and dashes")
+        idle = [name for name in ("jacobian_share", "space", "codec") if name in changed(self)]
+        if self.jacobian == "none" and idle:
+            raise UserError(f"--collect.{idle[0]} is of derivatives, and --collect.jacobian is none; leave one out")
         lanes = self.shard_states >= self.num_envs
         require(lanes, "--collect.shard_states", self.shard_states, "at least collect.num_envs")
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from distill.dataset.reader import Dataset
 from distill.dataset.split import Index
+from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.system.streams import Fixed, fixed
 
@@ -22,14 +23,22 @@ cost a life."""
 def whole_games(dataset: Dataset) -> npt.NDArray[np.bool_]:
     """Which states belong to games that were recorded from their beginning to their end, bool (len(dataset),).
 
-    A game begins with a state whose stack holds nothing but its newest frame, at most ``LONGEST_SCRIPT`` steps into
-    the game, and ends with one that terminates or truncates it.
+    A game begins with a state whose stack holds nothing but its newest frame and the preset's padding, at most
+    ``LONGEST_SCRIPT`` steps into the game, and ends with one that terminates or truncates it.
     """
     order = np.lexsort((dataset.t, dataset.episode))
     games, places, counts = np.unique(dataset.episode[order], return_index=True, return_counts=True)
     first, last = order[places], order[places + counts - 1]
-    begun = (dataset.t[first] <= LONGEST_SCRIPT) & ~dataset.stacks(first)[:, :-1].any((1, 2, 3))
+    begun = (dataset.t[first] <= LONGEST_SCRIPT) & _begins_anew(dataset, first)
     return np.isin(dataset.episode, games[begun & dataset.ends_game[last]])
+
+
+def _begins_anew(dataset: Dataset, index: Index) -> npt.NDArray[np.bool_]:
+    """Which of these states' stacks hold nothing but the newest frame and what the preset puts before it."""
+    stacks = dataset.stacks(index)
+    padding = 0 if get_preset(dataset.identity.preset).padding_type == "zero" else stacks[:, -1:]
+    anew: npt.NDArray[np.bool_] = (stacks[:, :-1] == padding).all((1, 2, 3))
+    return anew
 
 
 def some_whole_games(dataset: Dataset, states: int) -> Index:

@@ -15,7 +15,15 @@ import torch
 
 from distill.dataset.codec import scales
 from distill.dataset.remote import fetching
-from distill.dataset.repeats import Runs, distinct_games, first_copy, play_digest, shard_contents, stack_names
+from distill.dataset.repeats import (
+    Distinct,
+    Runs,
+    distinct_games,
+    first_copy,
+    play_digest,
+    shard_contents,
+    stack_names,
+)
 from distill.dataset.schema import FRAME, GAME_BITS, ShardArrays, read_manifest, teacher_name
 from distill.dataset.shards import (
     committed_shards,
@@ -153,7 +161,7 @@ class Dataset:
         return Runs.of(self.episode)
 
     @functools.cached_property
-    def distinct_games(self) -> dict[int, list[int]]:
+    def distinct_games(self) -> Distinct:
         """See ``distill.dataset.repeats.distinct_games``."""
         return distinct_games(self)
 

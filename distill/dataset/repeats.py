@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from distill.dataset.schema import ShardArrays
+from distill.dataset.schema import GAME_BITS, ShardArrays
 from distill.envs.presets import STACK
 from distill.records.dataset import ShardRecord
 
@@ -71,22 +72,42 @@ def first_copy(contents: Iterable[tuple[str, set[str]]]) -> tuple[str, str] | No
     return None
 
 
-def distinct_games(dataset: Dataset) -> dict[int, list[int]]:
-    """Groups of games that are the same as far as they are recorded, by the one that stands for them.
+class Distinct(NamedTuple):
+    """Games that differ, by ``Dataset.episode``."""
+
+    copies: dict[int, list[int]]
+    """Each of the games that differ to all that are the same as far as they are recorded, itself included."""
+    own: dict[int, list[int]]
+    """Of every writer those that differ among its own, whatever other writers have."""
+
+
+def distinct_games(dataset: Dataset) -> Distinct:
+    """Which games differ, and their copies.
 
     Two games are the same where one's first stack and actions begin the other's: the emulator does the rest. A game
-    that was cut off is the same as its longer copy.
-
-    Returns:
-        ``Dataset.episode`` of a game to those of all its copies, itself included.
+    that was cut off is the same as its longer copy. One of a few states begins several games that differ, and is
+    among the copies of each: it makes them no copies of one another.
     """
-    groups: dict[int, list[int]] = {}
-    root, beginning = -1, None
-    for path, game in sorted(_paths(dataset)):  # what begins others comes right before them
-        if beginning is None or not path.startswith(beginning):
-            root, beginning = game, path
-        groups.setdefault(root, []).append(game)
-    return groups
+    paths = _paths(dataset)
+    writers = {game >> GAME_BITS for _, game in paths}
+    own = {writer: [*_copies([path for path in paths if path[1] >> GAME_BITS == writer])] for writer in writers}
+    return Distinct(_copies(paths), own)
+
+
+def _copies(paths: list[tuple[bytes, int]]) -> dict[int, list[int]]:
+    """The first game of every path that begins no other path to all games that are on it."""
+    games: dict[bytes, list[int]] = {}
+    for path, game in sorted(paths):
+        games.setdefault(path, []).append(game)
+    copies: dict[int, list[int]] = {}
+    begun: list[bytes] = []
+    for path, after in itertools.zip_longest(games, [*games][1:], fillvalue=b""):
+        while begun and not path.startswith(begun[-1]):
+            begun.pop()
+        begun.append(path)
+        if not after.startswith(path):  # what is begun by others comes right behind them
+            copies[games[path][0]] = [game for beginning in begun for game in games[beginning]]
+    return copies
 
 
 def shared_games(dataset: Dataset, other: Dataset) -> list[int]:

@@ -21,7 +21,8 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
 
     Each writer gives ``ceil(fraction * games)`` of its games to the held-out set, chosen by a hash
     of seed, writer's name and game number, so that a student's own games are held out as well as the teacher's.
-    Copies of a game count as one and stay together (greedy play without sticky actions repeats itself).
+    Copies of a game count as one and stay together (greedy play without sticky actions repeats itself). A fragment
+    that begins several games that differ is held out only where all of these are.
 
     Returns:
         (training, held-out): sorted int64 indices into the dataset.
@@ -29,27 +30,31 @@ def split_by_episode(dataset: Dataset, fraction: float, seed: int) -> tuple[Inde
     Raises:
         UserError: a writer has only one game, so none can be held out.
     """
-    games = dataset.distinct_games
-    held: list[int] = []
+    copies, own = dataset.distinct_games
+    chosen: set[int] = set()
     for writer, name in enumerate(dataset.writers):
-        mine = [game for game in games if game >> GAME_BITS == writer]
+        mine = own[writer]
         if len(mine) == 1:
-            raise UserError(_single(dataset, games[mine[0]]))
+            raise UserError(_single(dataset, writer))
         count = min(math.ceil(fraction * len(mine)), len(mine) - 1)
         # By the writer's own game numbers and name, so that another writer's data changes nothing here.
         keys = {game: f"{seed}:{name}:{game & GAME_MASK}".encode() for game in mine}
         ranked = sorted(keys, key=lambda game: hashlib.sha256(keys[game]).digest())
-        held += [copy for game in ranked[:count] for copy in games[game]]
-    is_held = np.repeat(np.isin(dataset.runs.game, held), dataset.runs.length)
+        # Where another writer has a game, too, or goes on with it, that writer decides.
+        free = [game for game in ranked if game in copies]
+        chosen.update([game for game in ranked[:count] if game in copies] or (free[:1] if len(free) > 1 else []))
+    trained = [copy for game in copies if game not in chosen for copy in copies[game]]
+    is_held = np.repeat(~np.isin(dataset.runs.game, trained), dataset.runs.length)
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def _single(dataset: Dataset, copies: list[int]) -> str:
+def _single(dataset: Dataset, writer: int) -> str:
     """Why no whole game can be held out."""
-    if len(copies) == 1:
+    games = np.count_nonzero(np.unique(dataset.runs.game) >> GAME_BITS == writer)
+    if games == 1:
         why = "has a single game from one writer"
     else:
-        why = f"has {len(copies)} games from one writer that are all the same game"
+        why = f"has {games} games from one writer that are all the same game"
     return (
         f"{dataset.folder} {why}, so no whole game can be held out; "
         "collect more states, use more --collect.num_envs, or sample the actions"

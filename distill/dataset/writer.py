@@ -81,7 +81,7 @@ class DatasetWriter:
             self.next_episode = records[-1].next_episode if records else 0
             self.states = sum(record.states for record in records)
             self._contents: dict[str, set[str]] = {}
-            self._save_record()
+            self._save_record(self._earlier_command())
             self._sender = Sender.of(folder, writer)
             self._send(self.shards)
         except BaseException:
@@ -122,7 +122,7 @@ class DatasetWriter:
         self.shards.append(folder)
         self.states += len(arrays)
         self.next_episode = played.next_episode
-        self._save_record()
+        self._save_record(self._command)
         self._send([folder])
         return folder
 
@@ -178,7 +178,8 @@ class DatasetWriter:
             )
 
     def _create(self, identity: Identity, teacher: Mapping[str, Any]) -> None:
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        # So fine that no two datasets are begun at once: students tell theirs by it.
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         write_manifest(self.folder / "dataset.json", Manifest(identity, teacher, created, versions()))
         fsync_dir(self.folder.parent)
 
@@ -214,8 +215,12 @@ class DatasetWriter:
     def _committed(self) -> list[Path]:
         return committed_shards(self.folder).get(self.writer, [])
 
-    def _save_record(self) -> None:
-        record = WriterRecord(len(self.shards), self.states, self.behaviour, self._command)
+    def _earlier_command(self) -> str | None:
+        """The command behind what is committed; this one where nothing is."""
+        return read_writer(self._record).command if self.shards and self._record.exists() else self._command
+
+    def _save_record(self, command: str | None) -> None:
+        record = WriterRecord(len(self.shards), self.states, self.behaviour, command)
         write_writer(self._record, record)
 
     def _write_steps(self, path: Path, arrays: ShardArrays) -> FileMark:

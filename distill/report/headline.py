@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from distill.envs.games import REFERENCE_SCORES
 from distill.figures.shares import teacher_of
+from distill.records.data import OwnGames
 from distill.records.scores import AgentScores, Scores
 from distill.records.student import Training
 
@@ -61,8 +62,17 @@ def overlap(a: AgentScores, b: AgentScores) -> bool:
 
 def comparable(papers: Sequence[Training]) -> bool:
     """True where val_kl means the same for all: equal held-out states and equal temperature."""
-    marks = [(paper.data, paper.seed, paper.val_fraction, paper.temperature) for paper in papers]
-    return all(mark == marks[0] for mark in marks)
+    marks = [(_held_out(paper), paper.temperature) for paper in papers]
+    apart = any(isinstance(paper.data, OwnGames) for paper in papers)  # each is measured on games of its own
+    return len(papers) < 2 or (not apart and all(mark == marks[0] for mark in marks))
+
+
+def _held_out(paper: Training) -> tuple[object, ...]:
+    """Which states were held out; by what decides it where an earlier version did not say."""
+    data = paper.data
+    if data.held is not None:
+        return data.digest, data.held
+    return data.folder, data.created, data.states, paper.seed, paper.val_fraction
 
 
 def _only_teachers(agents: Mapping[str, AgentScores]) -> list[str]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distill.agents.names import SCORES
 from distill.batches.source import Index
 from distill.dataset.reader import Dataset
+from distill.dataset.schema import read_manifest
 from distill.dataset.used import held_out
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
@@ -46,6 +47,8 @@ def report(config: ReportRun) -> Path:
     path = path / SCORES if path.is_dir() else path
     folder = fill(config.report.out, env=config.env)
     record = read_scores(path)
+    if config.report.data is not None:
+        read_manifest(fill(config.report.data, env=config.env))
     _check_folder(folder)
     runs = {name: find_run(agent) for name, agent in record.agents.items() if agent.kind == "student"}
     record = _name_teachers(record, runs)
@@ -86,6 +89,8 @@ def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Salienc
     try:
         dataset = Dataset(here[0], jacobian=False)
         shown, held, notes = _held_out(dataset, students)
+        if not shown:
+            return None, notes
         if len(held) == 0:
             return None, [*notes, "No state is held out from the training of all these students."]
         teacher, excuse = _teacher(config, game, dataset, next(iter(shown.values())))
@@ -101,11 +106,15 @@ def look(config: ReportRun, game: str, runs: Mapping[str, Run]) -> tuple[Salienc
 
 
 def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[str, Student], Index, list[str]]:
-    """Students of the dataset's teacher, the states none of them trained on, and what is doubtful."""
+    """Students of the dataset's task and teacher, the states none of them trained on, and what is doubtful."""
     shown, notes = {}, []
     held: Index = np.arange(len(dataset))
     for name, student in students.items():
         training = student.training
+        other = student.task.difference(dataset.task)
+        if other:
+            notes.append(f"{name} is left out of the pictures of {dataset.folder}: it {other}.")
+            continue
         if training.teacher != dataset.identity.teacher:
             notes.append(f"{name} is left out: it learned from another teacher.")
             continue
@@ -120,21 +129,31 @@ def _held_out(dataset: Dataset, students: Mapping[str, Student]) -> tuple[dict[s
 
 
 def _teacher(config: ReportRun, game: str, dataset: Dataset, student: Student) -> tuple[Teacher | None, list[str]]:
-    """The teacher that labelled the dataset, or None and the reason."""
-    name, tau = student.training.teacher_name or game, dataset.manifest.teacher_tau
+    """The teacher that labelled the dataset, the one that was asked for or the student's; and what there is to say."""
     identity = dataset.identity
     if not identity.same_eyes:
         seen = f"it saw preset {identity.teacher_preset}, and {identity.preset} is recorded"
         return None, [f"The teacher’s column is left out: {seen}."]
+    asked = [config.teacher] if config.teacher not in ("", config.env, game) else []
+    passed: list[str] = []
+    for name in (*asked, student.training.teacher_name or game):
+        teacher = _labeller(name, config, game, dataset)
+        if not isinstance(teacher, str):
+            return teacher, [f"The teacher asked for is not shown: {why}." for why in passed]
+        passed.append(teacher)
+    return None, [f"The teacher’s column is left out: {why}." for why in dict.fromkeys(passed)]
+
+
+def _labeller(name: str, config: ReportRun, game: str, dataset: Dataset) -> Teacher | str:
+    """The teacher of that name, or why it is not one whose derivatives of the dataset can be drawn."""
+    tau = dataset.manifest.teacher_tau or config.tau
     try:
-        teacher = load_teacher(name, game=game, preset=dataset.identity.preset, tau=tau or config.tau)
+        teacher = load_teacher(name, game=game, preset=dataset.identity.preset, tau=tau)
     except UserError as error:
-        return None, [f"The teacher’s column is left out: {error}."]
+        return str(error)
     if teacher.info.fingerprint != dataset.identity.teacher:
-        return None, [f"The teacher’s column is left out: {name} is no longer the agent that labelled the dataset."]
-    if not _has_derivatives(teacher.net):
-        return None, [f"The teacher’s column is left out: {name} has no derivatives."]
-    return teacher, []
+        return f"{name} is not the agent that labelled the dataset"
+    return teacher if _has_derivatives(teacher.net) else f"{name} has no derivatives"
 
 
 def _has_derivatives(net: nn.Module) -> bool:

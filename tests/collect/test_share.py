@@ -223,10 +223,14 @@ def test_another_share_is_refused(run: Collect, tmp_path: Path) -> None:
         run("other", jacobian_share=0.0)
 
 
-def test_data_without_derivatives_have_no_share_of_them(run: Collect, tmp_path: Path) -> None:
-    run("data", jacobian="none", jacobian_share=0.25, states=30)
-    run("data", jacobian="none", states=40)
-    assert Dataset(tmp_path / "data").identity.jacobian_share == 1
+@pytest.mark.parametrize("given", [{"jacobian_share": 0.25}, {"space": "probs"}, {"codec": "fp16"}])
+def test_what_is_of_derivatives_is_refused_without_any(
+    given: dict[str, Any], make_config: Callable[..., Config]
+) -> None:
+    (name,) = given
+    with pytest.raises(UserError, match=rf"--collect.{name} is of derivatives, and --collect.jacobian is none; leave"):
+        make_config(collect={"jacobian": "none", **given})
+    make_config(collect={"jacobian": "full", **given})
 
 
 @pytest.mark.parametrize("field", ["codes", "v"])

@@ -72,13 +72,14 @@ def test_without_a_whole_game_one_sentence_says_so(pong_data: Path) -> None:
         some_whole_games(Dataset(pong_data), 10)
 
 
+@pytest.mark.parametrize("preset", ["sb3", "cleanrl"])
 def test_real_games_are_whole_where_the_environment_says_they_ended(
-    make_config: Callable[..., Config], tmp_path: Path
+    preset: str, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     """Breakout by chance: short games, lives lost on the way, and scripts that begin them."""
     wild = {"out": str(tmp_path / "data"), "states": 1200, "num_envs": 2, "shard_states": 200,
             "behaviour": "epsilon", "epsilon": 1.0, "jacobian": "none"}  # fmt: skip
-    ended = collect(make_config(env="breakout", seed=7, collect=wild)).games
+    ended = collect(make_config(env="breakout", preset=preset, seed=7, collect=wild)).games
     data = Dataset(tmp_path / "data")
     whole = whole_games(data)
     assert len(ended) >= 2

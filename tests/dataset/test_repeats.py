@@ -100,7 +100,7 @@ def test_copied_games_stay_on_one_side_of_the_split(pong_data: Path) -> None:
     states = np.concatenate([np.arange(len(whole)), index])
     both = rearranged(whole, states, np.concatenate([whole.episode, whole.episode[index] + 7 + (1 << GAME_BITS)]))
     both.writers = ["long", "short"]
-    groups = distinct_games(both)
+    groups = distinct_games(both).copies
     assert sorted(len(copies) for copies in groups.values()) == [2] * len(half)
     assert all(len({game & GAME_MASK for game in copies} - {7}) for copies in groups.values())
     for seed in range(5):
@@ -111,7 +111,61 @@ def test_copied_games_stay_on_one_side_of_the_split(pong_data: Path) -> None:
 
 def test_games_that_only_open_alike_are_different(pong_data: Path) -> None:
     data = Dataset(pong_data)
-    assert distinct_games(data) == {game: [game] for game in np.unique(data.episode).tolist()}
+    assert distinct_games(data).copies == {game: [game] for game in np.unique(data.episode).tolist()}
+
+
+OTHER = 1 << GAME_BITS
+
+
+@pytest.fixture
+def with_fragment(pong_data: Path) -> Callable[..., Dataset]:
+    """``with_fragment(both)``: ten games of writer a, and two of b besides a fragment that begins a's first game.
+
+    With ``both`` it begins a's second one, too: these two part after two states.
+    """
+
+    def make(both: bool) -> Dataset:
+        whole = Dataset(pong_data)
+        four = {game: np.flatnonzero(whole.episode == game) for game in np.unique(whole.episode).tolist()}
+        first, *others = four.values()
+        parts = [first, first, *(part[start : start + 30] for part in others for start in (10, 50, 90))][:10]
+        parts += [first[:2], others[0], others[1]]
+        numbers = [*range(10), *(OTHER + number for number in range(3))]
+        data = rearranged(whole, np.concatenate(parts), np.repeat(numbers, [len(part) for part in parts]))
+        data.action = data.action.copy()
+        data.action[len(first) + (2 if both else 1)] ^= 1
+        data.writers = ["a", "b"]
+        return data
+
+    return make
+
+
+def test_a_short_fragment_makes_no_copies_of_the_games_that_it_begins(with_fragment: Callable[..., Dataset]) -> None:
+    copies = distinct_games(with_fragment(both=False)).copies
+    assert {game: games for game, games in copies.items() if len(games) > 1} == {0: [OTHER, 0]}
+    copies, own = distinct_games(with_fragment(both=True))
+    assert {game: games for game, games in copies.items() if len(games) > 1} == {0: [OTHER, 0], 1: [OTHER, 1]}
+    assert {writer: sorted(games) for writer, games in own.items()} == {
+        0: [*range(10)],
+        1: [OTHER, OTHER + 1, OTHER + 2],
+    }
+
+
+def test_a_fragment_moves_no_game_and_is_held_out_with_what_it_begins(with_fragment: Callable[..., Dataset]) -> None:
+    data = with_fragment(both=True)
+    a = np.flatnonzero(data.episode < OTHER)
+    alone = rearranged(data, a, data.episode[a])
+    alone.writers = ["a"]
+    followed = set()
+    for seed in range(20):
+        held = set(data.episode[split_by_episode(data, 0.3, seed)[1]].tolist())
+        assert {game for game in held if game < OTHER} == set(
+            alone.episode[split_by_episode(alone, 0.3, seed)[1]].tolist()
+        )
+        assert held & {OTHER + 1, OTHER + 2}, "something of every writer is held out"
+        assert (OTHER in held) == ({0, 1} <= held)
+        followed.add(OTHER in held)
+    assert followed == {True, False}
 
 
 def test_a_dataset_of_one_game_over_and_over_cannot_be_split(pong_data: Path) -> None:

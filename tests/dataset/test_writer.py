@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import pytest
 
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
+from distill.dataset.split import split_by_episode
+from distill.dataset.used import data_used, held_out
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
-from distill.records.dataset import Identity
+from distill.records.dataset import Identity, read_writer
+from tests.fixtures.records import training
 
 ROOT = Path(__file__).parents[2]
 Open = Callable[..., DatasetWriter]
@@ -170,6 +174,33 @@ def test_new_and_empty_folders_are_accepted(tmp_path: Path, open_writer: Open) -
     assert (tmp_path / "deep" / "down" / "dataset.json").is_file()
 
 
+def test_the_command_is_kept_until_something_is_committed(
+    tmp_path: Path, identity: Identity, make_arrays: Make, facts: Any
+) -> None:
+    recorded = []
+    for command, states in (("begun", 0), ("first", 2), ("nothing to do", 0), ("more", 3)):
+        with contextlib.closing(DatasetWriter(tmp_path, identity, "a", {"seed": 1}, {}, command)) as writer:
+            if states:
+                writer.commit(make_arrays(states, seed=states), facts(states))
+        recorded.append(read_writer(tmp_path / "writers" / "a.json").command)
+    assert recorded == ["begun", "first", "first", "more"]
+
+
+def test_datasets_begun_in_one_second_are_told_apart(
+    tmp_path: Path, open_writer: Open, make_arrays: Make, facts: Any
+) -> None:
+    """A student of one knows nothing of the other."""
+    for seed, name in enumerate(("one", "two")):
+        arrays = make_arrays(6, seed)
+        arrays.episode = np.repeat([0, 1], 3)
+        open_writer(tmp_path / name).commit(arrays, facts(2))
+    one, two = (Dataset(tmp_path / name) for name in ("one", "two"))
+    assert one.manifest.created != two.manifest.created
+    student = training(data=data_used(one, *split_by_episode(one, 0.5, 1)), val_fraction=0.5)
+    assert len(held_out(one, student)) == 3
+    assert held_out(two, student).tolist() == [*range(6)]
+
+
 def test_manifest_is_never_rewritten(tmp_path: Path, open_writer: Open, make_arrays: Make, facts: Any) -> None:
     open_writer(tmp_path / "data").close()
     before = (tmp_path / "data" / "dataset.json").stat()
@@ -185,6 +216,8 @@ from pathlib import Path
 import numpy as np
 from distill.dataset.reader import Dataset
 from distill.dataset.schema import ShardArrays
+from distill.dataset.split import split_by_episode
+from distill.dataset.used import data_used, held_out
 from distill.records.dataset import Identity, Played
 from distill.dataset.writer import DatasetWriter
 
@@ -286,7 +319,8 @@ RACE = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
-from distill.records.dataset import Identity
+from distill.records.dataset import Identity, read_writer
+from tests.fixtures.records import training
 from distill.dataset.writer import DatasetWriter
 from distill.errors import UserError
 

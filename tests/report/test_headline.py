@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from distill.records.data import DataUsed, OwnGames
 from distill.records.scores import AgentScores, Scores
 from distill.report.headline import comparable, headline, number
 from tests.fixtures.records import agent_scores, scores, training
@@ -98,6 +99,24 @@ def test_students_with_separate_intervals_are_ranked() -> None:
     assert "With derivatives, b scores 5.0" in text
     assert "without, a scores 15.0 (14.0 to 16.0): the intervals are apart" in text
     assert "settle" not in text
+
+
+USED = DataUsed("data/pong", "2026-01-01T00:00:00+00:00", 600, digest="d", train="t", held="h")
+OWN = OwnGames(1000, 5)
+
+
+def test_students_of_fewer_training_states_are_comparable() -> None:
+    """Wherever their data lay: what was held out is the same."""
+    fewer = replace(USED, train="fewer", folder="copies/pong")
+    assert comparable([training(0.01, data=USED), training(0.0, data=fewer)])
+    assert not comparable([training(data=USED), training(data=replace(USED, held="other"))])
+    assert not comparable([training(data=USED), training(data=replace(USED, digest="other"))])
+
+
+def test_students_of_games_of_their_own_are_not_comparable() -> None:
+    assert comparable([training(data=OWN)])
+    assert not comparable([training(data=OWN), training(data=OWN)])
+    assert comparable([])
 
 
 @pytest.mark.parametrize("other", [training(0.0, temperature=0.5), training(0.0, seed=2)])

@@ -17,6 +17,7 @@ from distill.config.config import Config
 from distill.config.stages import collect, report, train
 from distill.dataset.reader import Dataset
 from distill.dataset.split import split_by_episode
+from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate.tables import HEADER
 from distill.figures.statistics import summarise
@@ -26,7 +27,7 @@ from distill.report.papers import find_run
 from distill.report.run import look
 from distill.students.folder import load_student
 from distill.students.onnx_file import write_onnx
-from teachers.load import load_teacher
+from teachers.load import PRETRAINED, load_teacher
 from tests.fixtures.records import edit_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -318,7 +319,57 @@ def test_a_teacher_that_did_not_label_the_data_is_not_shown(
     edit_student(runs / "plain", teacher_name=str(other_pong_zip))
     page = render(write_scores(plain=runs / "plain"))
     assert "The teacher’s column is left out" in page.text
-    assert "no longer the agent that labelled the dataset" in page.text
+    assert "not the agent that labelled the dataset" in page.text
+
+
+def test_the_teacher_asked_for_is_shown_where_it_labelled_the_data(
+    runs: Path, write_scores: Callable[..., Path], make_config: Callable[..., Config], other_pong_zip: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """The student's may have been moved since; one that labelled nothing here is passed over."""
+    moved = Path(shutil.copy(PRETRAINED / "pong-ppo.zip", tmp_path / "moved.zip"))
+    edit_student(runs / "plain", teacher_name=str(tmp_path / "gone.zip"))
+    found = {name: find_run(agent) for name, agent in students(write_scores, runs).items() if name == "plain"}
+    looks, notes = look(make_config(), "pong", found)
+    assert looks is not None
+    assert looks.teacher is None
+    assert "gone.zip" in " ".join(notes)
+    looks, notes = look(make_config(env="pong", teacher=str(moved)), "pong", found)
+    assert looks is not None
+    assert looks.teacher is not None
+    assert notes == []
+    edit_student(runs / "plain", teacher_name="pong")
+    found["plain"] = find_run(students(write_scores, runs)["plain"])
+    looks, notes = look(make_config(env="pong", teacher=str(other_pong_zip)), "pong", found)
+    assert looks is not None
+    assert looks.teacher is not None
+    assert "other-pong.zip is not the agent that labelled the dataset" in " ".join(notes)
+
+
+def test_students_of_another_task_are_left_out_of_the_pictures(
+    runs: Path, write_scores: Callable[..., Path], make_config: Callable[..., Config], pong_data: Path
+) -> None:
+    edit_student(runs / "plain", preset="async-rl", preset_hash=get_preset("async-rl").hash)
+    found = {name: find_run(agent) for name, agent in students(write_scores, runs).items()}
+    config = make_config(report={"data": str(pong_data)})
+    looks, notes = look(config, "pong", found)
+    assert looks is not None
+    assert list(looks.students) == ["sobolev"]
+    assert re.search(
+        r"plain is left out of the pictures of .*: it is of preset async-rl \(.*, not sb3", " ".join(notes)
+    )
+    looks, notes = look(config, "pong", {"plain": found["plain"]})
+    assert looks is None
+    assert len(notes) == 1
+
+
+def test_missing_data(
+    runs: Path, write_scores: Callable[..., Path], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    told = {"scores": str(write_scores(plain=runs / "plain")), "out": str(tmp_path / "report")}
+    with pytest.raises(UserError, match=r"no dataset at .*none \(it has no dataset.json\)"):
+        report(make_config(report={**told, "data": str(tmp_path / "none")}))
+    assert not (tmp_path / "report").exists()
 
 
 def test_students_of_an_onnx_file(
