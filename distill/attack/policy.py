@@ -87,5 +87,5 @@ class Attacked(Policy):
             scene = Scene(x, self._victim, self._assault.eps, self._assault.threat, self._draws)
             obs = obs.copy()
             with draws_from(self._draws):
-                obs[hit] = self._attack.perturb(scene).cpu().numpy()
+                obs[hit] = self._attack.seen(scene).cpu().numpy()
         return super().logits(obs)

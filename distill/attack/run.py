@@ -139,7 +139,7 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
     def attacked(pixels: Tensor) -> Tensor:
         if cell.method is None:
             return pixels
-        return ATTACKS.find(cell.method).perturb(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
+        return ATTACKS.find(cell.method).seen(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
 
     with draws_from(draws):
         found = harm(agent, states, attacked, threat.target)

@@ -29,6 +29,7 @@ from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
 from distill.system.settings import fill, part
+from distill.train.adversary import try_adversary
 from distill.train.checkpoint import can_go_on
 from distill.train.fork import check_fork
 from distill.train.loop import train
@@ -160,6 +161,7 @@ def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
     here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
     data = open_data(here, torch.device("cpu"), dataset)
     student = make_student(mine, dataset)
+    try_adversary(mine, student)
     _, last = steps(mine, data.sampler)
     if not can_go_on(Path(mine.train.out)):  # what a run that has begun is a fork of may be gone
         check_fork(mine, student, dataset.task, last)

@@ -211,7 +211,33 @@ def flat(scene: Scene) -> Tensor:
     return scene.x.flatten(1)
 
 
+def in_place(scene: Scene) -> Tensor:
+    """Writes on what it was given."""
+    return scene.x.fill_(0)
+
+
+def half(scene: Scene) -> Tensor:
+    """Fewer stacks than it was given."""
+    return scene.x[:1]
+
+
+def failing(scene: Scene) -> Tensor:
+    """Cannot have seen more than one state."""
+    return scene.x.view(1, 4, 84, 84)
+
+
 WATCH, FLAT = Attack("watch", "changes nothing", watch), Attack("flat", "gives no stacks", flat)
+IN_PLACE = Attack("in-place", "all pixels black", in_place, sized=False)
+HALF, FAILING = Attack("half", "loses stacks", half), Attack("failing", "fails", failing)
+NOTHING = Attack("nothing", "gives nothing", lambda scene: None)  # type: ignore[arg-type,return-value]
+
+
+def test_a_method_that_writes_in_place_leaves_the_states_alone(small: Callable[..., Config], tmp_path: Path) -> None:
+    methods = [f"{__name__}:IN_PLACE", "noise"]
+    after = attack(small(attack={"methods": methods}))
+    alone = attack(small(attack={"methods": methods[1:], "out": str(tmp_path / "alone")}))
+    assert after[1]["changed"] > 50
+    assert [row["kl"] for row in after if row["method"] != methods[0]] == [row["kl"] for row in alone]
 
 
 def test_a_video_shows_a_game_under_attack(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -228,7 +254,13 @@ def test_a_video_shows_a_game_under_attack(make_config: MakeConfig, tmp_path: Pa
     [
         ({"agents": ["teacher", "random"], "attack": "fgsm"}, r"random under fgsm: .* name with --threat\.source"),
         ({"attack": "fgsm", "target": 6}, "--threat.target=6: pong has actions 0 to 5"),
-        ({"attack": f"{__name__}:FLAT"}, r"gives torch.uint8 \(1, 28224\), not torch.uint8 \(1, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:FLAT"}, r"gives torch.uint8 \(2, 28224\), not torch.uint8 \(2, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:HALF"}, r"gives torch.uint8 \(1, 4, 84, 84\), not torch.uint8 \(2, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:NOTHING"}, "attack nothing gives a NoneType, not a tensor; mend its function"),
+        (
+            {"attack": f"{__name__}:FAILING"},
+            r"teacher under \S+:FAILING: the attack fails \(RuntimeError: shape .*\); mend its function",
+        ),
     ],
 )
 def test_play_that_cannot_work_is_refused_before_any_game(

@@ -87,6 +87,20 @@ def test_what_cannot_be_attacked_leaves_no_folder(quick: Quick, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+def failing(scene: api.Scene) -> torch.Tensor:
+    """Has no action to bring a state to."""
+    raise KeyError(int(scene.goal()[0][0]))
+
+
+FAILING = api.Attack("failing", "fails", failing)
+
+
+def test_an_adversary_that_fails_leaves_no_folder(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the student under \S+:FAILING: the attack fails \(KeyError: \d\); mend its"):
+        train(quick("run", train={**PGD, "adversary": f"{__name__}:FAILING"}))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("size", [7, 15])
 def test_rounded_shares_do_not_overlap(quick: Quick, size: int) -> None:
     objective = {"jacobian_weight": 1.0, "jacobian_share": 0.5}
