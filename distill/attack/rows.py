@@ -20,6 +20,7 @@ ROW = {
     "method": optional(text),
     **dict.fromkeys(("eps", "hits"), optional(number)),
     **dict.fromkeys(("action_error", "kl", "flips", "changed", "seconds"), number),
+    "temperature?": number,
 }
 RECORD = Kind(
     "record of attacks",

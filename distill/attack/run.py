@@ -46,6 +46,11 @@ class Cell:
     eps: float | None
     """None where it does not matter."""
 
+    @property
+    def temperature(self) -> float:
+        """The teacher's logits are divided by it, as in the student's training."""
+        return self.agent.student.training.temperature if self.agent.student else 1.0
+
 
 def attack(config: AttackRun) -> list[Row]:
     """See ``distill.config.stages.attack``, which checks ``config`` first."""
@@ -121,17 +126,18 @@ def _cells(agents: Sequence[Agent], methods: Sequence[str], sizes: Sequence[floa
 
 
 def _found(rows: Sequence[Row], cell: Cell) -> Row | None:
-    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.method, cell.eps)
+    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.method, cell.eps, cell.temperature)
     for row in rows:
-        if (row["fingerprint"], row["preset"], row["method"], row["eps"]) == wanted:
+        # Rows of earlier versions do not say; it was 1 but for students of another, which are measured again.
+        then = row.get("temperature", 1.0)
+        if (row["fingerprint"], row["preset"], row["method"], row["eps"], then) == wanted:
             return {**row, "agent": cell.agent.name}
     return None
 
 
 def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun, device: torch.device) -> Row:
     threat, started = config.threat, time.perf_counter()
-    temperature = cell.agent.student.training.temperature if cell.agent.student else 1.0
-    states = dataclasses.replace(states, logits=states.logits / temperature)
+    states = dataclasses.replace(states, logits=states.logits / cell.temperature)
     agent = Victim(cell.agent.net, device, threat.draws)
     slopes = agent if source is None else Victim(source.net, device, threat.draws)
     draws = torch_generator("attacked states", config.seed, cell.method or "", f"{cell.eps or 0:g}")
@@ -149,7 +155,8 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
             "another"
         )
     row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
-    row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
+    row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, "temperature": cell.temperature}
+    row |= asdict(found)
     seconds = time.perf_counter() - started
     where = "clean" if cell.method is None else cell.method + ("" if cell.eps is None else f" at eps {cell.eps:g}")
     console.print(f"{cell.agent.name}, {where}: flips {found.flips:.1%}, {seconds:.1f} s")

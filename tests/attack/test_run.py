@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from distill.agents.names import ATTACKING
 from distill.attack.method import Attack, Scene
 from distill.attack.policy import Assault, in_words
 from distill.attack.ready import find_source
+from distill.attack.rows import RECORD
 from distill.attack.settings import ThreatConfig
 from distill.cli.command import main
 from distill.config.config import Config
@@ -130,6 +132,26 @@ def test_rows_of_other_states_are_not_taken_up(
     student = train(quick())
     with pytest.raises(UserError, match=r"is of other states: .*; choose another --attack.out"):
         attack(small(attack={"methods": ["noise"], "agents": ["teacher", f"small={student}"]}))
+
+
+def test_a_zip_of_a_student_has_rows_of_its_own_where_their_temperatures_differ(
+    small: Callable[..., Config], quick: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(quick(objective={"temperature": 0.5, "jacobian_weight": 0.0}))
+    shutil.copy(run / "student" / "student.zip", tmp_path / "alone.zip")
+    agents = [f"small={run}", f"zip={tmp_path / 'alone.zip'}"]
+    config = small(attack={"agents": agents, "methods": ["noise"], "eps": [1.0]})
+    folder, zipped = (rows for rows in zip(*[iter(attack(config))] * 2, strict=True))
+    assert [row["temperature"] for row in (*folder, *zipped)] == [0.5, 0.5, 1.0, 1.0]
+    assert folder[0]["fingerprint"] == zipped[0]["fingerprint"]
+    assert folder[0]["kl"] != zipped[0]["kl"]
+    path = tmp_path / "out" / "attack.json"
+    content = RECORD.read(path)
+    told = [{name: value for name, value in row.items() if name != "temperature"} for row in content["rows"][2:]]
+    RECORD.write(path, {**content, "rows": told})  # as earlier versions wrote it
+    capsys.readouterr()
+    assert [row["kl"] for row in attack(config)] == [row["kl"] for row in (*folder, *zipped)]
+    assert re.findall(r"^(\w+), .*: flips", capsys.readouterr().out, re.MULTILINE) == ["small", "small"]
 
 
 def test_another_source_of_the_same_name_is_another_attack(
