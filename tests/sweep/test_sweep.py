@@ -327,6 +327,8 @@ def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixtu
     before = contents(tmp_path / "sweep" / "seed-3")
     assert sweep(config) == [row]
     assert contents(tmp_path / "sweep" / "seed-3") == before
+    with pytest.raises(UserError, match=r"is a different sweep: evaluate\.num_envs was 32, now 1; choose another"):
+        sweep(quick({"seed": [3, 4]}, sweep={"games": 2}, evaluate={"protocol": "machado", "num_envs": 1}))
 
 
 def test_a_cell_that_diverges_stops_no_other(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,11 +456,16 @@ def test_rows_of_other_settings_do_not_mix(
     assert len(trained) == 1
 
 
-def test_settings_that_do_not_matter_may_change(quick: Quick, trained: list[str]) -> None:
+def test_settings_that_do_not_matter_may_change(
+    quick: Quick, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep(quick({"seed": [1]}))
     # Its own seed is not used by a sweep over seeds.
-    sweep(quick({"seed": [1, 2]}, seed=9, train={"log_every": 1}, evaluate={"protocol": "machado"}))
+    sweep(quick({"seed": [1, 2]}, seed=9, train={"log_every": 1}, evaluate={"games": 2, "protocol": "machado"}))
     assert trained == ["seed-1", "seed-2"]
+    said = " ".join(capsys.readouterr().out.split())
+    passed_over = "so passed over: evaluate.games, evaluate.protocol; --sweep.games=32 plays 32 with every student"
+    assert said.count(f"no whole games are played, {passed_over}") == 1
 
 
 def test_a_folder_of_something_else_is_kept(quick: Quick, tmp_path: Path) -> None:
