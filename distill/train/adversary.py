@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from distill.attack.ready import try_one
 from distill.attack.settings import ThreatConfig
 from distill.attack.victim import Victim
 from distill.batches.loader import Batch
+from distill.losses.sobolev import states_of_share
 from distill.networks.nets import evaluating
 from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
@@ -42,9 +43,9 @@ class Adversary:
     def attacked(self, batch: B, step: int) -> B:
         """The batch with attacked pixels; what is random depends on the seed and ``step``."""
         carrying = 0 if batch.targets is None else len(batch.targets.v)
-        first = max(carrying, len(batch.obs) - round(self._config.adversary_share * len(batch.obs)))
+        first = max(carrying, len(batch.obs) - states_of_share(self._config.adversary_share, len(batch.obs)))
         clean, draws = batch.obs[first:], torch_generator("adversary", self._seed, step, self._rank)
-        if not len(clean):
+        if not len(clean):  # a short part of a batch, all of which carries derivatives
             return batch
         with evaluating(self._net), draws_from(draws):
             victim = Victim(self._net, self._device)
@@ -64,6 +65,14 @@ def try_adversary(config: TrainRun, net: nn.Module) -> None:
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     with evaluating(net):
         try_one(t.adversary, "the student", Victim(net, device), _threat(t))
+
+
+def told_of(t: TrainConfig) -> dict[str, Any] | None:
+    """What a student's papers say of it, by the settings' names without ``adversary_``; None without one."""
+    if t.adversary is None:
+        return None
+    told = {name: getattr(t, f"adversary_{name}") for name in ("eps", "share", "steps", "pixels")}
+    return {"method": t.adversary, **told}
 
 
 def _threat(t: TrainConfig) -> ThreatConfig:

@@ -129,6 +129,27 @@ def test_a_run_depends_on_seed_and_step_alone(quick: Quick) -> None:
     assert not torch.equal(whole["policy.weight"], plain["policy.weight"])
 
 
+def test_a_small_share_is_one_state(quick: Quick) -> None:
+    attacked, clean = pair(quick, net_of(), **{**PGD, "adversary_share": 0.01})
+    for one, other in zip(attacked, clean, strict=True):
+        assert (one.obs != other.obs).flatten(1).any(1).tolist() == [False] * 15 + [True]
+
+
+def test_a_batch_without_a_state_to_attack_is_refused(quick: Quick) -> None:
+    objective = {"jacobian_weight": 1.0, "jacobian_share": 0.9}
+    with pytest.raises(UserError, match=r"--train\.batch_size=4: all states of a batch carry derivatives .* raise it"):
+        api.lesson(quick(train={**PGD, "adversary_share": 0.1, "batch_size": 4}, objective=objective), net_of())
+
+
+def test_papers_tell_of_the_adversary(quick: Quick) -> None:
+    told = {"method": "pgd", "eps": 3.0, "share": 0.25, "steps": 1, "pixels": 10}
+    run = train(quick("run", train={**PGD, "adversary_steps": 1}))
+    assert load_student(run).training.adversary == told
+    plain = train(quick("plain"))
+    assert load_student(plain).training.adversary is None
+    assert "adversary" not in (plain / "student" / "student.json").read_text()
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"adversary": "pdg"}, r"unknown attack 'pdg' \(did you mean 'pgd'\?\)"),
     ({"adversary_eps": 0.5}, "adversary_eps must be at least 1, since pixels are whole gray levels"),
