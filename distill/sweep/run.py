@@ -169,13 +169,13 @@ def _check_data(
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
-                    data = _check_cell(config, mine, dataset)
+                    data = _check_cell(config, mine, dataset, test)
                     if test is not None:
                         test.count_repeats(mine, dataset, data.train_index)
     return digests
 
 
-def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
+def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset, test: TestSet | None) -> Data:
     """Begin a cell's training as ``train`` does, as far as that leaves nothing behind."""
     here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
     data = open_data(here, torch.device("cpu"), dataset)
@@ -186,6 +186,8 @@ def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
         check_fork(mine, student, dataset.task, last)
     if config.sweep.games:
         check_games(_playing(config, mine, Path(mine.train.out)), student, dataset.task.preset)
+    if test is not None:
+        test.try_figures(student)
     return data
 
 
