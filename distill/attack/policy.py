@@ -35,7 +35,7 @@ class Assault:
     seed: int
     """Of what is drawn."""
     source: nn.Module | None = None
-    """Whose slopes are used; by default the agent's own."""
+    """Who is asked for slopes and probabilities; by default the agent itself."""
     source_weights: str | None = None
     """SHA-256 of its weights: another agent of its name makes another attack."""
 
