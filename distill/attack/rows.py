@@ -70,6 +70,12 @@ def write_rows(path: Path, terms: Terms, rows: Sequence[Row]) -> None:
     RECORD.write(path, {**asdict(terms), "rows": list(rows)})
 
 
+def whose(row: Row) -> tuple[str, str, float]:
+    """The agent that a row is of: fingerprint, preset, and temperature of the teacher that it is compared with."""
+    # Rows of earlier versions do not say; it was 1 but for students of another, which are measured again.
+    return row["fingerprint"], row["preset"], row.get("temperature", 1.0)
+
+
 def show(game: str, rows: Sequence[Row], states: int, threat: ThreatConfig) -> None:
     """Print the table."""
     targeted = threat.target is not None

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.folder import check_folder
 from distill.agents.names import ATTACKING
+from distill.attack.curves import write_curves
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out
-from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_rows
+from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, whose, write_rows
 from distill.attack.settings import AttackRun
 from distill.attack.victim import Victim
 from distill.dataset.reader import Dataset
@@ -79,7 +79,7 @@ def attack(config: AttackRun) -> list[Row]:
                 rows.append(row)
                 write_rows(folder / ATTACK_FILE, terms, rows)
             asked.append(row)
-        _to_tensorboard(folder, asked)
+        write_curves(folder, asked, rows)
     show(config.env, asked, len(index), config.threat)
     console.print(f"written: {folder / ATTACK_FILE}")
     return asked
@@ -126,11 +126,9 @@ def _cells(agents: Sequence[Agent], methods: Sequence[str], sizes: Sequence[floa
 
 
 def _found(rows: Sequence[Row], cell: Cell) -> Row | None:
-    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.method, cell.eps, cell.temperature)
+    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.temperature), cell.method, cell.eps
     for row in rows:
-        # Rows of earlier versions do not say; it was 1 but for students of another, which are measured again.
-        then = row.get("temperature", 1.0)
-        if (row["fingerprint"], row["preset"], row["method"], row["eps"], then) == wanted:
+        if (whose(row), row["method"], row["eps"]) == wanted:
             return {**row, "agent": cell.agent.name}
     return None
 
@@ -161,13 +159,3 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
     where = "clean" if cell.method is None else cell.method + ("" if cell.eps is None else f" at eps {cell.eps:g}")
     console.print(f"{cell.agent.name}, {where}: flips {found.flips:.1%}, {seconds:.1f} s")
     return row | {"seconds": round(seconds, 2)}
-
-
-def _to_tensorboard(folder: Path, rows: Sequence[Row]) -> None:
-    """A curve for each agent and method, over eps in gray levels."""
-    for name in dict.fromkeys(row["agent"] for row in rows):
-        with SummaryWriter(str(folder / name)) as writer:
-            for row in rows:
-                if row["agent"] == name and row["method"] is not None:
-                    for figure in ("action_error", "kl", "flips"):
-                        writer.add_scalar(f"attack/{row['method']}/{figure}", row[figure], round(row["eps"] or 0))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.actor import Policy
 from distill.agents.agents import find_agents
@@ -69,8 +70,21 @@ def test_rows_table_and_curves(
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     events = EventAccumulator(str(tmp_path / "out" / "teacher")).Reload()
     assert [(p.step, p.value) for p in events.Scalars("attack/fgsm/flips")] == [
-        (1, pytest.approx(rows[3]["flips"])), (4, pytest.approx(rows[4]["flips"]))
+        (100, pytest.approx(rows[3]["flips"])), (400, pytest.approx(rows[4]["flips"]))
     ]  # fmt: skip
+
+
+def test_curves_over_small_sizes_have_every_point_once(small: Callable[..., Config], tmp_path: Path) -> None:
+    """Whatever was asked for before; events of games in the same folder stay."""
+    with SummaryWriter(str(tmp_path / "out" / "teacher")) as writer:
+        writer.add_scalar("whole_games/mean_reward", 7.0, 0)
+    for methods, sizes in ((["noise"], [0.5, 1.5]), (["fgsm"], [2.0]), (["noise"], [2.0])):
+        attack(small(attack={"methods": methods, "eps": sizes}, threat={"norm": "l2"}))
+    events = EventAccumulator(str(tmp_path / "out" / "teacher"), size_guidance={"scalars": 0}).Reload()
+    assert [point.step for point in events.Scalars("attack/noise/kl")] == [50, 150, 200]
+    assert [point.step for point in events.Scalars("attack/fgsm/kl")] == [200]
+    assert [point.value for point in events.Scalars("whole_games/mean_reward")] == [7.0]
+    assert len(list((tmp_path / "out" / "teacher").iterdir())) == 2
 
 
 def test_the_same_command_goes_on_and_another_is_refused(
