@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from distill.attack.settings import ThreatConfig
 from distill.attack.victim import Victim
+from distill.errors import UserError
 from distill.system.registry import Registry
 
 
@@ -49,6 +50,22 @@ class Attack:
     """``eps`` matters; else the method changes few pixels as much as it likes."""
     targeted: bool = True
     """``threat.target`` matters."""
+
+    def seen(self, scene: Scene) -> Tensor:
+        """What the agent sees in place of ``scene.x``, which stays as it is: a method may write on its own copy.
+
+        Raises:
+            UserError: the method gives no stacks of that shape.
+        """
+        found: object = self.perturb(replace(scene, x=scene.x.clone()))
+        if not isinstance(found, Tensor):
+            raise UserError(f"attack {self.name} gives a {type(found).__name__}, not a tensor; mend its function")
+        if (found.dtype, found.shape) != (scene.x.dtype, scene.x.shape):
+            raise UserError(
+                f"attack {self.name} gives {found.dtype} {tuple(found.shape)}, not {scene.x.dtype} "
+                f"{tuple(scene.x.shape)} as it was given; mend its function"
+            )
+        return found
 
 
 ATTACKS: Registry[Attack] = Registry(

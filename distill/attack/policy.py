@@ -35,7 +35,7 @@ class Assault:
     seed: int
     """Of what is drawn."""
     source: nn.Module | None = None
-    """Whose slopes are used; by default the agent's own."""
+    """Who is asked for slopes and probabilities; by default the agent itself."""
     source_weights: str | None = None
     """SHA-256 of its weights: another agent of its name makes another attack."""
 
@@ -87,5 +87,5 @@ class Attacked(Policy):
             scene = Scene(x, self._victim, self._assault.eps, self._assault.threat, self._draws)
             obs = obs.copy()
             with draws_from(self._draws):
-                obs[hit] = self._attack.perturb(scene).cpu().numpy()
+                obs[hit] = self._attack.seen(scene).cpu().numpy()
         return super().logits(obs)

@@ -14,8 +14,10 @@ from distill.attack.victim import Victim
 from distill.envs.games import game_info
 from distill.envs.presets import OBS_SHAPE
 from distill.envs.settings import CommonConfig
-from distill.errors import UserError
+from distill.errors import UserError, first_line
+from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
+from distill.system.trouble import sentence
 
 
 def find_source(config: CommonConfig, threat: ThreatConfig, agents: Sequence[Agent]) -> Agent | None:
@@ -47,26 +49,44 @@ def find_source(config: CommonConfig, threat: ThreatConfig, agents: Sequence[Age
 def try_out(
     methods: Sequence[str], agents: Sequence[Agent], source: Agent | None, threat: ThreatConfig, game: str
 ) -> None:
-    """Perturb one blank stack for each method and agent: what cannot work shows now, and not after hours of others.
+    """Perturb two stacks for each method and agent: what cannot work shows now, and not after hours of others.
 
     Raises:
         UserError: an agent without derivatives, a target that the game does not have, or a method of the user's own
-            that does not give stacks.
+            that fails or does not give stacks.
     """
     actions = len(game_info(game).actions)
     if threat.target is not None and threat.target >= actions:
         raise UserError(f"--threat.target={threat.target}: {game} has actions 0 to {actions - 1}")
-    few, cpu = replace(threat, steps=1, iterations=1, draws=1), torch.device("cpu")
     for agent in agents:
-        victim = Victim((source or agent).net, cpu)
+        victim = Victim((source or agent).net, torch.device("cpu"))
         for name in methods:
-            blank = torch.zeros(1, *OBS_SHAPE, dtype=torch.uint8)
-            try:
-                seen = ATTACKS.find(name).perturb(Scene(blank, victim, 2.0, few, torch_generator("trial of an attack")))
-            except UserError as error:
-                raise UserError(f"{agent.name} under {name}: {error}") from error
-            if (seen.dtype, seen.shape) != (blank.dtype, blank.shape):
-                raise UserError(
-                    f"attack {name} gives {seen.dtype} {tuple(seen.shape)}, not {blank.dtype} {tuple(blank.shape)} as "
-                    "it was given; mend its function"
-                )
+            try_one(name, agent.name, victim, threat)
+
+
+def try_one(name: str, agent: str, victim: Victim, threat: ThreatConfig) -> None:
+    """Perturb two stacks that differ by one method, as briefly as it can be.
+
+    Args:
+        name: the method's.
+        agent: who is attacked, for messages.
+        victim: whose slopes are used.
+        threat: what else the attacker may do.
+
+    Raises:
+        UserError: the method fails.
+    """
+    draws = torch_generator("trial of an attack")
+    stacks = torch.randint(0, 256, (2, *OBS_SHAPE), generator=draws, dtype=torch.uint8).to(victim.device)
+    few = replace(threat, steps=1, iterations=1, draws=1)
+    try:
+        with draws_from(draws):
+            ATTACKS.find(name).seen(Scene(stacks, victim, 2.0, few, draws))
+    except UserError as error:
+        raise UserError(f"{agent} under {name}: {error}") from error
+    except Exception as error:
+        if sentence(error) is not None:  # such as want of memory, which is no fault of the method
+            raise
+        raise UserError(
+            f"{agent} under {name}: the attack fails ({type(error).__name__}: {first_line(error)}); mend its function"
+        ) from error

@@ -20,6 +20,7 @@ ROW = {
     "method": optional(text),
     **dict.fromkeys(("eps", "hits"), optional(number)),
     **dict.fromkeys(("action_error", "kl", "flips", "changed", "seconds"), number),
+    "temperature?": number,
 }
 RECORD = Kind(
     "record of attacks",
@@ -67,6 +68,12 @@ def read_rows(path: Path, terms: Terms) -> list[Row]:
 def write_rows(path: Path, terms: Terms, rows: Sequence[Row]) -> None:
     """Replace the file, atomically and durably."""
     RECORD.write(path, {**asdict(terms), "rows": list(rows)})
+
+
+def whose(row: Row) -> tuple[str, str, float]:
+    """The agent that a row is of: fingerprint, preset, and temperature of the teacher that it is compared with."""
+    # Rows of earlier versions do not say; it was 1 but for students of another, which are measured again.
+    return row["fingerprint"], row["preset"], row.get("temperature", 1.0)
 
 
 def show(game: str, rows: Sequence[Row], states: int, threat: ThreatConfig) -> None:

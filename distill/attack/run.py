@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.agents import Agent, find_agents
 from distill.agents.folder import check_folder
 from distill.agents.names import ATTACKING
+from distill.attack.curves import write_curves
 from distill.attack.measure import States, harm
 from distill.attack.method import ATTACKS, Scene
 from distill.attack.ready import find_source, try_out
-from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, write_rows
+from distill.attack.rows import ATTACK_FILE, Row, Terms, read_rows, show, whose, write_rows
 from distill.attack.settings import AttackRun
 from distill.attack.victim import Victim
 from distill.dataset.reader import Dataset
@@ -45,6 +45,11 @@ class Cell:
     """None leaves the pixels as they are."""
     eps: float | None
     """None where it does not matter."""
+
+    @property
+    def temperature(self) -> float:
+        """The teacher's logits are divided by it, as in the student's training."""
+        return self.agent.student.training.temperature if self.agent.student else 1.0
 
 
 def attack(config: AttackRun) -> list[Row]:
@@ -74,7 +79,7 @@ def attack(config: AttackRun) -> list[Row]:
                 rows.append(row)
                 write_rows(folder / ATTACK_FILE, terms, rows)
             asked.append(row)
-        _to_tensorboard(folder, asked)
+        write_curves(folder, asked, rows)
     show(config.env, asked, len(index), config.threat)
     console.print(f"written: {folder / ATTACK_FILE}")
     return asked
@@ -123,17 +128,16 @@ def _cells(agents: Sequence[Agent], methods: Sequence[str], sizes: Sequence[floa
 
 
 def _found(rows: Sequence[Row], cell: Cell) -> Row | None:
-    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.method, cell.eps)
+    wanted = (cell.agent.fingerprint, cell.agent.preset, cell.temperature), cell.method, cell.eps
     for row in rows:
-        if (row["fingerprint"], row["preset"], row["method"], row["eps"]) == wanted:
+        if (whose(row), row["method"], row["eps"]) == wanted:
             return {**row, "agent": cell.agent.name}
     return None
 
 
 def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun, device: torch.device) -> Row:
     threat, started = config.threat, time.perf_counter()
-    temperature = cell.agent.student.training.temperature if cell.agent.student else 1.0
-    states = dataclasses.replace(states, logits=states.logits / temperature)
+    states = dataclasses.replace(states, logits=states.logits / cell.temperature)
     agent = Victim(cell.agent.net, device, threat.draws)
     slopes = agent if source is None else Victim(source.net, device, threat.draws)
     draws = torch_generator("attacked states", config.seed, cell.method or "", f"{cell.eps or 0:g}")
@@ -141,7 +145,7 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
     def attacked(pixels: Tensor) -> Tensor:
         if cell.method is None:
             return pixels
-        return ATTACKS.find(cell.method).perturb(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
+        return ATTACKS.find(cell.method).seen(Scene(pixels, slopes, cell.eps or 255.0, threat, draws))
 
     with draws_from(draws):
         found = harm(agent, states, attacked, threat.target)
@@ -151,18 +155,9 @@ def _measure(cell: Cell, source: Agent | None, states: States, config: AttackRun
             "another"
         )
     row: dict[str, Any] = {"agent": cell.agent.name, "fingerprint": cell.agent.fingerprint}
-    row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, **asdict(found)}
+    row |= {"preset": cell.agent.preset, "method": cell.method, "eps": cell.eps, "temperature": cell.temperature}
+    row |= asdict(found)
     seconds = time.perf_counter() - started
     where = "clean" if cell.method is None else cell.method + ("" if cell.eps is None else f" at eps {cell.eps:g}")
     console.print(f"{cell.agent.name}, {where}: flips {found.flips:.1%}, {seconds:.1f} s")
     return row | {"seconds": round(seconds, 2)}
-
-
-def _to_tensorboard(folder: Path, rows: Sequence[Row]) -> None:
-    """A curve for each agent and method, over eps in gray levels."""
-    for name in dict.fromkeys(row["agent"] for row in rows):
-        with SummaryWriter(str(folder / name)) as writer:
-            for row in rows:
-                if row["agent"] == name and row["method"] is not None:
-                    for figure in ("action_error", "kl", "flips"):
-                        writer.add_scalar(f"attack/{row['method']}/{figure}", row[figure], round(row["eps"] or 0))

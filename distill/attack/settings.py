@@ -28,7 +28,7 @@ class ThreatConfig(Section):
     target: int | None = None
     """The action that the agent is to be brought to; default: any but its own."""
     source: str | None = None
-    """Agent whose gradients are used in place of the attacked one's (transfer); a name as in evaluate.agents."""
+    """Whose slopes, probabilities and best action are used (transfer), as evaluate.agents; default: the agent's own."""
     pixels: int = 10
     """swarm: pixels that are changed, or patches of them, of the newest frame."""
     patch: int = 1

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.losses.matching import TINY
 from distill.networks.nets import to_unit
 from distill.system.registry import Registry
+from distill.system.trouble import sentence
 
 ROWS = "jacobian_rows"
 """How many derivatives were compared: what sums over derivatives are divided by."""
@@ -241,29 +243,44 @@ def sums_of(figures: Sequence[Figure]) -> tuple[str, ...]:
 def from_sums(sums: Sums, states: int, figures: Sequence[Figure]) -> dict[str, float | None]:
     """Figures of what was added up over so many states; None for those on derivatives where there are none."""
     counts = {"outputs": states, "derivatives": int(sums[ROWS])}
-    return {
-        figure.name: figure.combine([sums[name] for name in figure.sums], counts[figure.needs])
-        if counts[figure.needs]
-        else None
-        for figure in figures
-    }
+    found: dict[str, float | None] = {}
+    for figure in figures:
+        count = counts[figure.needs]
+        with _naming(figure):
+            found[figure.name] = figure.combine([sums[name] for name in figure.sums], count) if count else None
+    return found
 
 
 def per_state(figures: Sequence[Figure], of: Outputs | Derivatives) -> Tensor:
     """What ``figures`` add up, for each state, double (sums, B).
 
     Raises:
-        UserError: a figure of somebody's gives something else.
+        UserError: a figure of somebody's fails, or gives something else.
     """
     rows: list[Tensor] = []
     for figure in figures:
-        given = figure.compute(of)
+        with _naming(figure):
+            given = figure.compute(of)
         parts = given if isinstance(given, tuple) else (given,)
-        if len(parts) != len(figure.sums) or any(part.shape != of.student.shape[:1] for part in parts):
-            shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+        told = [str(tuple(part.shape)) if isinstance(part, Tensor) else f"a {type(part).__name__}" for part in parts]
+        if told != [str(tuple(of.student.shape[:1]))] * len(figure.sums):
+            shapes = ", ".join(told)
             raise UserError(
                 f"figure {figure.name!r} must compute {len(figure.sums)} tensor of shape ({len(of.student)},), one "
                 f"number for each state, got {shapes}"
             )
         rows += [part.double() for part in parts]
     return torch.stack(rows) if rows else torch.empty(0, len(of.student), dtype=torch.float64)
+
+
+@contextlib.contextmanager
+def _naming(figure: Figure) -> Iterator[None]:
+    """An error of somebody's function is one sentence that says whose figure it is."""
+    try:
+        yield
+    except Exception as error:
+        if figure in OWN or sentence(error) is not None:  # a bug of ours, or such as want of memory
+            raise
+        raise UserError(
+            f"figure {figure.name!r} fails ({type(error).__name__}: {first_line(error)}); mend its function"
+        ) from error

@@ -13,6 +13,7 @@ from distill.errors import UserError
 from distill.imitate.settings import ImitateRun
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
+from distill.losses.trial import try_terms
 from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import NETS, NetSpec, same_network, take_weights
@@ -29,7 +30,7 @@ READ = ("divergence", "temperature", "terms", "input_noise")
 
 
 def check_settings(config: ImitateRun, teacher: Teacher) -> None:
-    """Refuse settings of other stages that would be passed over, and a zip that could not be written at the end.
+    """Refuse settings of other stages, terms that fail, and a zip that could not be written at the end.
 
     Raises:
         UserError: naming the setting.
@@ -45,6 +46,7 @@ def check_settings(config: ImitateRun, teacher: Teacher) -> None:
         raise UserError("--objective.input_noise is of `distill train`; leave it out")
     if i.value == "teacher" and not teacher.has_value:
         raise UserError(f"--imitate.value=teacher, but {teacher.info.name} has no value head; use returns or none")
+    try_terms(make_terms(config.objective.terms), teacher.info.num_actions, config.device)
     if i.teacher_zip is None:
         return
     path = place_here(i.teacher_zip)

@@ -207,11 +207,13 @@ def sobolev_loss(
     divergence: Term = Divergence(objective.divergence)
     total = divergence.loss(seen).mean()
     found = {divergence.name: total.detach()}
-    terms: list[tuple[Term, Seen, float | Tensor]] = [(term, seen, factor) for term, factor in objective.own(weight)]
+    parts: list[tuple[Term, Tensor, float | Tensor]] = []
     if with_jacobian:
-        terms.insert(0, (Sobolev(objective), Seen(logits[:count], teacher[:count], first, targets), jacobian))
-    for term, of, factor in terms:
-        part = term.loss(of).mean()
+        sobolev = Sobolev(objective)
+        of_first = Seen(logits[:count], teacher[:count], first, targets)
+        parts.append((sobolev, sobolev.loss(of_first), jacobian))
+    parts += [(term, term.per_state(seen).mean(), factor) for term, factor in objective.own(weight)]
+    for term, part, factor in parts:
         found[term.name] = part.detach()
         total = total + factor * part
     return Losses(total, found, logits.detach())

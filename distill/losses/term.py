@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from distill.errors import UserError
 from distill.losses.targets import Targets
 from distill.networks.nets import to_unit
 
@@ -57,6 +58,19 @@ class Term:
         """Loss of each state, float (B,), differentiable by ``seen.student``."""
         raise NotImplementedError(f"{type(self).__name__} is a term without a loss")
 
+    def per_state(self, seen: Seen) -> Tensor:
+        """``loss``, which is of each state: a mean in its place would weigh 1/B of what is asked for.
+
+        Raises:
+            UserError: it has another shape.
+        """
+        found: object = self.loss(seen)
+        wanted, what = tuple(seen.student.shape[:1]), f"a {type(found).__name__}"
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+            what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else what
+            raise UserError(f"loss of {self.name} gives {what}, not {wanted}, a number for each state; mend it")
+        return found
+
     def weight_at(self, step: int, total: int) -> float:
         """Its weight at a step (0, 1, ...) of so many: the same all the time, unless you say otherwise.
 
@@ -71,6 +85,6 @@ class Term:
         """
         student = seen.student.detach().requires_grad_()
         with torch.enable_grad():
-            loss = self.loss(replace(seen, student=student))
+            loss = self.per_state(replace(seen, student=student))
             (slope,) = torch.autograd.grad(loss.sum(), student)
         return loss.detach(), slope

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from distill.errors import UserError
+from distill.errors import UserError, first_line
 from distill.losses.term import Term
 from distill.system.registry import Registry
 
@@ -37,7 +37,7 @@ def make_terms(weights: Mapping[str, float]) -> tuple[Term, ...]:
     """The terms of ``objective.terms``: weights by registered name or dotted path.
 
     Raises:
-        UserError: there is no such term, or it has a name that cannot stand beside the others.
+        UserError: there is no such term, it takes no weight, or has a name that cannot stand beside the others.
     """
     terms: list[Term] = []
     for name, weight in weights.items():
@@ -48,5 +48,11 @@ def make_terms(weights: Mapping[str, float]) -> tuple[Term, ...]:
                 f"--objective.terms: {name} calls itself {kind.name!r}; give its class another `name` of letters, "
                 f"digits and _, not {', '.join(taken)}"
             )
-        terms.append(kind(weight))
+        try:
+            terms.append(kind(weight))
+        except Exception as error:
+            raise UserError(
+                f"--objective.terms: {name} cannot be made with weight {weight:g} ({type(error).__name__}: "
+                f"{first_line(error)}); its class takes the weight and nothing else"
+            ) from error
     return tuple(terms)

@@ -32,6 +32,7 @@ from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.settings import fill, part
 from distill.system.streams import seed_weights
+from distill.train.adversary import try_adversary
 from distill.train.checkpoint import Progress, best_weights, can_go_on, newest_checkpoint
 from distill.train.fit import Model, fit
 from distill.train.hooks import Hook, Hooks
@@ -81,6 +82,8 @@ def multitask(config: MultitaskRun, hooks: Sequence[Hook] = ()) -> Path:
     nets = make_students(config.student, {one.dataset.task.game: one.dataset.task.num_actions for one in data})
     _one_preset(data)
     nets.to(device)
+    for run, one in zip(runs, data, strict=True):
+        try_adversary(run, nets[one.dataset.task.game])
     asked = plain(config)
     with contextlib.ExitStack() as held:
         hold_run(

@@ -24,6 +24,7 @@ from distill.system.progress import Bar, console, print_table
 from distill.system.ray_cluster import import_ray, workers
 from distill.system.settings import check_settings, fill, part
 from distill.train import run as of_training
+from distill.train.auto import make_plan
 from distill.train.settings import TrainRun
 from distill.train.setup import check_dataset, data_used, training_split
 
@@ -82,12 +83,18 @@ def _segments(config: PbtRun, name: str) -> Sequence[Segment]:
 def _check_data(config: PbtRun, job: Job, given: Sequence[Mapping[str, float]]) -> None:
     """Verify the data once, and refuse now what a round would be refused for later."""
     dataset = job.open(config.train.verify)
-    space = config.pbt.space.items()
+    space, states = config.pbt.space.items(), training_split(job.config, dataset)[0]
     for settings in given or [{name: ends[end] for name, ends in space} for end in (0, 1)]:
-        check_dataset(changed(job.config, settings), dataset)
-    used = data_used(job.config, dataset, training_split(job.config, dataset)[0])
-    for one in job.rounds():
-        refuse_other_data(job.folder / one.run, used, "--pbt.out")
+        one = changed(job.config, settings)
+        check_dataset(one, dataset)
+        try:
+            make_plan(one, len(states), dataset.identity.jacobian_share)
+        except UserError as error:
+            where = f"--pbt.replay={config.pbt.replay}" if given else "--pbt.space, at an end of it"
+            raise UserError(f"{where}: {error}") from error
+    used = data_used(job.config, dataset, states)
+    for done in job.rounds():
+        refuse_other_data(job.folder / done.run, used, "--pbt.out")
 
 
 def _populate(config: PbtRun, job: Job) -> None:

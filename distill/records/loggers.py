@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from distill.errors import UserError, first_line
 from distill.system.registry import Registry
+from distill.system.trouble import sentence
 
 Picture = npt.NDArray[np.float32]
 
@@ -33,6 +35,7 @@ class Logger(Protocol):
         """Nothing more will come, after an error too."""
 
 
+METHODS = ("scalars", "image", "hparams", "close")
 MakeLogger = Callable[[Path, int], Logger]
 """Given the run's folder, which is there, and the last step that counts: a killed process may have gone further."""
 LOGGERS: Registry[MakeLogger] = Registry("logger", "a callable that makes a Logger of a folder and a step", callable)
@@ -60,10 +63,20 @@ class Loggers:
         names: registered names or dotted paths.
         folder: the run, or None to write nothing: another process does.
         step: the last one that counts.
+
+    Raises:
+        UserError: one cannot be made, or has not all the methods of ``Logger``.
     """
 
     def __init__(self, names: Sequence[str], folder: Path | None, step: int) -> None:
-        self._loggers = [] if folder is None else [LOGGERS.find(name)(folder, step) for name in names]
+        self._loggers: list[Logger] = []
+        try:
+            for name in names:
+                if folder is not None:
+                    self._loggers.append(_made(name, folder, step))
+        except BaseException:
+            self.close()
+            raise
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
         """See ``Logger``."""
@@ -90,6 +103,24 @@ class Loggers:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _made(name: str, folder: Path, step: int) -> Logger:
+    try:
+        logger = LOGGERS.find(name)(folder, step)
+    except Exception as error:
+        if sentence(error) is not None:  # such as a full disk, which is no fault of the logger
+            raise
+        raise UserError(
+            f"logger {name!r} cannot be made ({type(error).__name__}: {first_line(error)}); mend it, or leave it out"
+        ) from error
+    missing = [method for method in METHODS if not callable(getattr(logger, method, None))]
+    if missing:  # else it would show after the last step
+        raise UserError(
+            f"logger {name!r} gives a {type(logger).__name__} without {', '.join(missing)}; "
+            "give it all methods of distill.api.Logger"
+        )
+    return logger
 
 
 def _tensorboard(folder: Path, step: int) -> Logger:

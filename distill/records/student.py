@@ -34,6 +34,7 @@ TRAINING: Form = {
     "best_step": count,
     "train_seconds": number,
     "metrics": {"val_kl": optional(number), "val_action_error": optional(number), "*": optional(number)},
+    "adversary?": lambda value: value is None or isinstance(value, dict),
 }
 """... where its training matters."""
 
@@ -79,6 +80,8 @@ class Training:
     """Training time."""
     metrics: Mapping[str, float | None]
     """Figures on held-out games, ``val_kl`` and so on; None for what was not measured."""
+    adversary: Mapping[str, Any] | None = None
+    """The attack on its training states; None without one, and where an earlier version did not say."""
 
     @property
     def temperature(self) -> float:
@@ -91,9 +94,9 @@ class Training:
         return float(self.objective["jacobian_weight"])
 
     def to_dict(self) -> dict[str, Any]:
-        """As in student.json."""
+        """As in student.json, which has no word of an adversary where there was none."""
         return {("dataset" if name == "data" else name): (value.to_dict() if name == "data" else value)
-                for name, value in vars(self).items()}  # fmt: skip
+                for name, value in vars(self).items() if name != "adversary" or value is not None}  # fmt: skip
 
 
 @dataclass(frozen=True)

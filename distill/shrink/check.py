@@ -21,6 +21,7 @@ from distill.sweep.cells import naming
 from distill.sweep.grid import Cell, read_rows
 from distill.system.progress import console
 from distill.system.settings import changed, check_settings, fill
+from distill.train.adversary import try_adversary
 from distill.train.settings import TrainRun
 from distill.train.setup import check_dataset, make_student
 from teachers.protocol import Teacher
@@ -56,7 +57,7 @@ def _check_training(mine: TrainRun, *, build: bool) -> None:
     dataset = Dataset(fill(mine.train.data, env=mine.env), verify=False, mapped=True)
     check_dataset(mine, dataset)
     if build:
-        make_student(mine, dataset)
+        try_adversary(mine, make_student(mine, dataset))
 
 
 def _check_playing(mine: ImitateRun, teacher: Teacher, *, build: bool) -> None:

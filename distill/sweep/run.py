@@ -28,7 +28,8 @@ from distill.sweep.test_set import TestSet, untested
 from distill.system.alone import alone, refuse_several_processes
 from distill.system.files import is_vacant
 from distill.system.progress import console, print_table
-from distill.system.settings import fill, part
+from distill.system.settings import changed, fill, part
+from distill.train.adversary import try_adversary
 from distill.train.checkpoint import can_go_on
 from distill.train.fork import check_fork
 from distill.train.loop import train
@@ -51,6 +52,7 @@ SHOWN = {
 def sweep(config: SweepRun, cells: Sequence[Cell] | None = None, after: After | None = None) -> list[Row]:
     """See ``distill.config.stages.sweep``, which checks ``config`` first."""
     refuse_several_processes("a sweep")
+    _tell_passed_over(config)
     cells = typed_cells(product(config.sweep.grid) if cells is None else cells)
     folder = fill(config.sweep.out, env=config.env)
     configs = {cell_name(cell): cell_config(config, cell, folder / cell_name(cell)) for cell in cells}
@@ -121,11 +123,29 @@ def _refuse_another(folder: Path, settings: dict[str, Any]) -> None:
     if settings["sweep"]["games"]:
         matters += ["evaluate.protocol", "evaluate.attack"]
         attacked = settings["evaluate"]["attack"] is not None
+        matters += ["evaluate.num_envs"] if _lanes(before) != _lanes(settings) else []
         matters += ["evaluate.attack_eps", "evaluate.attacked_steps", "threat"] if attacked else []
     matters += ["evaluate.figures"] if settings["sweep"]["data"] else []
-    changed = differences(before, settings, matters, {*FREE, *now})
-    if changed:
-        raise UserError(f"{folder} is a different sweep: {'; '.join(changed)}; choose another --sweep.out")
+    others = differences(before, settings, matters, {*FREE, *now})
+    if others:
+        raise UserError(f"{folder} is a different sweep: {'; '.join(others)}; choose another --sweep.out")
+
+
+def _lanes(settings: Mapping[str, Any]) -> int | None:
+    """How many games are played side by side, which decides what games these are; None where nobody says."""
+    games = (settings.get("sweep") or {}).get("games")
+    lanes = (settings.get("evaluate") or {}).get("num_envs")
+    return min(lanes, games) if isinstance(lanes, int) and isinstance(games, int) else None
+
+
+def _tell_passed_over(config: SweepRun) -> None:
+    """Say what would be of games, where none are played; a file of settings may have it for other stages."""
+    given = [name for name in changed(config.evaluate) if name != "figures"]
+    if given and not config.sweep.games:
+        console.print(
+            f"no whole games are played, so passed over: {', '.join(f'evaluate.{name}' for name in given)}; "
+            "--sweep.games=32 plays 32 with every student"
+        )
 
 
 def _check_data(
@@ -149,22 +169,25 @@ def _check_data(
         for cell, mine in cells:
             if fill(mine.train.data, env=mine.env) == folder:
                 with naming(cell):
-                    data = _check_cell(config, mine, dataset)
+                    data = _check_cell(config, mine, dataset, test)
                     if test is not None:
                         test.count_repeats(mine, dataset, data.train_index)
     return digests
 
 
-def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset) -> Data:
+def _check_cell(config: SweepRun, mine: TrainRun, dataset: Dataset, test: TestSet | None) -> Data:
     """Begin a cell's training as ``train`` does, as far as that leaves nothing behind."""
     here = dataclasses.replace(mine, train=dataclasses.replace(mine.train, hold_data="memory"))
     data = open_data(here, torch.device("cpu"), dataset)
     student = make_student(mine, dataset)
+    try_adversary(mine, student)
     _, last = steps(mine, data.sampler)
     if not can_go_on(Path(mine.train.out)):  # what a run that has begun is a fork of may be gone
         check_fork(mine, student, dataset.task, last)
     if config.sweep.games:
         check_games(_playing(config, mine, Path(mine.train.out)), student, dataset.task.preset)
+    if test is not None:
+        test.try_figures(student)
     return data
 
 

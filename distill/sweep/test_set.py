@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from distill.batches.source import Index
 from distill.dataset.games import some_whole_games, whole_games
@@ -47,6 +48,7 @@ class TestSet:
         self._figures = without_quantiles(chosen(config.evaluate.figures), "a sweep")
         self._repeats: dict[tuple[Any, ...], float] = {}
         self._training: tuple[str, npt.NDArray[Any]] | None = None
+        self._tried = not config.evaluate.figures
 
     def check_fits(self, training: Dataset) -> None:
         """Refuse what no student of that training data can be tested on."""
@@ -82,6 +84,12 @@ class TestSet:
             f"test: {games} of {there} whole games of {self._dataset.folder}, {len(self._index):,} states; "
             f"{all_of_them - there} fragments of games ({np.sum(~whole):,} states) are left out"
         )
+
+    def try_figures(self, net: nn.Module) -> None:
+        """Measure somebody's figures of a student that knows nothing yet, once: what fails does so before training."""
+        if not self._tried:
+            over_games(measure_games(net, self._dataset, self._index[:2], figures=self._figures), self._figures)
+            self._tried = True
 
     def count_repeats(self, config: TrainRun, training: Dataset, index: Index) -> None:
         """Count, and print, the test states that occur among a student's training states; once for each split."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from distill.errors import UserError
 from distill.losses.settings import ObjectiveConfig
+from distill.losses.sobolev import states_of_share
 from distill.train.settings import TrainRun
 
 SHARE = 0.25
@@ -83,9 +84,16 @@ def make_plan(config: TrainRun, states: int, carried: float = 1.0) -> Plan:
 
 
 def _check_adversary(config: TrainRun, plan: Plan) -> None:
-    share, clean = config.train.adversary_share, carried_share(config, plan) or 0.0
-    if config.train.adversary is not None and clean + share > 1 + 1e-9:
+    share, clean, size = config.train.adversary_share, carried_share(config, plan) or 0.0, config.train.batch_size
+    if config.train.adversary is None:
+        return
+    if clean + share > 1 + 1e-9:
         raise UserError(
             f"--train.adversary_share={share} of each batch is to be attacked, but {clean:g} of it carries derivatives "
             "of the clean pixels; lower it, or set --objective.jacobian_share"
+        )
+    if clean and states_of_share(clean, size) >= size:
+        raise UserError(
+            f"--train.batch_size={size}: all states of a batch carry derivatives of the clean pixels "
+            f"({clean:g} of it, rounded), so none can be attacked; raise it, or lower --objective.jacobian_share"
         )

@@ -17,7 +17,7 @@ from distill.records.student import Training
 from distill.system.device import arithmetic
 from distill.system.streams import torch_generator
 from distill.task import Task
-from distill.train.adversary import Adversary
+from distill.train.adversary import Adversary, told_of
 from distill.train.auto import carried_share
 from distill.train.settings import TrainRun
 from distill.train.setup import Data, make_learning_rate, make_objective
@@ -124,4 +124,5 @@ class Lesson:
             best_step=best_step,
             train_seconds=seconds,
             metrics={f"val_{name}": value for name, value in vars(scores).items()},
+            adversary=told_of(config.train),
         )

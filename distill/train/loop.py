@@ -18,6 +18,7 @@ from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
 from distill.system.streams import seed_weights
+from distill.train.adversary import try_adversary
 from distill.train.auto import carried_share
 from distill.train.begin import begin
 from distill.train.checkpoint import Progress
@@ -47,6 +48,7 @@ def train(
     seed_weights(config.seed)
     student = (net or make_student(config, data.dataset)).to(device)
     team.share(data.sampler.batch_size, carried_share(config, data.plan))  # what cannot be shared leaves no folder
+    try_adversary(config, student)
     total, last = steps(config, data.sampler)
     check = functools.partial(check_fork, config, student, data.dataset.task, last)
     with contextlib.ExitStack() as held:

@@ -25,6 +25,7 @@ from distill.losses.schedule import jacobian_weight
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
+from distill.losses.trial import try_terms
 from distill.networks.build import build_student
 from distill.networks.inherit import inherit, refuse_other_eyes
 from distill.records.data import DataUsed
@@ -99,11 +100,12 @@ def open_dataset(config: TrainRun, verify: bool, processes: int = 1) -> Dataset:
 
 
 def check_dataset(config: TrainRun, dataset: Dataset) -> None:
-    """Refuse data of another game, or without the derivatives that the objective asks for."""
+    """Refuse data of another game, or without the derivatives that the objective asks for, and terms that fail."""
     identity, o = dataset.identity, config.objective
     dataset.task.refuse_other(dataset.task.but(config.env), str(dataset.folder), "set --env or --train.data")
     dataset.task.refuse_other(dataset.task.but(preset=config.preset), str(dataset.folder), "leave --preset out")
     _check_eyes(config, dataset)
+    try_terms(make_terms(o.terms), dataset.logits.shape[1], config.device)
     if o.derivatives and o.jacobian_targets == "stored":
         _check_stored(o, dataset)
     # The index of a dataset in windows was checked when it was made.

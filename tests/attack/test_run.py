@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from distill.agents.actor import Policy
 from distill.agents.agents import find_agents
@@ -22,6 +24,7 @@ from distill.agents.names import ATTACKING
 from distill.attack.method import Attack, Scene
 from distill.attack.policy import Assault, in_words
 from distill.attack.ready import find_source
+from distill.attack.rows import RECORD
 from distill.attack.settings import ThreatConfig
 from distill.cli.command import main
 from distill.config.config import Config
@@ -67,8 +70,21 @@ def test_rows_table_and_curves(
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     events = EventAccumulator(str(tmp_path / "out" / "teacher")).Reload()
     assert [(p.step, p.value) for p in events.Scalars("attack/fgsm/flips")] == [
-        (1, pytest.approx(rows[3]["flips"])), (4, pytest.approx(rows[4]["flips"]))
+        (100, pytest.approx(rows[3]["flips"])), (400, pytest.approx(rows[4]["flips"]))
     ]  # fmt: skip
+
+
+def test_curves_over_small_sizes_have_every_point_once(small: Callable[..., Config], tmp_path: Path) -> None:
+    """Whatever was asked for before; events of games in the same folder stay."""
+    with SummaryWriter(str(tmp_path / "out" / "teacher")) as writer:
+        writer.add_scalar("whole_games/mean_reward", 7.0, 0)
+    for methods, sizes in ((["noise"], [0.5, 1.5]), (["fgsm"], [2.0]), (["noise"], [2.0])):
+        attack(small(attack={"methods": methods, "eps": sizes}, threat={"norm": "l2"}))
+    events = EventAccumulator(str(tmp_path / "out" / "teacher"), size_guidance={"scalars": 0}).Reload()
+    assert [point.step for point in events.Scalars("attack/noise/kl")] == [50, 150, 200]
+    assert [point.step for point in events.Scalars("attack/fgsm/kl")] == [200]
+    assert [point.value for point in events.Scalars("whole_games/mean_reward")] == [7.0]
+    assert len(list((tmp_path / "out" / "teacher").iterdir())) == 2
 
 
 def test_the_same_command_goes_on_and_another_is_refused(
@@ -130,6 +146,26 @@ def test_rows_of_other_states_are_not_taken_up(
     student = train(quick())
     with pytest.raises(UserError, match=r"is of other states: .*; choose another --attack.out"):
         attack(small(attack={"methods": ["noise"], "agents": ["teacher", f"small={student}"]}))
+
+
+def test_a_zip_of_a_student_has_rows_of_its_own_where_their_temperatures_differ(
+    small: Callable[..., Config], quick: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(quick(objective={"temperature": 0.5, "jacobian_weight": 0.0}))
+    shutil.copy(run / "student" / "student.zip", tmp_path / "alone.zip")
+    agents = [f"small={run}", f"zip={tmp_path / 'alone.zip'}"]
+    config = small(attack={"agents": agents, "methods": ["noise"], "eps": [1.0]})
+    folder, zipped = (rows for rows in zip(*[iter(attack(config))] * 2, strict=True))
+    assert [row["temperature"] for row in (*folder, *zipped)] == [0.5, 0.5, 1.0, 1.0]
+    assert folder[0]["fingerprint"] == zipped[0]["fingerprint"]
+    assert folder[0]["kl"] != zipped[0]["kl"]
+    path = tmp_path / "out" / "attack.json"
+    content = RECORD.read(path)
+    told = [{name: value for name, value in row.items() if name != "temperature"} for row in content["rows"][2:]]
+    RECORD.write(path, {**content, "rows": told})  # as earlier versions wrote it
+    capsys.readouterr()
+    assert [row["kl"] for row in attack(config)] == [row["kl"] for row in (*folder, *zipped)]
+    assert re.findall(r"^(\w+), .*: flips", capsys.readouterr().out, re.MULTILINE) == ["small", "small"]
 
 
 def test_another_source_of_the_same_name_is_another_attack(
@@ -211,7 +247,33 @@ def flat(scene: Scene) -> Tensor:
     return scene.x.flatten(1)
 
 
+def in_place(scene: Scene) -> Tensor:
+    """Writes on what it was given."""
+    return scene.x.fill_(0)
+
+
+def half(scene: Scene) -> Tensor:
+    """Fewer stacks than it was given."""
+    return scene.x[:1]
+
+
+def failing(scene: Scene) -> Tensor:
+    """Cannot have seen more than one state."""
+    return scene.x.view(1, 4, 84, 84)
+
+
 WATCH, FLAT = Attack("watch", "changes nothing", watch), Attack("flat", "gives no stacks", flat)
+IN_PLACE = Attack("in-place", "all pixels black", in_place, sized=False)
+HALF, FAILING = Attack("half", "loses stacks", half), Attack("failing", "fails", failing)
+NOTHING = Attack("nothing", "gives nothing", lambda scene: None)  # type: ignore[arg-type,return-value]
+
+
+def test_a_method_that_writes_in_place_leaves_the_states_alone(small: Callable[..., Config], tmp_path: Path) -> None:
+    methods = [f"{__name__}:IN_PLACE", "noise"]
+    after = attack(small(attack={"methods": methods}))
+    alone = attack(small(attack={"methods": methods[1:], "out": str(tmp_path / "alone")}))
+    assert after[1]["changed"] > 50
+    assert [row["kl"] for row in after if row["method"] != methods[0]] == [row["kl"] for row in alone]
 
 
 def test_a_video_shows_a_game_under_attack(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -228,7 +290,13 @@ def test_a_video_shows_a_game_under_attack(make_config: MakeConfig, tmp_path: Pa
     [
         ({"agents": ["teacher", "random"], "attack": "fgsm"}, r"random under fgsm: .* name with --threat\.source"),
         ({"attack": "fgsm", "target": 6}, "--threat.target=6: pong has actions 0 to 5"),
-        ({"attack": f"{__name__}:FLAT"}, r"gives torch.uint8 \(1, 28224\), not torch.uint8 \(1, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:FLAT"}, r"gives torch.uint8 \(2, 28224\), not torch.uint8 \(2, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:HALF"}, r"gives torch.uint8 \(1, 4, 84, 84\), not torch.uint8 \(2, 4, 84, 84\)"),
+        ({"attack": f"{__name__}:NOTHING"}, "attack nothing gives a NoneType, not a tensor; mend its function"),
+        (
+            {"attack": f"{__name__}:FAILING"},
+            r"teacher under \S+:FAILING: the attack fails \(RuntimeError: shape .*\); mend its function",
+        ),
     ],
 )
 def test_play_that_cannot_work_is_refused_before_any_game(

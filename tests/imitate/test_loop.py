@@ -29,6 +29,7 @@ from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
 from distill.losses.entropy import Entropy
+from distill.losses.term import Seen
 from distill.networks.nets import AtariCNN, NetSpec
 from distill.records.data import OwnGames
 from distill.students.folder import load_student, save_student
@@ -309,6 +310,21 @@ def test_a_term_has_its_schedule_here_too(quick: Quick, tmp_path: Path, budget: 
         assert [weight for _, weight in weights] == pytest.approx(
             [0.5 * max(0.0, 1 - 2 * (used - turn)) for used, _ in weights], abs=0.002
         )
+
+
+class Averaged(Entropy):
+    """Gives the mean where each state's loss is asked for."""
+
+    name = "averaged"
+
+    def loss(self, seen: Seen) -> torch.Tensor:
+        return super().loss(seen).mean()
+
+
+def test_a_term_that_fails_is_refused_before_the_first_game(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--objective\.terms: loss of averaged gives shape \(\), not \(2,\)"):
+        imitate(quick(tmp_path / "run", objective={"terms": {f"{__name__}:Averaged": 1.0}}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_blows_up_says_so(quick: Quick, tmp_path: Path) -> None:

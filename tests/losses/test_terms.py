@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,87 @@ class Total(Entropy):
 def test_terms_that_cannot_work_are_refused(make_config: Callable[..., Config], terms: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_config(objective={"terms": terms})
+
+
+class Averaged(Entropy):
+    """Gives the mean where each state's loss is asked for."""
+
+    name = "averaged"
+
+    def loss(self, seen: Seen) -> Tensor:
+        return super().loss(seen).mean()
+
+
+class Deaf(Term):
+    """Looks at the teacher alone."""
+
+    def loss(self, seen: Seen) -> Tensor:
+        return seen.teacher.square().sum(-1)
+
+
+class Failing(Term):
+    """Needs another number of actions."""
+
+    def loss(self, seen: Seen) -> Tensor:
+        return (seen.student * torch.ones(18)).sum(-1)
+
+
+class Weightless(Entropy):
+    """Has a schedule that forgets to return."""
+
+    name = "weightless"
+
+    def weight_at(self, step: int, total: int) -> float:
+        return None  # type: ignore[return-value]
+
+
+class Demanding(Entropy):
+    """Asks for more than a weight."""
+
+    name = "demanding"
+
+    def __init__(self, weight: float, margin: float) -> None:
+        super().__init__(weight + margin)
+
+
+class Crooked(Entropy):
+    """Writes out its slope in another shape."""
+
+    name = "crooked"
+
+    def slope(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        return self.loss(seen), seen.student.sum(0)
+
+
+BAD = [
+    ("Averaged", r"loss of averaged gives shape \(\), not \(2,\), a number for each state; mend it"),
+    ("Deaf", r"deaf does not depend on seen\.student, so nothing learns from it; mend its loss"),
+    ("Failing", r"failing fails on two random states \(RuntimeError: The size of tensor .*\); mend its class"),
+    ("Weightless", r"weight_at of weightless gives None at step 0 of 100, not a number"),
+    ("Crooked", r"slope of crooked gives \(2,\) and \(6,\) in place of \(2,\) and \(2, 6\); mend it"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), BAD)
+def test_a_term_that_fails_is_refused_before_training(
+    quick: Callable[..., Config], tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"--objective\.terms: {message}"):
+        train(quick("run", objective={"terms": {f"{__name__}:{name}": 1.0}}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_term_that_takes_more_than_a_weight_is_refused(make_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match=r"Demanding cannot be made with weight 1 \(TypeError: .*'margin'\); its class"):
+        make_config(objective={"terms": {f"{__name__}:Demanding": 1.0}})
+
+
+def test_a_mean_in_place_of_each_states_loss_is_refused_by_both(make_net: MakeNet, make_batch: MakeBatch) -> None:
+    net, batch = make_net(activation="tanh"), make_batch(batch=3, actions=5)
+    objective = Objective(scale=2.5, terms=(Averaged(0.7),))
+    for step in (Engine(net.path(), torch.float64).step, functools.partial(sobolev_loss, net)):
+        with pytest.raises(UserError, match=r"loss of averaged gives shape \(\), not \(3,\)"):
+            step(*batch, 0.3, objective)
 
 
 def test_a_cuda_graph_records_none(quick: Callable[..., Config]) -> None:

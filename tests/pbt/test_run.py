@@ -22,6 +22,7 @@ from distill.config.stages import evaluate, pbt
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.figures.fidelity import measure
+from distill.pbt import run as module
 from distill.pbt.rounds import ROUND
 from distill.pbt.schedule import read_schedule
 from distill.students.folder import load_student
@@ -162,6 +163,17 @@ def test_random_search_keeps_what_it_drew(nodes: Nodes, make: Make) -> None:
 def test_what_cannot_be_is_refused(make: Make, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         pbt(make("refused", **settings))
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_space_that_leaves_no_state_to_attack_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "import_ray", lambda wanted_by: None)
+    space, train = {"objective.jacobian_share": [0.25, 0.8]}, {"adversary": "pgd", "adversary_share": 0.5}
+    message = r"--pbt\.space, at an end of it: --train\.adversary_share=0\.5 of each batch .* but 0\.8 of it carries"
+    with pytest.raises(UserError, match=message):
+        pbt(make("refused", space=space, train=train))
     assert not (tmp_path / "refused").exists()
 
 

@@ -84,6 +84,37 @@ def test_what_is_no_logger_is_refused(
         make_config(**{section: {"loggers": [name]}})
 
 
+class Half:
+    """Knows nothing of pictures and of the end."""
+
+    scalars = close = Kept.close
+
+
+def half(folder: Path, step: int) -> Half:
+    return Half()
+
+
+def failing(folder: Path, step: int) -> Kept:
+    raise KeyError("API key")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half", r"test_loggers:half' gives a Half without image, hparams; give it all methods of distill.api.Logger"),
+        ("failing", r"logger '\S+:failing' cannot be made \(KeyError: 'API key'\); mend it, or leave it out"),
+    ],
+)
+def test_a_logger_that_cannot_work_ends_a_run_before_its_first_step(
+    quick: Callable[..., Config], name: str, message: str
+) -> None:
+    run = quick(train={"loggers": [f"{__name__}:Kept", f"{__name__}:{name}"]})
+    with pytest.raises(UserError, match=message):
+        train(run)
+    assert Kept.last.points == []
+    assert not Kept.last.open
+
+
 def test_a_registered_logger_has_a_name(tmp_path: Path) -> None:
     register_logger("kept in a test", Kept)
     try:

@@ -6,12 +6,13 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from distill.cli.command import main
@@ -23,7 +24,7 @@ from distill.dataset.reader import Dataset
 from distill.dataset.windowed import WindowedDataset
 from distill.errors import DivergedError, UserError
 from distill.figures.fidelity import measure
-from distill.figures.figure import OWN, sums_of
+from distill.figures.figure import OWN, Figure, Outputs, sums_of
 from distill.students.folder import load_student
 from distill.sweep import run as module
 from distill.sweep.cells import cell_name, typed_cells
@@ -315,6 +316,39 @@ def test_a_figure_that_has_rotted_is_refused_before_any_training(
     assert trained == ["seed-1", "seed-2"]
 
 
+def flat(of: Outputs) -> torch.Tensor:
+    return of.student.mean()
+
+
+def failing(of: Outputs) -> torch.Tensor:
+    return of.student[:, 99]
+
+
+def uncombined(sums: Sequence[float], count: int) -> float:
+    return sums[0] / (count - 2)
+
+
+FLAT, FAILING = Figure("flat", "flat", "one for all", flat), Figure("failing", "failing", "nothing", failing)
+UNCOMBINED = Figure("uncombined", "uncombined", "nothing", lambda of: of.student[:, 0], combine=uncombined)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("FLAT", r"figure 'flat' must compute 1 tensor of shape \(2,\), one number for each state, got \(\)"),
+        ("FAILING", r"figure 'failing' fails \(IndexError: index 99 is out of bounds .*\); mend its function"),
+        ("UNCOMBINED", r"figure 'uncombined' fails \(ZeroDivisionError: .*\); mend its function"),
+    ],
+)
+def test_a_figure_that_fails_is_refused_before_any_training(
+    quick: Quick, trained: list[str], test_data: Path, name: str, message: str
+) -> None:
+    settings = {"sweep": {"data": str(test_data)}, "evaluate": {"figures": [f"{__name__}:{name}"]}}
+    with pytest.raises(UserError, match=message):
+        sweep(quick({"seed": [1]}, **settings))
+    assert trained == []
+
+
 def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = quick({"seed": [3]}, sweep={"games": 2}, evaluate={"protocol": "machado"})
     (row,) = sweep(config)
@@ -327,6 +361,8 @@ def test_students_play(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixtu
     before = contents(tmp_path / "sweep" / "seed-3")
     assert sweep(config) == [row]
     assert contents(tmp_path / "sweep" / "seed-3") == before
+    with pytest.raises(UserError, match=r"is a different sweep: evaluate\.num_envs was 32, now 1; choose another"):
+        sweep(quick({"seed": [3, 4]}, sweep={"games": 2}, evaluate={"protocol": "machado", "num_envs": 1}))
 
 
 def test_a_cell_that_diverges_stops_no_other(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -454,11 +490,16 @@ def test_rows_of_other_settings_do_not_mix(
     assert len(trained) == 1
 
 
-def test_settings_that_do_not_matter_may_change(quick: Quick, trained: list[str]) -> None:
+def test_settings_that_do_not_matter_may_change(
+    quick: Quick, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep(quick({"seed": [1]}))
     # Its own seed is not used by a sweep over seeds.
-    sweep(quick({"seed": [1, 2]}, seed=9, train={"log_every": 1}, evaluate={"protocol": "machado"}))
+    sweep(quick({"seed": [1, 2]}, seed=9, train={"log_every": 1}, evaluate={"games": 2, "protocol": "machado"}))
     assert trained == ["seed-1", "seed-2"]
+    said = " ".join(capsys.readouterr().out.split())
+    passed_over = "so passed over: evaluate.games, evaluate.protocol; --sweep.games=32 plays 32 with every student"
+    assert said.count(f"no whole games are played, {passed_over}") == 1
 
 
 def test_a_folder_of_something_else_is_kept(quick: Quick, tmp_path: Path) -> None:

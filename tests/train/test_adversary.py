@@ -87,6 +87,20 @@ def test_what_cannot_be_attacked_leaves_no_folder(quick: Quick, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+def failing(scene: api.Scene) -> torch.Tensor:
+    """Has no action to bring a state to."""
+    raise KeyError(int(scene.goal()[0][0]))
+
+
+FAILING = api.Attack("failing", "fails", failing)
+
+
+def test_an_adversary_that_fails_leaves_no_folder(quick: Quick, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the student under \S+:FAILING: the attack fails \(KeyError: \d\); mend its"):
+        train(quick("run", train={**PGD, "adversary": f"{__name__}:FAILING"}))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("size", [7, 15])
 def test_rounded_shares_do_not_overlap(quick: Quick, size: int) -> None:
     objective = {"jacobian_weight": 1.0, "jacobian_share": 0.5}
@@ -113,6 +127,27 @@ def test_a_run_depends_on_seed_and_step_alone(quick: Quick) -> None:
     plain = weights("plain")
     assert all(torch.equal(weight, second[name]) for name, weight in whole.items())
     assert not torch.equal(whole["policy.weight"], plain["policy.weight"])
+
+
+def test_a_small_share_is_one_state(quick: Quick) -> None:
+    attacked, clean = pair(quick, net_of(), **{**PGD, "adversary_share": 0.01})
+    for one, other in zip(attacked, clean, strict=True):
+        assert (one.obs != other.obs).flatten(1).any(1).tolist() == [False] * 15 + [True]
+
+
+def test_a_batch_without_a_state_to_attack_is_refused(quick: Quick) -> None:
+    objective = {"jacobian_weight": 1.0, "jacobian_share": 0.9}
+    with pytest.raises(UserError, match=r"--train\.batch_size=4: all states of a batch carry derivatives .* raise it"):
+        api.lesson(quick(train={**PGD, "adversary_share": 0.1, "batch_size": 4}, objective=objective), net_of())
+
+
+def test_papers_tell_of_the_adversary(quick: Quick) -> None:
+    told = {"method": "pgd", "eps": 3.0, "share": 0.25, "steps": 1, "pixels": 10}
+    run = train(quick("run", train={**PGD, "adversary_steps": 1}))
+    assert load_student(run).training.adversary == told
+    plain = train(quick("plain"))
+    assert load_student(plain).training.adversary is None
+    assert "adversary" not in (plain / "student" / "student.json").read_text()
 
 
 @pytest.mark.parametrize(("settings", "message"), [
