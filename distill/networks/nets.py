@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
 from distill.networks.layers.layer import activations
 from distill.networks.parts import BandLimited2d, Noise, NoisyConv2d, NoisyLinear, make_convolution, make_dense
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
 
 
 @dataclass(frozen=True)
@@ -213,7 +210,7 @@ class AtariCNN(nn.Module):
         return nn.Sequential(*self.features, self.policy)
 
 
-def described(net: nn.Module) -> TypeIs[AtariCNN]:
+def described(net: nn.Module) -> TypeGuard[AtariCNN]:
     """Whether its ``NetSpec`` tells all of it: a class derived from ``AtariCNN`` may compute another thing."""
     return type(net) is AtariCNN
 
