@@ -25,7 +25,7 @@ from distill.envs.protocols import get_protocol
 from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
-from distill.evaluate.fidelity import Measured, check_data, fidelity
+from distill.evaluate.held_out import Measured, check_data, fidelity
 from distill.evaluate.kept import Kept, Played, Terms
 from distill.evaluate.settings import EvaluateConfig, EvaluateRun
 from distill.evaluate.tables import show

@@ -88,8 +88,9 @@ class FinetuneConfig(PPOConfig):
 
     def _check_schedule(self) -> None:
         """Refuse settings of the teacher's weight that would be passed over."""
-        for name in changed(self):
-            if self.teacher_weight == 0 and name in ("teacher_score", "schedule", "schedule_until", "clipped_kl"):
+        given = changed(self)
+        for name in ("teacher_score", "schedule", "schedule_until", "clipped_kl"):
+            if self.teacher_weight == 0 and name in given:
                 raise UserError(
                     f"--finetune.{name} is for the teacher's weight, but --finetune.teacher_weight is 0; leave one of "
                     "them out"

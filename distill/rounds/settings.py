@@ -42,7 +42,7 @@ class RoundsConfig(Section):
         "count": POSITIVE,
         "states": POSITIVE,
         "steps": POSITIVE,
-        "until_share": Range("above 0, and at most 2 (1 is the teacher's own score)", 0, 2, (0,)),
+        "until_share": Range("above 0, and at most 2", 0, 2, (0,)),
         "teacher_score": Range("finite"),
     }
     PLACES: ClassVar[tuple[str, ...]] = ("keep",)

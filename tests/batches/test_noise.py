@@ -196,5 +196,5 @@ def test_stored_derivatives_do_not_go_with_noise(quick: Callable[..., Config]) -
 
 
 def test_the_teacher_must_be_the_one_that_labelled(quick: Callable[..., Config], other_pong_zip: Path) -> None:
-    with pytest.raises(UserError, match=r"other-pong\.zip did not label .*; choose the one that did"):
+    with pytest.raises(UserError, match=r"other-pong\.zip did not label .*; name it by --teacher"):
         train(quick(objective={"input_noise": 8.0}, teacher=str(other_pong_zip)))

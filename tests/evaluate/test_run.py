@@ -30,7 +30,7 @@ from distill.dataset.used import held_out
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate import run
-from distill.evaluate.fidelity import fidelity
+from distill.evaluate.held_out import fidelity
 from distill.evaluate.tables import HEADER, show, table
 from distill.figures.figure import OWN
 from distill.figures.shares import related

@@ -410,7 +410,7 @@ def test_derivatives_that_are_not_stored(quick: Callable[..., Config], no_deriva
 
 
 def test_online_teacher_must_be_the_one_that_labelled(quick: Callable[..., Config], other_pong_zip: Path) -> None:
-    with pytest.raises(UserError, match=r"other-pong\.zip did not label .*; choose the one that did"):
+    with pytest.raises(UserError, match=r"other-pong\.zip did not label .*; name it by --teacher"):
         train(quick(objective={"jacobian_weight": 0.1, "jacobian_targets": "online"}, teacher=str(other_pong_zip)))
 
 

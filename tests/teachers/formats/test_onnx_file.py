@@ -117,7 +117,7 @@ def test_it_has_no_derivatives(files: dict[str, Path], capsys: pytest.CaptureFix
     words = [f"--teacher={files['float32']}", "--collect.states=32", "--collect.num_envs=2", "--device=cpu"]
     assert main(["collect", *words, f"--collect.out={tmp_path / 'data'}", "--collect.jacobian=none"]) == 0
     assert main(["collect", *words, f"--collect.out={tmp_path / 'more'}"]) == 1
-    assert "has no derivatives; ask for none of its Jacobian" in capsys.readouterr().err
+    assert "has no derivatives; ask for none (--collect.jacobian=none)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"onnx?", None], ids=["empty", "foreign", "cut"])
