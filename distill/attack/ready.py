@@ -14,10 +14,10 @@ from distill.attack.victim import Victim
 from distill.envs.games import game_info
 from distill.envs.presets import OBS_SHAPE
 from distill.envs.settings import CommonConfig
-from distill.errors import UserError, first_line
+from distill.errors import UserError
 from distill.networks.parts import draws_from
 from distill.system.streams import torch_generator
-from distill.system.trouble import sentence
+from distill.system.trouble import blaming
 
 
 def find_source(config: CommonConfig, threat: ThreatConfig, agents: Sequence[Agent]) -> Agent | None:
@@ -80,13 +80,7 @@ def try_one(name: str, agent: str, victim: Victim, threat: ThreatConfig) -> None
     stacks = torch.randint(0, 256, (2, *OBS_SHAPE), generator=draws, dtype=torch.uint8).to(victim.device)
     few = replace(threat, steps=1, iterations=1, draws=1)
     try:
-        with draws_from(draws):
+        with blaming("the attack fails", "mend its function"), draws_from(draws):
             ATTACKS.find(name).seen(Scene(stacks, victim, 2.0, few, draws))
     except UserError as error:
         raise UserError(f"{agent} under {name}: {error}") from error
-    except Exception as error:
-        if sentence(error) is not None:  # such as want of memory, which is no fault of the method
-            raise
-        raise UserError(
-            f"{agent} under {name}: the attack fails ({type(error).__name__}: {first_line(error)}); mend its function"
-        ) from error

@@ -34,22 +34,11 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"there is nothing at {path}; name a dataset, a run, a student or a teacher")
     if path.is_file() and Path(url).suffix != path.suffix:
         raise UserError(f"{path} is a file, and {args.url} is no file's name; write {url}/{path.name}")
+    _refuse_another(path, url)
     if (path / "dataset.json").exists():
-        _refuse_agent(path, url)
         print(f"sent: {push_indexed(path, url):,} shards are in {url}")
     else:
-        _refuse_another(path, url)
         print(f"sent: {push_folder(path, url):,} files are in {url}")
-
-
-def _refuse_agent(folder: Path, url: str) -> None:
-    """A dataset among the files of a run or a student would be taken for theirs, and they for nothing."""
-    from distill.system.stores import Store
-
-    store = Store(url)
-    for mark, what in (("config.yaml", "a run"), (PAPERS, "a student")):
-        if store.size(mark) is not None:
-            raise UserError(f"{url} has {what}; choose another address for {folder}")
 
 
 def _refuse_another(folder: Path, url: str) -> None:

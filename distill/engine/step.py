@@ -47,12 +47,13 @@ def _known_path(net: nn.Module) -> nn.Sequential | None:
 
 def _overrides_path(kind: type[nn.Module]) -> bool:
     """A class with a ``forward`` of its own and the ``path()`` of a base class, which tells that one's layers."""
-    for one in kind.__mro__:
-        if "path" in vars(one) or one is nn.Sequential:
-            return False
-        if "forward" in vars(one):
-            return any("path" in vars(base) for base in one.__mro__) or issubclass(one, nn.Sequential)
-    return False
+
+    def owner(name: str) -> type | None:
+        return next((one for one in kind.__mro__ if name in vars(one)), None)
+
+    tells = nn.Sequential if issubclass(kind, nn.Sequential) else owner("path")
+    computes = owner("forward")
+    return tells is not None and computes is not None and not issubclass(tells, computes)
 
 
 def make_step(net: nn.Module, engine: Engine | None, *, cuda_graph: bool = False) -> Step:

@@ -33,7 +33,7 @@ from distill.figures.figure import OWN, chosen
 from distill.figures.shares import related
 from distill.figures.statistics import summarise
 from distill.networks.nets import count_parameters, policy_part
-from distill.records.scores import FIGURE, REPEATS, AgentScores, Scores, read_scores, write_scores
+from distill.records.scores import FIGURE, AgentScores, Scores, read_scores, write_scores
 from distill.system.alone import alone
 from distill.system.device import pick_device
 from distill.system.progress import Bar, console
@@ -265,8 +265,8 @@ def _film(match: Match, seed: int, path: Path) -> None:
 
 def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played: Played) -> AgentScores:
     """An agent's entry in scores.json."""
-    summary, names = summarise(played.returns), [one.name for one in chosen(config.evaluate.figures)]
-    names += [REPEATS] if faithful and REPEATS in faithful else []
+    summary = summarise(played.returns)
+    measured = dict.fromkeys(figure.name for figure in chosen(config.evaluate.figures)) | (faithful or {})
     return AgentScores(
         kind=agent.kind,
         what=agent.what,
@@ -281,7 +281,7 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
         human_normalized=human_normalized(config.env, summary.mean),
         teacher=agent.student.training.teacher if agent.student else None,
         share_note=f"{agent.name} is {_exported(agent)} that does not say who taught it" if agent.exported else None,
-        metrics={f"{FIGURE}{name}": (faithful or {}).get(name) for name in names},
+        metrics={f"{FIGURE}{name}": value for name, value in measured.items()},
     )
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from distill.errors import UserError, first_line
+from distill.errors import UserError
 from distill.losses.divergence import action_error, kl, merged_action_error, total_variation
 from distill.losses.matching import TINY
 from distill.networks.nets import to_unit
 from distill.system.registry import Registry
-from distill.system.trouble import sentence
+from distill.system.trouble import blaming
 
 ROWS = "jacobian_rows"
 """How many derivatives were compared: what sums over derivatives are divided by."""
@@ -273,14 +273,8 @@ def per_state(figures: Sequence[Figure], of: Outputs | Derivatives) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(0, len(of.student), dtype=torch.float64)
 
 
-@contextlib.contextmanager
-def _naming(figure: Figure) -> Iterator[None]:
-    """An error of somebody's function is one sentence that says whose figure it is."""
-    try:
-        yield
-    except Exception as error:
-        if figure in OWN or sentence(error) is not None:  # a bug of ours, or such as want of memory
-            raise
-        raise UserError(
-            f"figure {figure.name!r} fails ({type(error).__name__}: {first_line(error)}); mend its function"
-        ) from error
+def _naming(figure: Figure) -> contextlib.AbstractContextManager[None]:
+    """An error of somebody's function is one sentence that says whose figure it is; one of ours is a bug."""
+    if figure in OWN:
+        return contextlib.nullcontext()
+    return blaming(f"figure {figure.name!r} fails", "mend its function")

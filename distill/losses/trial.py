@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, first_line
 from distill.losses.term import Seen, Term
 from distill.system.streams import torch_generator
 
 STEPS = 100
 """Of the training whose weights are asked for."""
-STACK = (4, 84, 84)
 
 
 def try_terms(terms: Sequence[Term], actions: int, device: str = "cpu") -> None:
@@ -46,7 +46,7 @@ def try_terms(terms: Sequence[Term], actions: int, device: str = "cpu") -> None:
 def _two_states(actions: int, device: torch.device) -> Seen:
     draws = torch_generator("trial of a term")
     student, teacher = (torch.randn(2, actions, generator=draws).to(device) for _ in range(2))
-    pixels = torch.randint(0, 256, (2, *STACK), generator=draws, dtype=torch.uint8).to(device)
+    pixels = torch.randint(0, 256, (2, *OBS_SHAPE), generator=draws, dtype=torch.uint8).to(device)
     return Seen(student.requires_grad_(), teacher, pixels, None)
 
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from distill.errors import UserError, first_line
+from distill.errors import UserError
 from distill.system.registry import Registry
-from distill.system.trouble import sentence
+from distill.system.trouble import blaming
 
 Picture = npt.NDArray[np.float32]
 
@@ -106,14 +106,8 @@ class Loggers:
 
 
 def _made(name: str, folder: Path, step: int) -> Logger:
-    try:
+    with blaming(f"logger {name!r} cannot be made", "mend it, or leave it out"):
         logger = LOGGERS.find(name)(folder, step)
-    except Exception as error:
-        if sentence(error) is not None:  # such as a full disk, which is no fault of the logger
-            raise
-        raise UserError(
-            f"logger {name!r} cannot be made ({type(error).__name__}: {first_line(error)}); mend it, or leave it out"
-        ) from error
     missing = [method for method in METHODS if not callable(getattr(logger, method, None))]
     if missing:  # else it would show after the last step
         raise UserError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from distill.errors import UserError, first_line
@@ -35,6 +37,23 @@ def sentence(error: Exception) -> str | None:
         why = f" ({first_line(error)[:200]})" if str(error) else ""
         return f"not enough memory{why}; lower what was asked for: games side by side, states, batches or networks"
     return None if not isinstance(error, OSError) else _of_disk(error)
+
+
+@contextlib.contextmanager
+def blaming(what: str, advice: str) -> Iterator[None]:
+    """An error in a part that somebody else wrote becomes one sentence: what fails, how, and what to do.
+
+    What has a sentence already, such as want of memory or a full disk, is no fault of the part and goes through.
+
+    Raises:
+        UserError: ``<what> (<kind>: <first line of the error>); <advice>``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if sentence(error) is not None:
+            raise
+        raise UserError(f"{what} ({type(error).__name__}: {first_line(error)}); {advice}") from error
 
 
 def _of_disk(error: OSError) -> str | None:
