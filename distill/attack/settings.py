@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -57,6 +57,12 @@ class ThreatConfig(Section):
         require(self.patch in PATCHES, "--threat.patch", self.patch, f"one of {list(PATCHES)}")
 
 
+def require_levels(flag: str, sizes: Sequence[float], norm: str = "linf") -> None:
+    """Refuse sizes that are rounded before an agent sees them: under linf, pixels move by whole gray levels."""
+    for eps in sizes if norm == "linf" else ():
+        require(eps >= 1 and eps == int(eps), flag, eps, "a whole number of at least 1: under linf, of gray levels")
+
+
 @dataclass(frozen=True)
 class AttackConfig(Section):
     """Agents under attack on recorded states."""
@@ -97,10 +103,9 @@ class AttackRun(CommonConfig):
     """What an attacker may do."""
 
     def check(self) -> None:
-        """Refuse perturbations of less than a gray level: what agents see are bytes."""
+        """Refuse perturbations of parts of a gray level: what agents see are bytes."""
         super().check()
-        small = self.threat.norm == "linf" and min(self.attack.eps) < 1
-        require(not small, "--attack.eps", self.attack.eps, "at least 1, since pixels are whole gray levels")
+        require_levels("--attack.eps", self.attack.eps, self.threat.norm)
 
     FIRST: ClassVar[tuple[str, ...]] = (
         "env",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from distill.attack.settings import ThreatConfig
+from distill.attack.settings import ThreatConfig, require_levels
 from distill.envs.settings import LANES, CommonConfig
 from distill.errors import UserError
 from distill.system.ranges import POSITIVE, SHARE, Range
@@ -97,6 +97,12 @@ class EvaluateRun(CommonConfig):
     """Settings of `distill evaluate`."""
     threat: ThreatConfig = field(default_factory=ThreatConfig)
     """What an attacker may do, under evaluate.attack."""
+
+    def check(self) -> None:
+        """Refuse perturbations of parts of a gray level."""
+        super().check()
+        if self.evaluate.attack is not None:
+            require_levels("--evaluate.attack_eps", [self.evaluate.attack_eps], self.threat.norm)
 
     def check_stage(self) -> None:
         """Refuse what an attacker may do where there is none."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from distill.attack.settings import require_levels
 from distill.envs.ale_vec import MAX_LANES
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
@@ -100,7 +101,7 @@ class TrainConfig(Section):
         "early_learning_rate": POSITIVE,
         "warmup": ZERO_OR_MORE,
         "max_grad_norm": ZERO_OR_MORE,
-        "adversary_eps": Range("at least 1, since pixels are whole gray levels, and at most 255", 1, 255),
+        "adversary_eps": Range("between 1 and 255", 1, 255),
         "adversary_share": Range("above 0, and at most 1", 0, 1, without=(0,)),
         "adversary_steps": POSITIVE,
         "adversary_pixels": Range("between 1 and 7056", 1, 7056),
@@ -134,6 +135,7 @@ class TrainConfig(Section):
             from distill.attack.method import ATTACKS  # with PyTorch, which settings do not wait for
 
             ATTACKS.find(self.adversary)
+            require_levels("--train.adversary_eps", [self.adversary_eps])
 
 
 @dataclass(frozen=True)

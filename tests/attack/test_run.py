@@ -189,7 +189,8 @@ def test_another_source_of_the_same_name_is_another_attack(
     ("changes", "message"),
     [
         ({"attack": {"methods": ["fgms"]}}, "unknown attack 'fgms'.*fgsm"),
-        ({"attack": {"eps": [0.5]}}, "--attack.eps must be at least 1, since pixels are whole gray levels"),
+        ({"attack": {"eps": [1.0, 0.5]}}, "--attack.eps must be a whole number of at least 1.*, got 0.5"),
+        ({"attack": {"eps": [2.9]}}, "--attack.eps must be a whole number of at least 1.*, got 2.9"),
         ({"attack": {"eps": [300.0]}}, "--attack.eps must be above 0 and at most 255"),
         ({"attack": {"agents": []}}, "--attack.agents must be at least one"),
         ({"threat": {"patch": 2}}, r"--threat.patch must be one of \[1, 3, 5, 7\]"),
@@ -200,6 +201,15 @@ def test_another_source_of_the_same_name_is_another_attack(
 def test_what_cannot_work_is_refused(small: Callable[..., Config], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         attack(small(**changes))
+
+
+def test_parts_of_a_gray_level_are_of_l2(make_config: MakeConfig) -> None:
+    """Under linf an eps of 2.9 would be played as 2."""
+    parts: dict[str, Any] = {"attack": "pgd", "attack_eps": 2.9}
+    with pytest.raises(UserError, match=r"--evaluate.attack_eps must be a whole number of at least 1.*, got 2.9"):
+        make_config(evaluate=parts)
+    for fine in ({"evaluate": parts, "threat": {"norm": "l2"}}, {"attack": {"eps": [0.5]}, "threat": {"norm": "l2"}}):
+        make_config(**fine)
 
 
 def test_play_under_attack(make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

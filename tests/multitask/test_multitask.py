@@ -29,6 +29,7 @@ from distill.students.folder import load_student
 from distill.train.hooks import Hook, Status
 from teachers.formats.onnx_file import load_onnx
 from teachers.load import find_teacher
+from tests.fixtures.attacks import BY_NAME, FAILS
 from tests.fixtures.files import wait_for
 
 MakeConfig = Callable[..., Config]
@@ -267,6 +268,7 @@ def test_a_folder_of_runs_is_no_student_of_several_games(
         ({"preset": "sb3-fast"}, r"is of preset sb3 .*, not sb3-fast .*; leave --preset out"),
         ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"target": 9}}, r"--threat\.target=9: "),
         ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"source": "x"}}, r"unknown teacher 'x'"),
+        ({"train": {"adversary": BY_NAME}}, FAILS),
         ({"train": {"patience": 3}}, r"distill multitask does not read --train\.patience; leave it out"),
         ({"student": {"name": f"{__name__}:Foreign", "convs": None, "hidden": None}}, "is built by a program"),
     ],

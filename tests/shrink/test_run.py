@@ -29,6 +29,7 @@ from distill.students.folder import load_student
 from distill.sweep.grid import Cell, Row, read_rows, write_rows
 from teachers.protocol import Teacher
 from tests.conftest import PRETRAINED
+from tests.fixtures.attacks import BY_NAME, FAILS
 from tests.shrink.conftest import Tiny
 
 RUN = "network-rusu-1__seed-1"
@@ -363,6 +364,15 @@ def test_the_teacher_plays_by_its_own_eyes(tmp_path: Path, tiny: Tiny, make_conf
     settings = {"agents": ["teacher"], "games": 2, "num_envs": 2, "out": str(tmp_path / "alone")}
     alone = evaluate(make_config(evaluate=settings))["agents"]["teacher"]
     assert mine.returns == alone["returns"]
+
+
+def test_an_adversary_that_fails_is_missed_before_any_game(
+    tmp_path: Path, tiny: Tiny, pong_data: Path, done: list[str]
+) -> None:
+    with pytest.raises(UserError, match=f"the cell with network rusu-1, .*{FAILS}"):
+        shrink(tiny(tmp_path / "ladder", shrink={"by": "train"}, train={"data": str(pong_data), "adversary": BY_NAME}))
+    assert done == []
+    assert not (tmp_path / "ladder").exists()
 
 
 def test_rungs_are_of_the_same_data(

@@ -17,6 +17,7 @@ from distill.errors import UserError
 from distill.networks.build import build_student
 from distill.networks.settings import StudentConfig
 from distill.students.folder import load_student
+from tests.fixtures.attacks import BY_NAME, FAILS
 
 Quick = Callable[..., Config]
 PGD: dict[str, Any] = {"adversary": "pgd", "adversary_eps": 3.0, "adversary_share": 0.25}
@@ -87,17 +88,9 @@ def test_what_cannot_be_attacked_leaves_no_folder(quick: Quick, tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
-def failing(scene: api.Scene) -> torch.Tensor:
-    """Has no action to bring a state to."""
-    raise KeyError(int(scene.goal()[0][0]))
-
-
-FAILING = api.Attack("failing", "fails", failing)
-
-
 def test_an_adversary_that_fails_leaves_no_folder(quick: Quick, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the student under \S+:FAILING: the attack fails \(KeyError: \d\); mend its"):
-        train(quick("run", train={**PGD, "adversary": f"{__name__}:FAILING"}))
+    with pytest.raises(UserError, match=FAILS):
+        train(quick("run", train={**PGD, "adversary": BY_NAME}))
     assert not (tmp_path / "run").exists()
 
 
@@ -152,7 +145,8 @@ def test_papers_tell_of_the_adversary(quick: Quick) -> None:
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"adversary": "pdg"}, r"unknown attack 'pdg' \(did you mean 'pgd'\?\)"),
-    ({"adversary_eps": 0.5}, "adversary_eps must be at least 1, since pixels are whole gray levels"),
+    ({"adversary": "pgd", "adversary_eps": 0.5}, "adversary_eps must be between 1 and 255, got 0.5"),
+    ({"adversary": "pgd", "adversary_eps": 2.5}, "adversary_eps must be a whole number of at least 1.*, got 2.5"),
     ({"adversary_share": 0.0}, "adversary_share must be above 0, and at most 1"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(quick: Quick, settings: dict[str, Any], message: str) -> None:
