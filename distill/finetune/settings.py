@@ -77,13 +77,17 @@ class FinetuneConfig(PPOConfig):
         super().check()
         check_loggers(self.loggers)
         self._check_schedule()
+        self._check_states()
+
+    def _check_states(self) -> None:
+        """Refuse what ends before the policy moves: a rollout counts before its update, so the last one's rate is 0."""
         rollout = self.num_envs * self.n_steps
-        warmup = -(-self.critic_warmup // rollout) * rollout
-        if self.init is not None and warmup >= self.states:
-            whole = "" if warmup == self.critic_warmup else f", in whole rollouts {warmup}"
+        warmup = 0 if self.init is None else -(-self.critic_warmup // rollout) * rollout
+        if warmup + rollout >= self.states:
+            warming = f"the warm-up takes {warmup} of them (whole rollouts), and " if warmup else ""
             raise UserError(
-                f"--finetune.critic_warmup must be below finetune.states, {self.states}, or the policy never moves; "
-                f"got {self.critic_warmup}{whole}"
+                f"--finetune.states must be above {warmup + rollout}, or the policy never moves: {warming}at the "
+                f"update of the last rollout, {rollout}, the rate is 0; got {self.states}"
             )
 
     def _check_schedule(self) -> None:

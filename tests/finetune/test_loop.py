@@ -121,6 +121,16 @@ def test_without_a_warm_up_it_learns_at_once(tiny: Tiny, student: Path, tmp_path
         assert load(tmp_path / name)["progress"]["step"] == 4
 
 
+@pytest.mark.parametrize("changes", [{"critic_warmup": 64}, {"critic_warmup": 40}, {"critic_warmup": 0}])
+def test_the_fewest_states_move_the_policy(tiny: Tiny, student: Path, tmp_path: Path, changes: dict[str, int]) -> None:
+    """A rollout counts before its update, so the last one's rate is 0."""
+    states = 32 + (64 if changes["critic_warmup"] else 0)
+    with pytest.raises(UserError, match=f"must be above {states}, or the policy never moves"):
+        finetune(tiny(tmp_path / "run", init=student, states=states, **changes))
+    run = finetune(tiny(tmp_path / "run", init=student, states=states + 1, **changes))
+    assert not same(weights(run), weights(student))
+
+
 def test_it_learns_from_reward_and_teacher(finished: Path, student: Path) -> None:
     assert not same(weights(finished), weights(student))
     progress = load(finished)["progress"]
@@ -421,8 +431,8 @@ def test_a_teacher_with_other_eyes(tiny: Tiny, student: Path, tmp_path: Path) ->
 def test_who_taught_it_so_far_teaches_on(
     tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=96))
-    second = finetune(tiny(tmp_path / "second", init=first, states=96))
+    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=128))
+    second = finetune(tiny(tmp_path / "second", init=first, states=128))
     told = load_student(second).training
     assert told.teacher == load_teacher(str(other_pong_zip), game="pong").info.fingerprint
     assert told.teacher_name == str(other_pong_zip)
@@ -433,11 +443,11 @@ def test_the_bundled_agent_is_named_by_its_file(
     tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The game's name stands for nobody in particular."""
-    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=96))
-    finetune(tiny(tmp_path / "second", init=first, teacher="pong", states=96))
+    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(other_pong_zip), states=128))
+    finetune(tiny(tmp_path / "second", init=first, teacher="pong", states=128))
     told = " ".join(capsys.readouterr().out.split())
     assert f"teacher: {other_pong_zip}, who taught the student so far; --teacher=pong-ppo is the bundled agent" in told
-    third = finetune(tiny(tmp_path / "third", init=first, teacher="pong-ppo", states=96))
+    third = finetune(tiny(tmp_path / "third", init=first, teacher="pong-ppo", states=128))
     assert load_student(third).training.teacher == load_teacher("pong").info.fingerprint
 
 
@@ -463,8 +473,8 @@ def test_the_temperature_of_who_taught_it_is_not_passed_over(tiny: Tiny, make_ag
     first = finetune(replace(tiny(tmp_path / "first", teacher=str(dqn), states=96), tau=0.5))
     assert load_student(first).training.teacher_tau == 0.5
     with pytest.raises(UserError, match=r"--tau=0\.3, but .*pong-dqn\.zip taught the student so far at 0\.5"):
-        finetune(replace(tiny(tmp_path / "third", init=first, states=96), tau=0.3))
-    finetune(tiny(tmp_path / "second", init=first, states=96))
+        finetune(replace(tiny(tmp_path / "third", init=first, states=128), tau=0.3))
+    finetune(tiny(tmp_path / "second", init=first, states=128))
     assert load_student(tmp_path / "second").training.teacher_tau == 0.5
 
 
@@ -473,9 +483,9 @@ def test_a_teacher_that_is_gone_is_missed(
 ) -> None:
     gone = tmp_path / "gone-pong.zip"
     gone.write_bytes(other_pong_zip.read_bytes())
-    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(gone), states=96))
+    first = finetune(tiny(tmp_path / "first", init=student, teacher=str(gone), states=128))
     gone.unlink()
-    finetune(tiny(tmp_path / "second", init=first, states=96))
+    finetune(tiny(tmp_path / "second", init=first, states=128))
     out = " ".join(capsys.readouterr().out.split())
     assert "who taught the student so far, is not there any more, or another agent now" in out
     assert "learns from reward and pong " in out
@@ -497,9 +507,14 @@ def test_divergence_is_said(tiny: Tiny, student: Path, tmp_path: Path) -> None:
         (["{student}", "--env=breakout"], "plays pong, not breakout"),
         (
             ["--finetune.critic_warmup=5", "--finetune.init=pong", "--finetune.states=5"],
-            "the policy never moves; got 5",
+            r"--finetune.states must be above 4096, or the policy never moves: the warm-up takes 2048 of them \(whole "
+            "rollouts\\), and at the update of the last rollout, 2048, the rate is 0; got 5",
         ),
-        (["{student}", "--finetune.states=20480"], "the policy never moves; got 20000, in whole rollouts 20480"),
+        (["{student}", "--finetune.states=22528"], "must be above 22528, or the policy never moves: the warm-up takes"),
+        (
+            ["--finetune.num_envs=2", "--finetune.n_steps=16", "--finetune.batch_size=16", "--finetune.states=32"],
+            "must be above 32, or the policy never moves: at the update of the last rollout, 32, the rate is 0; got 32",
+        ),
         (["--finetune.critic_warmup=5"], "--finetune.critic_warmup is of --finetune.init; add that, or leave it out"),
         (["--finetune.teacher_score=3"], "--finetune.teacher_score is of --finetune.schedule=score; add that"),
         (
