@@ -15,7 +15,7 @@ from distill.errors import DivergedError
 from distill.finetune.critic import CriticWarmup
 from distill.finetune.policy import StudentPolicy
 from distill.finetune.ppo import TaughtPPO, TaughtRollouts
-from distill.finetune.progress import MIN_GAMES, BestSaver, Progress, open_run, restore
+from distill.finetune.progress import MIN_GAMES, BestSaver, Progress, is_finished, open_run, restore
 from distill.finetune.results import BEST, last_fidelity, report, write_student
 from distill.finetune.settings import FinetuneRun
 from distill.finetune.setup import Start, reference_of, second_preset, set_up
@@ -23,7 +23,6 @@ from distill.finetune.watch import Labels, ScoreBar, Watch
 from distill.networks.nets import count_parameters
 from distill.records.loggers import Loggers
 from distill.records.runs import how_to_go_on
-from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.files import remove_leftovers, replace_folder, settle_folder
 from distill.system.progress import console
@@ -47,7 +46,7 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
     progress.warmed = start.fingerprint is None or c.critic_warmup == 0
     with contextlib.ExitStack() as held:
         folder, resuming = open_run(config, start.student.in_folders, held)
-        if is_student(folder):
+        if is_finished(folder, progress):
             console.print(f"{folder}: already trained; nothing to do")
             return folder
         with contextlib.ExitStack() as stack:

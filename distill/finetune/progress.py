@@ -13,9 +13,10 @@ import torch
 from distill.errors import UserError
 from distill.finetune.settings import FinetuneRun
 from distill.records.runs import is_same_run, plain, run_folder
+from distill.students.folder import is_student, load_student
 from distill.system.progress import console
 from distill.system.settings import fill
-from distill.train.checkpoint import newest_checkpoint
+from distill.train.checkpoint import load_checkpoint, newest_checkpoint
 from distill.train.hooks import Status
 from distill.train.run import hold_run
 from distill.train.saver import Kept, Saver
@@ -88,6 +89,32 @@ def open_run(config: FinetuneRun, student: str, stack: contextlib.ExitStack) -> 
     return folder, hold_run(folder, asked, "--finetune.out", is_same, stack)
 
 
+def is_finished(folder: Path, now: Progress) -> bool:
+    """Whether this run's student is there. Its papers name its teacher; with whom it began, a checkpoint alone knows.
+
+    Raises:
+        UserError: it is another teacher's, or began with another agent.
+    """
+    if not is_student(folder):
+        return False
+    teacher, start = load_student(folder).training.teacher or None, now.start
+    with contextlib.suppress(UserError):  # none there, or damaged: a finished run needs it no more
+        content = load_checkpoint(folder / "checkpoints" / "last.pt", torch.device("cpu"))
+        start = content["progress"].get("start", start)
+    _refuse_others(folder, teacher, start, now)
+    return True
+
+
+def _refuse_others(folder: Path, teacher: str | None, start: str | None, now: Progress) -> None:
+    """Refuse a run whose teacher or first agent, by fingerprint, are others than ``now`` says."""
+    for before, current, what in (
+        (teacher, now.teacher, "learned from another teacher"),
+        (start, now.start, "began with another agent"),
+    ):
+        if before != current:
+            raise UserError(f"{folder} {what} than the one that is there now; choose another --finetune.out")
+
+
 def restore(folder: Path, device: torch.device, kept: Kept) -> None:
     """Weights, optimizer and progress of the newest checkpoint.
 
@@ -96,9 +123,7 @@ def restore(folder: Path, device: torch.device, kept: Kept) -> None:
     """
     content = newest_checkpoint(folder, device, "--finetune.out")
     progress = Progress(**content["progress"])
-    for name, what in (("teacher", "learned from another teacher"), ("start", "began with another agent")):
-        if getattr(progress, name) != getattr(kept.progress, name):
-            raise UserError(f"{folder} {what} than the one that is there now; choose another --finetune.out")
+    _refuse_others(folder, progress.teacher, progress.start, kept.progress)
     kept.restore(content)
     if not progress.warmed and not kept.progress.warmed:
         kept.progress.seconds = progress.seconds  # else the states of both would be less for the policy to learn from

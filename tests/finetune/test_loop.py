@@ -211,6 +211,30 @@ def test_the_same_command_has_nothing_left_to_do(
         finetune(tiny(finished, init=student, gamma=0.9))
 
 
+def test_a_finished_run_of_another_teacher_or_start_is_refused(
+    tiny: Tiny, student: Path, tmp_path: Path, other_pong_zip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paths are the same, and what lies there is not."""
+    teacher, start, net = tmp_path / "teacher.zip", tmp_path / "start", load_student(student).net
+    teacher.write_bytes(other_pong_zip.read_bytes())
+    save_student(start / "student", net, TASK)
+    config = tiny(tmp_path / "run", init=start, teacher=str(teacher), states=128)
+    run = finetune(config)
+    finetune(config)
+    assert "nothing to do" in capsys.readouterr().out
+    teacher.write_bytes((student / "student" / "student.zip").read_bytes())
+    with pytest.raises(UserError, match=r"run learned from another teacher than the one that is there now; choose"):
+        finetune(config)
+    teacher.write_bytes(other_pong_zip.read_bytes())
+    with torch.no_grad():
+        next(net.parameters()).add_(1)
+    save_student(start / "student", net, TASK)
+    with pytest.raises(UserError, match="run began with another agent than the one that is there now"):
+        finetune(config)
+    (run / "checkpoints" / "last.pt").write_bytes(b"damaged")
+    finetune(config)  # nothing is left that could tell
+
+
 def test_it_goes_on_after_an_interrupt(
     tiny: Tiny, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
