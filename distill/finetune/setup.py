@@ -6,6 +6,7 @@ import contextlib
 import copy
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from distill.agents.reference import Reference, reference
@@ -17,7 +18,7 @@ from distill.finetune.settings import FinetuneRun
 from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import FLAG, inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import AtariCNN, NetSpec, described, other_network, spec_of
-from distill.networks.registry import find_network, name_of
+from distill.networks.registry import build_network, find_network, name_of
 from distill.networks.settings import StudentConfig
 from distill.records.student import Training
 from distill.students.folder import is_student, load_student
@@ -77,7 +78,9 @@ def _agent(config: FinetuneRun, init: str) -> Start:
     student, papers = _described(init, agent.net, agent.info.num_actions)
     _refuse_other_network(config, agent.net, student)
     seed_weights(config.seed)
-    return Start(_with_value(agent.net), student, agent.info.task, agent.info.fingerprint, papers)
+    return Start(
+        _going_on(agent.net, student, agent.info.num_actions), student, agent.info.task, agent.info.fingerprint, papers
+    )
 
 
 def _described(init: str, net: nn.Module, num_actions: int) -> tuple[StudentConfig, Training | None]:
@@ -111,10 +114,24 @@ def _refuse_other_network(config: FinetuneRun, net: nn.Module, found: StudentCon
         raise other_network(f"--finetune.init={config.finetune.init}", asked.name, has, wanted)
 
 
-def _with_value(net: nn.Module) -> nn.Module:
-    """A copy that can be trained, with a value head where its layers are known; a new head is drawn."""
+def _going_on(net: nn.Module, student: StudentConfig, num_actions: int) -> nn.Module:
+    """A copy of an agent's network that can be trained; an agent's own is frozen, and may teach.
+
+    Layers that are described all train; of others, those that a fresh one of the name trains.
+    """
+    whole = _with_value(net)
     if not described(net):
-        return copy.deepcopy(net).requires_grad_(True)  # the same agent may teach
+        with torch.random.fork_rng(devices=[]):
+            fresh = dict(build_network(student.name, num_actions).named_parameters())
+        for name, part in whole.named_parameters():
+            part.requires_grad_(fresh[name].requires_grad)
+    return whole
+
+
+def _with_value(net: nn.Module) -> nn.Module:
+    """A copy with a value head, which is drawn where there is none, if its layers are known."""
+    if not described(net):
+        return copy.deepcopy(net)
     whole = AtariCNN(net.spec, net.num_actions, value=True)
     whole.load_state_dict(net.state_dict(), strict=False)
     return whole
