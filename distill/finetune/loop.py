@@ -67,7 +67,7 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
             saver = BestSaver(
                 folder, kept, c.checkpoint_every,
                 lambda: replace_folder(
-                    folder / BEST, lambda new: write_student(config, new, start, teacher, progress, watch.compared)
+                    folder / BEST, lambda new: write_student(config, new, start, teacher, progress, progress.compared)
                 ),
                 min(MIN_GAMES, c.score_games),
             )  # fmt: skip

@@ -51,6 +51,8 @@ class Progress:
     """Mean score of the last games when the best student was kept."""
     best_step: int = 0
     """Its optimizer step."""
+    compared: dict[str, float] = field(default_factory=dict)
+    """Student and teacher on some states of the last whole rollout: ``kl``, ``action_error``."""
     teacher: str | None = None
     """Fingerprint of who teaches; another one makes it another run."""
     start: str | None = None
@@ -162,7 +164,9 @@ class BestSaver(Saver):
     def save(self) -> None:
         """See ``Saver``; the best student first: a checkpoint that knows its score must not come before it."""
         p: Progress = self.kept.progress
-        score = p.score
+        score = (
+            p.score if p.compared or p.teacher is None else None
+        )  # its papers are to tell how near the teacher it is
         if score is not None and len(p.scores) >= self._games and (p.best_score is None or score > p.best_score):
             p.best_score, p.best_step = score, p.step
             self._write_best()

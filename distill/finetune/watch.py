@@ -89,8 +89,6 @@ class Watch(BaseCallback):
         self._sees: UInt8 | None = None
         self._whole = False
         """A rollout ended, and what follows it has not been taken into account yet."""
-        self.compared: dict[str, float] = {}
-        """The student's and the teacher's policies on some states of the last rollout: ``kl``, ``action_error``."""
         self._begin()
 
     def _status(self) -> Status:
@@ -146,9 +144,10 @@ class Watch(BaseCallback):
         with torch.no_grad():
             student = self.model.policy.outputs(torch.from_numpy(obs).to(self.model.device))[0].cpu()
         teacher = torch.from_numpy(labels)
-        for name, measure in (("kl", kl), ("action_error", action_error)):
-            self.compared[name] = float(measure(student, teacher).mean())
-            self._add(f"play/{name}", self.compared[name])
+        compared = {"kl": kl(student, teacher), "action_error": action_error(student, teacher)}
+        self._progress.compared = {name: float(found.mean()) for name, found in compared.items()}
+        for name, figure in self._progress.compared.items():
+            self._add(f"play/{name}", figure)
 
     def _on_training_end(self) -> None:
         self._after_update()

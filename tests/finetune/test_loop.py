@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -55,6 +56,14 @@ class Other(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits."""
         return self.head(torch.cat([self.left(x).flatten(1), self.right(x).flatten(1)], 1)[:, :64])  # type: ignore[no-any-return]
+
+
+class Frozen(Other):
+    """Its first part stays as it is."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__(num_actions)
+        self.left.requires_grad_(False)
 
 
 OTHER = Other(6)
@@ -350,6 +359,34 @@ def test_the_best_student_is_kept(tiny: Tiny, student: Path, tmp_path: Path) -> 
     assert [point.get("play/score") for point in hook.points] == [None, -21.0, -5.0, -15.0]
 
 
+def test_the_best_student_keeps_its_figures_where_a_run_goes_on(tiny: Tiny, student: Path, tmp_path: Path) -> None:
+    """Before a rollout of this process ends, the figures are those of the last one before."""
+    config = tiny(tmp_path / "run", init=student, score_games=1, critic_warmup=0)
+    for score, at, figures in ((-7.0, 2, False), (-6.0, 18, True), (-5.0, 2, True)):
+
+        class Cut(Watch):
+            """A game ends, and it is cut off in the same rollout."""
+
+            def _on_step(self, score: float = score, at: int = at) -> bool:
+                if self.n_calls == at:
+                    self.locals["infos"][0]["episode"] = {"r": score}
+                elif self.n_calls > at:
+                    raise KeyboardInterrupt
+                return super()._on_step()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("distill.finetune.loop.Watch", Cut)
+            with pytest.raises(KeyboardInterrupt):
+                finetune(config)
+        best = tmp_path / "run" / "best-student"
+        assert (best.exists(), load(tmp_path / "run")["progress"]["best_score"]) == (
+            figures,
+            score if figures else None,
+        )
+        if figures:
+            assert load_student(best).training.metrics["val_kl"] is not None
+
+
 def test_the_teacher_fades_as_scores_come_near(tiny: Tiny, student: Path, tmp_path: Path) -> None:
     """Pong's random play scores -20.7; the card says 19.56 of the teacher."""
     ended = {36: -20.7, 68: 19.56 - 40.26 / 4, 100: 21.0}
@@ -393,6 +430,16 @@ def test_a_network_that_a_program_builds(tiny: Tiny, tmp_path: Path) -> None:
     run = finetune(tiny(tmp_path / "run", init=tmp_path / "first"))
     assert load_student(run).record.network == name
     assert not same(weights(run), weights(tmp_path / "first"))
+
+
+def test_what_a_program_freezes_stays_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
+    """In a fresh network, and in one that goes on."""
+    config = tiny(tmp_path / "fresh", student={"name": "tests.finetune.test_loop:Frozen"}, states=64)
+    states = [set_up(part(validated(config), FinetuneRun))[0].net.state_dict()]
+    states.append(weights(finetune(config)))
+    states.append(weights(finetune(tiny(tmp_path / "on", init=tmp_path / "fresh", states=128))))
+    for before, after in itertools.pairwise(states):
+        assert {name for name in before if before[name].equal(after[name])} == {"left.weight", "left.bias"}
 
 
 def other_agent() -> Teacher:
