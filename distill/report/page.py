@@ -157,8 +157,11 @@ def _student_settings(run: Run) -> dict[str, str]:
     """What made a student, by the names of the settings."""
     assert run.student is not None
     training = run.student.training
+    played = isinstance(training.data, OwnGames)
     online = "finetune" if "finetune" in run.config else "imitate"
-    train = run.config.get(online if isinstance(training.data, OwnGames) else "train", {})
+    train = run.config.get(online if played else "train", {})
+    # Of an online run that setting is a budget, which minutes, rounds or a score may have cut short.
+    used = training.data.states if played else train.get("states")
     late = training.learning_rate or train.get("learning_rate", "–")
     plain = training.jacobian_weight == 0
     idle = (
@@ -180,7 +183,7 @@ def _student_settings(run: Run) -> dict[str, str]:
         **{name: "–" if name in idle else str(value) for name, value in training.objective.items()},
         "s (mean ‖Jᵀv‖²)": "–" if plain else f"{training.jacobian_scale:.4g}",
         "dataset": f"{training.data.folder}, {training.data.states:,} states",
-        "states used": "all" if train.get("states") is None else f"{train['states']:,}",
+        "states used": "all" if used is None else f"{used:,}",
         "held-out share": str(training.val_fraction),
         "batch size": str(train.get("batch_size", "–")),
         "learning rate": " to ".join(str(rate) for rate in (training.early_learning_rate, late) if rate is not None),

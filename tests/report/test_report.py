@@ -21,6 +21,7 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.evaluate.tables import HEADER
 from distill.figures.statistics import summarise
+from distill.records.data import OwnGames
 from distill.records.scores import AgentScores, read_scores
 from distill.report import papers
 from distill.report.papers import find_run
@@ -167,6 +168,17 @@ def test_students_of_other_settings_stand_side_by_side(
     row = ("–", "kl") if order[0] == "plain" else ("kl", "–")
     assert " ".join(("divergence", *row)) in text
     assert "learning rate 0.001 to 0.003" in text
+
+
+def test_states_used_online_are_those_that_were_played(
+    runs: Path, write_scores: Callable[..., Path], render: Callable[[Path], Page]
+) -> None:
+    """The setting is a budget, and a run may end before it is used up."""
+    edit_student(runs / "plain", dataset=OwnGames(4196, 3).to_dict())
+    (runs / "plain" / "config.yaml").write_text("imitate: {states: 2400000, batch_size: 64}\n")
+    text = render(write_scores(plain=runs / "plain")).text
+    assert "states used 4,196" in text
+    assert "batch size 64" in text
 
 
 def test_names_and_paths_are_only_text(
