@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from distill.attack.policy import in_words
 from distill.dataset.reader import Dataset
+from distill.envs.protocols import get_protocol
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.evaluate.ready import check_games, play_within
@@ -87,15 +90,19 @@ def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
     """Let every student play beside its teacher, and print one table of all games; scores.json is in each folder."""
     if not config.multitask.games:
         return
-    rows = []
+    rows, attack = [], dict[str, Any]()
     for game in games:
         name = load_student(folder / game).training.teacher_name
         away = f"move {folder / game / 'scores'} away, or let the student play by distill evaluate"
-        agents = play_within(_playing(config, folder, game), away).agents
+        scores = play_within(_playing(config, folder, game), away)
+        agents, attack = scores.agents, dict(scores.attack)
         student, teacher = agents["student"], agents["teacher"]
         share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"
         interval = f"{student.ci95[0]:.2f} .. {student.ci95[1]:.2f}"
         rows.append((game, str(name), f"{teacher.mean:.2f}", f"{student.mean:.2f}", interval, share))
     header = ("game", "teacher", "its score", "student", "95 % interval", "of teacher")
-    print_table(f"one student, {config.multitask.games} whole games of each", header, rows)
+    protocol = get_protocol(config.evaluate.protocol)
+    title = f"one student, {config.multitask.games} whole games of each"
+    title += f"\n{in_words(attack)}" if attack else ""
+    print_table(f"{title}\n{protocol.name}: {protocol.meaning}", header, rows)
     console.print(f"scores.json of each game: {folder}/*/scores")

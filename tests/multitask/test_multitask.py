@@ -164,6 +164,7 @@ def test_all_play_at_the_end(both: Callable[..., Config], capsys: pytest.Capture
     folder = multitask(config)
     text = capsys.readouterr().out
     assert "one student, 1 whole games of each" in text
+    assert "zoo: sampled" in text.rpartition("one student")[2]
     for game in GAMES:
         record = json.loads((folder / game / "scores" / "scores.json").read_text())
         assert record["game"] == game
@@ -173,6 +174,11 @@ def test_all_play_at_the_end(both: Callable[..., Config], capsys: pytest.Capture
     more = both(train={"steps": 4}, multitask={"games": 1, "out": str(folder)}, evaluate={**played, "attack": "noise"})
     with pytest.raises(UserError, match=r"is of games under another attack.*; move "):
         multitask(more)
+    shutil.rmtree(folder / "pong" / "scores")
+    shutil.rmtree(folder / "breakout" / "scores")
+    capsys.readouterr()
+    multitask(more)
+    assert "under attack: noise, eps 2 of 255" in capsys.readouterr().out.rpartition("one student")[2]
 
 
 def test_a_plan_is_made_of_a_datasets_own_steps(both: Callable[..., Config], pong_data: Path) -> None:
