@@ -38,10 +38,15 @@ def log_scores(folder: Path, agents: Sequence[Agent], scores: Scores) -> None:
 
 
 def _joins_run(agent: Agent, figures: Mapping[str, float | None]) -> bool:
-    """Write figures into a student's run; False where there is none to write to."""
-    if agent.student is None or not (agent.student.folder.parent / "config.yaml").is_file():
+    """Write figures into the run whose student this is; False where there is none to write to.
+
+    Another agent that a run keeps, such as its ``best-student``, has no part in the row of its student.
+    """
+    if agent.student is None:
         return False
-    run = agent.student.folder.parent
+    folder, run = agent.student.folder, agent.student.folder.parent
+    if folder.name != "student" or not (run / "config.yaml").is_file():
+        return False
     try:
         write_figures(run, agent.student.training.best_step, figures)
     except OSError as error:

@@ -254,6 +254,17 @@ def test_a_student_without_its_run_is_logged_beside_the_scores(config: Config, s
     assert len(events.Scalars("whole_games/mean_reward")) == 1
 
 
+def test_a_runs_best_student_has_no_part_in_the_row_of_its_student(
+    config: Config, student: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(student, tmp_path / "run")
+    shutil.copytree(run / "student", run / "best-student")
+    shutil.rmtree(run / "best", ignore_errors=True)
+    evaluate(with_evaluate(config, agents=[f"kept={run / 'best-student'}"], games=1, out=str(tmp_path / "scores")))
+    assert not (run / "best").exists()
+    assert EventAccumulator(str(tmp_path / "scores" / "kept")).Reload().Scalars("whole_games/mean_reward")
+
+
 def test_table(record: dict[str, Any]) -> None:
     clumsy, small = record["agents"].values()
     clumsy, small = {**clumsy, "share_of_teacher": 1.0}, {**small, "share_of_teacher": 0.5}
