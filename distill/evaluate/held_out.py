@@ -17,6 +17,7 @@ from distill.evaluate.settings import EvaluateRun
 from distill.figures.fidelity import figures_of
 from distill.figures.figure import chosen
 from distill.losses.settings import ObjectiveConfig
+from distill.records.data import OwnGames
 from distill.records.scores import FIGURE, REPEATS
 from distill.system.progress import console
 from distill.system.streams import Stream, numbered
@@ -36,8 +37,18 @@ def check_data(config: EvaluateRun, agents: Sequence[Agent], dataset: Dataset) -
         console.print(f"not measured on {dataset.folder}, since only students with papers are: {', '.join(unknown)}")
 
 
+def on_own_games(config: EvaluateRun, agent: Agent) -> bool:
+    """Whether a student's figures are on states that it played itself, as papers of online trainings have them."""
+    if config.evaluate.data is not None or agent.student is None:
+        return False
+    return isinstance(agent.student.training.data, OwnGames)
+
+
 def fidelity(config: EvaluateRun, agent: Agent, dataset: Dataset | None, device: torch.device) -> Measured | None:
-    """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``."""
+    """A student's fidelity on its held-out games: as measured after its training, or on ``evaluate.data``.
+
+    What was measured after an online training is on other states: see ``on_own_games``.
+    """
     if agent.student is None:
         return None
     training, figures = agent.student.training, chosen(config.evaluate.figures)

@@ -25,7 +25,7 @@ from distill.envs.protocols import get_protocol
 from distill.envs.step import Game
 from distill.errors import UserError
 from distill.evaluate.board import log_scores
-from distill.evaluate.held_out import Measured, check_data, fidelity
+from distill.evaluate.held_out import Measured, check_data, fidelity, on_own_games
 from distill.evaluate.kept import Kept, Played, Terms
 from distill.evaluate.settings import EvaluateConfig, EvaluateRun
 from distill.evaluate.tables import show
@@ -176,6 +176,7 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapp
     for agent in agents:  # an earlier version compared them with the first teacher, whoever that was
         if agent.student and played[agent.name].teacher is None:
             played[agent.name] = dataclasses.replace(played[agent.name], teacher=agent.student.training.teacher)
+        played[agent.name] = dataclasses.replace(played[agent.name], own_games=on_own_games(config, agent))
     if played != record.agents:
         record = dataclasses.replace(record, agents=related(config.env, played, _teacher_names(agents)))
     show(record)
@@ -282,6 +283,7 @@ def _scores(config: EvaluateRun, agent: Agent, faithful: Measured | None, played
         teacher=agent.student.training.teacher if agent.student else None,
         share_note=f"{agent.name} is {_exported(agent)} that does not say who taught it" if agent.exported else None,
         metrics={f"{FIGURE}{name}": value for name, value in measured.items()},
+        own_games=on_own_games(config, agent),
     )
 
 

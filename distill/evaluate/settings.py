@@ -26,7 +26,7 @@ class EvaluateConfig(Section):
     protocol: Literal["zoo", "zoo-greedy", "machado"] = "zoo"
     """zoo: sampled, no sticky actions; zoo-greedy: best action; machado: sampled, sticky 0.25."""
     data: str | None = None
-    """Dataset to measure fidelity on; by default what was measured after training on its held-out games."""
+    """Dataset to measure fidelity on; by default what was measured after training."""
     figures: list[str] = field(default_factory=list)
     """More figures to measure on `data`, and on sweep.data: package.module:attribute, a Figure of your own."""
     val_states: int = 2048

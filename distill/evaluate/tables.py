@@ -7,14 +7,14 @@ import math
 from distill.attack.policy import in_words
 from distill.envs.protocols import get_protocol
 from distill.figures.figure import OWN, for_tables
-from distill.figures.shares import notes, repeat_notes
+from distill.figures.shares import notes, on_own_games_alone, own_games_notes, repeat_notes
 from distill.records.scores import FIGURE, Scores
 from distill.system.progress import console, print_table
 
 SCORES = ("agent", "parameters", "mean", "95 % interval", "median", "IQM", "human-norm.", "of teacher")
 HEADER = (*SCORES, *(figure.title for figure in for_tables(OWN)))
 SCORE_COLUMNS = (0, 2, 3, 4, 5, 6, 7)
-FIDELITY = "fidelity on held-out games"
+FIDELITY = ("fidelity on held-out games", "fidelity on states of the students' own games")
 
 
 def header(scores: Scores) -> tuple[str, ...]:
@@ -67,6 +67,7 @@ def show(scores: Scores) -> None:
     )
     for note in notes(scores.agents):
         console.print(note)
-    print_table(FIDELITY, [stacked[c] for c in columns], [[row[c] for c in columns] for row in rows])
-    for note in repeat_notes(scores.agents):
+    where = FIDELITY[on_own_games_alone(scores.agents)]
+    print_table(where, [stacked[c] for c in columns], [[row[c] for c in columns] for row in rows])
+    for note in (*own_games_notes(scores.agents), *repeat_notes(scores.agents)):
         console.print(note)

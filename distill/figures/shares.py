@@ -59,6 +59,21 @@ def notes(agents: Agents) -> list[str]:
     return list(dict.fromkeys(f"of teacher: {agent.share_note}." for agent in agents.values() if agent.share_note))
 
 
+def on_own_games_alone(agents: Agents) -> bool:
+    """True where no student's figures are on games that were held out: each has them on states that it played."""
+    students = [agent for agent in agents.values() if agent.kind == "student"]
+    return bool(students) and all(agent.own_games for agent in students)
+
+
+def own_games_notes(agents: Agents) -> list[str]:
+    """Whose figures are not on held-out games, for people."""
+    return [
+        f"{name}: its figures are on states of its own games; none were held out."
+        for name, agent in agents.items()
+        if agent.own_games and any(figure is not None for figure in agent.metrics.values())
+    ]
+
+
 def repeat_notes(agents: Agents) -> list[str]:
     """Whose figures are not of held-out states alone, for people."""
     found = {name: agent.metrics.get(f"{FIGURE}{REPEATS}") for name, agent in agents.items()}

@@ -22,6 +22,7 @@ AGENT: dict[str, Form] = {
     "ci95": lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(number, ends)),
     **dict.fromkeys(("teacher?", "share_note?"), optional(text)),
     "preset?": text,
+    "own_games?": lambda value: isinstance(value, bool),
 }
 """What an agent's entry must say to be shown again."""
 SCORES = Kind(
@@ -41,7 +42,7 @@ SCORES = Kind(
     sealed_since=2,
 )
 FIGURE = "val_"
-"""How the figures on held-out games begin."""
+"""How the figures of fidelity begin."""
 REPEATS = "repeats"
 """The share of the states that they are of that occur among the training games, where there are such."""
 
@@ -80,6 +81,8 @@ class AgentScores:
     """Why there is no share."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     """Figures on held-out games, ``val_kl`` and so on; None for what was not measured."""
+    own_games: bool = False
+    """Those figures are on states that it played itself: no games were held out from an online training."""
     preset: str | None = None
     """What it saw, where the agents of an evaluation saw different presets."""
 
@@ -89,13 +92,15 @@ class AgentScores:
         fields: dict[str, Any] = {name: content.get(name) for name in AgentScores.__dataclass_fields__}
         metrics = {name: value for name, value in content.items() if name.startswith(FIGURE)}
         low, high = content["ci95"]
-        return AgentScores(**fields | {"metrics": metrics, "ci95": (low, high), "lengths": content.get("lengths", [])})
+        fields |= {"metrics": metrics, "ci95": (low, high), "lengths": content.get("lengths", [])}
+        return AgentScores(**fields | {"own_games": content.get("own_games", False)})
 
     def to_dict(self) -> dict[str, Any]:
         """As in scores.json."""
-        told = {name: value for name, value in vars(self).items() if name not in ("metrics", "preset")}
+        told = {name: value for name, value in vars(self).items() if name not in ("metrics", "preset", "own_games")}
         seen = {} if self.preset is None else {"preset": self.preset}
-        return {**told, "ci95": list(self.ci95), **self.metrics, **seen}
+        own = {"own_games": True} if self.own_games else {}
+        return {**told, "ci95": list(self.ci95), **self.metrics, **own, **seen}
 
 
 @dataclass(frozen=True)

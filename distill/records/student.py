@@ -79,7 +79,7 @@ class Training:
     train_seconds: float
     """Training time."""
     metrics: Mapping[str, float | None]
-    """Figures on held-out games, ``val_kl`` and so on; None for what was not measured."""
+    """Figures on held-out games, ``val_kl`` and so on; of ``OwnGames`` on states of these; None: not measured."""
     adversary: Mapping[str, Any] | None = None
     """The attack on its training states; None without one, and where an earlier version did not say."""
 

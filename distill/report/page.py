@@ -15,7 +15,7 @@ from distill.envs.games import REFERENCE_SCORES
 from distill.envs.protocols import get_protocol
 from distill.evaluate.tables import SCORE_COLUMNS, fidelity_columns, header, table
 from distill.figures.shares import notes as share_notes
-from distill.figures.shares import repeat_notes
+from distill.figures.shares import on_own_games_alone, own_games_notes, repeat_notes
 from distill.networks.nets import count_parameters, described
 from distill.records.data import OwnGames
 from distill.records.scores import AgentScores, Scores
@@ -74,8 +74,9 @@ def _scores(record: Scores, papers: Mapping[str, Training], pictures: Mapping[st
         "mean of the middle half. human-norm.: (score − random) / (human − random); of teacher: share of the mean "
         "above random of the very teacher that taught it."
     )
+    where = "states that each played itself" if on_own_games_alone(agents) else "games held out from training"
     fidelity = (
-        "Against the teacher’s labels, on games held out from training: val KL in nats; total variation, half the sum "
+        f"Against the teacher’s labels, on {where}: val KL in nats; total variation, half the sum "
         "of |π_T − π_S|; action error, and merged error, where actions that do the same count as one; cosine of "
         "the two Jᵀv, and relative error of the student’s (1 is as bad as no derivative)."
     )
@@ -91,10 +92,11 @@ def _scores(record: Scores, papers: Mapping[str, Training], pictures: Mapping[st
     caption = "Each dot is one game; the bar is the 95 % interval of the mean, the tick the mean."
     if record.game in REFERENCE_SCORES:
         caption += " Dashed: published scores of random play and of a human (Wang et al. 2016, 30 no-ops)."
+    measured = [fidelity, *own_games_notes(agents), *repeat_notes(agents)]
     figure = _figure(pictures, "returns", "Return of every game, by agent", caption)
     return (
         f"<h2>Scores</h2>{_table(titles, rows, SCORE_COLUMNS)}{_notes([scores, *share_notes(agents)])}{figure}"
-        f"<h2>Fidelity</h2>{_table(titles, rows, fidelity_columns(record))}{_notes([fidelity, *repeat_notes(agents)])}"
+        f"<h2>Fidelity</h2>{_table(titles, rows, fidelity_columns(record))}{_notes(measured)}"
     )
 
 

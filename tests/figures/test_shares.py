@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from distill.figures.shares import notes, related, teacher_of
+from distill.figures.shares import notes, on_own_games_alone, own_games_notes, related, teacher_of
 from distill.records.scores import AgentScores
 from tests.fixtures.records import agent_scores
 
@@ -78,3 +78,14 @@ def test_a_student_of_unknown_origin_keeps_its_share() -> None:
     agents = {"t": entry("teacher", "1", 20.0), "s": replace(entry("student", "2", 5.0), share_of_teacher=0.3)}
     agents = related("pong", agents)
     assert agents["s"].share_of_teacher == 0.3
+
+
+def test_whose_figures_are_on_its_own_games() -> None:
+    """A student of reward alone has no figures."""
+    online = agent_scores("student", 1.0, own_games=True, metrics={"val_kl": 0.1})
+    alone = replace(online, metrics={"val_kl": None})
+    agents = {"teacher": agent_scores("teacher", 2.0), "online": online, "alone": alone}
+    assert own_games_notes(agents) == ["online: its figures are on states of its own games; none were held out."]
+    assert on_own_games_alone(agents)
+    assert not on_own_games_alone({**agents, "offline": agent_scores("student", 1.0)})
+    assert not on_own_games_alone({"teacher": agents["teacher"]})

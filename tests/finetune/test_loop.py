@@ -193,8 +193,14 @@ def test_papers_are_read_by_every_stage(finished: Path, tmp_path: Path, capsys: 
     agent = json.loads((tmp_path / "scores.json").read_text())["agents"]["run"]
     assert (agent["kind"], agent["val_kl"]) == ("student", load_student(finished).training.metrics["val_kl"])
     assert agent["share_of_teacher"] is not None
+    assert agent["own_games"]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "run: its figures are on states of its own games; none were held out." in told
+    assert "fidelity on states of the students' own games" in told
     assert main(["report", f"--report.scores={tmp_path}/scores.json", f"--report.out={tmp_path}/page"]) == 0
-    assert "its own games" in (tmp_path / "page" / "index.html").read_text()
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "run: its figures are on states of its own games; none were held out." in page
+    assert "Against the teacher’s labels, on states that each played itself" in page
     out = tmp_path / "student.onnx"
     assert main(["export", str(finished), f"--out={out}"]) == 0
     assert out.stat().st_size > 1000
