@@ -69,9 +69,12 @@ def teacher_at(name: str, *, game: str | None, preset: str | None, recorded: str
     if not re.fullmatch("[0-9a-f]{64}", info.fingerprint):
         raise UserError(f"teacher {name}: the fingerprint of its Teacher is no SHA-256; make it with Teacher.of")
     _check_output(name, made.net, info.num_actions)
-    if info.fingerprint == fingerprint({}):  # a rule without weights is known by its path
-        info = dataclasses.replace(info, fingerprint=fingerprint({}, name))
-    return Teacher(made.net, info)
+    return Teacher(made.net, dataclasses.replace(info, fingerprint=_known_by(info.fingerprint, name)))
+
+
+def _known_by(weights: str, name: str) -> str:
+    """The path counts, too: what a program does beside the weights does not show in them."""
+    return fingerprint({}, name) if weights == fingerprint({}) else fingerprint({}, weights, name)
 
 
 def file_of(name: str) -> Path:

@@ -15,6 +15,7 @@ from distill.errors import UserError
 from distill.networks.nets import count_parameters
 from distill.networks.weights import fingerprint
 from distill.students.folder import is_student, load_student
+from distill.system.files import sha256
 from distill.task import Task
 from teachers.by_path import file_of, is_path, made_by, teacher_at
 from teachers.card import checked_card, read_card
@@ -90,7 +91,7 @@ def load_teacher(
         game=chosen,
         algorithm=str(source.card.get("algorithm") or policy.algorithm),
         preset=_known_preset(name, own or recorded) if preset is None else get_preset(preset).name,
-        fingerprint=fingerprint(policy.state, *([] if policy.tau is None else [f"tau={policy.tau}"])),
+        fingerprint=_fingerprint(source.path, policy),
         num_actions=policy.num_actions,
         parameters=count_parameters(policy.net),
         tau=policy.tau,
@@ -155,6 +156,15 @@ def _form(path: Path) -> TeacherFormat:
 def _read(source: Source, tau: float = 0.01) -> LoadedPolicy:
     """The network of an agent that is no student's folder."""
     return _form(source.path).read(source.path, tau, source.card)
+
+
+def _fingerprint(path: Path, policy: LoadedPolicy) -> str:
+    """Of its tensors and temperature; an agent that has no tensors is known by its file, or by all in its folder."""
+    marks = [] if policy.tau is None else [f"tau={policy.tau}"]
+    if not policy.state:
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        marks += [f"{file.relative_to(path)} {sha256(file)}" for file in files]
+    return fingerprint(policy.state, *marks)
 
 
 def _student(name: str, folder: Path, preset: str | None) -> Teacher:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.errors import UserError
+from distill.networks.weights import fingerprint
 from teachers.protocol import Teacher
 
 PREFIX = "mixture:"
@@ -63,7 +64,13 @@ def load_mixture(name: str, load: Callable[[str], Teacher]) -> Teacher:
     whole = Teacher.of(Mixture(teachers), game=first.game, preset=first.preset, algorithm=algorithm, name=name)
     # All were loaded with one temperature; without it nobody could make the same mixture again.
     tau = next((one.info.tau for one in teachers if one.info.tau is not None), None)
-    return Teacher(whole.net, dataclasses.replace(whole.info, tau=tau))
+    return Teacher(whole.net, dataclasses.replace(whole.info, tau=tau, fingerprint=_fingerprint(whole.net, teachers)))
+
+
+def _fingerprint(net: nn.Module, teachers: Sequence[Teacher]) -> str:
+    """Of all weights, and of each part that is known by more than its own."""
+    own = [(number, one.info.fingerprint, fingerprint(one.net.state_dict())) for number, one in enumerate(teachers)]
+    return fingerprint(net.state_dict(), *(f"{number} {mark}" for number, mark, weights in own if mark != weights))
 
 
 def parts_of(name: str) -> list[str]:

@@ -29,7 +29,7 @@ class TeacherInfo:
     preset: str
     """Name of the preset it plays on."""
     fingerprint: str
-    """SHA-256 over parameter names, shapes and values, and the temperature of Q-values."""
+    """SHA-256 over parameter names, shapes and values, and what else it is known by (docs/teachers.md)."""
     num_actions: int
     """Width of the policy head."""
     parameters: int

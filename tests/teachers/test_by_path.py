@@ -48,6 +48,9 @@ def up():
 def down():
     return Teacher.of(Rule(), game="pong")
 
+def hot():
+    return Flat(gain=0.01)
+
 def forged():
     teacher = pong()
     return Teacher(teacher.net, TeacherInfo("x", "pong", "y", "sb3", "me", 6, 1))
@@ -97,11 +100,18 @@ def test_rules_without_weights_are_known_by_their_paths(agents: str) -> None:
     assert up == load_teacher(f"{agents}:up").info.fingerprint
 
 
+def test_one_network_at_two_paths_is_two_agents(agents: str) -> None:
+    """A program may play the same weights otherwise, by an attribute that is no tensor."""
+    bare, hot = (load_teacher(f"{agents}:{name}", game="pong") for name in ("bare", "hot"))
+    assert not bare(torch.ones(1, 4, 84, 84)).equal(hot(torch.ones(1, 4, 84, 84)))
+    assert bare.info.fingerprint != hot.info.fingerprint
+    assert bare.info.fingerprint == load_teacher(f"{agents}:bare", game="pong").info.fingerprint
+
+
 def test_a_bare_network_plays_what_is_asked(agents: str) -> None:
     teacher = load_teacher(f"{agents}:bare", game="pong")
     assert (teacher.info.game, teacher.info.preset, teacher.info.algorithm) == ("pong", "sb3", "Flat")
     assert load_teacher(f"{agents}:bare", game="pong", recorded="cleanrl").info.preset == "cleanrl"
-    assert teacher.info.fingerprint == load_teacher(f"{agents}:pong").info.fingerprint  # the same weights
     assert agent_game(f"{agents}:bare") is None
     with pytest.raises(UserError, match="cannot tell which game some_agents:bare plays; name it with --env"):
         load_teacher(f"{agents}:bare")

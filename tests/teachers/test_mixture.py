@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,35 @@ from distill.config.config import Config
 from distill.config.stages import collect, evaluate, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
+from distill.networks.weights import fingerprint
 from teachers.load import PRETRAINED, agent_game, load_teacher
 from tests.teachers.conftest import MakeAgent
+
+RULES = """
+import torch
+from torch import nn
+
+class Rule(nn.Module):
+    def __init__(self, action):
+        super().__init__()
+        self.action = action
+    def forward(self, x):
+        return 3.0 * torch.eye(6)[self.action].expand(len(x), 6)
+
+def up():
+    return Rule(2)
+
+def noop():
+    return Rule(0)
+"""
+
+
+def _c51(actions: int = 6, atoms: int = 3) -> dict[str, Any]:
+    """What CleanRL's c51_atari saves."""
+    sizes = {0: (32, 4, 8, 8), 2: (64, 32, 4, 4), 4: (64, 64, 3, 3), 7: (512, 3136), 9: (actions * atoms, 512)}
+    weights = {f"network.{place}.weight": torch.randn(*size) / 10 for place, size in sizes.items()}
+    weights |= {f"network.{place}.bias": torch.zeros(size[0]) for place, size in sizes.items()}
+    return {"model_weights": weights | {"atoms": torch.linspace(-1, 1, atoms)}, "args": {}}
 
 
 @pytest.fixture
@@ -62,6 +90,27 @@ def test_a_temperature_of_q_values_is_kept_with_what_it_labels(
         config = make_config(env="pong", teacher=teacher, train=fresh | {"out": f"{data['out']}-run"})
         objective = dataclasses.replace(config.objective, jacobian_targets="online")
         train(dataclasses.replace(config, objective=objective))
+
+
+def test_a_mixture_of_others_is_another(make_agent: MakeAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts without weights, or with a temperature beside them, are told apart as they are by themselves."""
+    (tmp_path / "some_rules.py").write_text(RULES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    up, noop = "some_rules:up", "some_rules:noop"
+    torch.save(_c51(), tmp_path / "pong.cleanrl_model")
+    names = [f"mixture:pong,{up}", f"mixture:pong,{noop}", f"mixture:{up},{noop}", f"mixture:{up},{up}"]
+    marks = [load_teacher(name, game="pong").info.fingerprint for name in names]
+    q_values = f"mixture:pong,{tmp_path / 'pong.cleanrl_model'}"
+    marks += [load_teacher(q_values, preset="sb3", tau=tau).info.fingerprint for tau in (0.01, 1.0)]
+    sys.modules.pop("some_rules")
+    assert len(set(marks)) == len(marks)
+
+
+def test_a_mixture_of_plain_agents_is_known_by_their_weights(name: str) -> None:
+    """As it always was: data sets on disk name it so."""
+    both = load_teacher(name)
+    assert both.info.fingerprint == fingerprint(both.net.state_dict())
 
 
 def test_its_name_in_an_evaluation_is_that_of_its_parts(name: str, other_pong_zip: Path) -> None:

@@ -53,6 +53,34 @@ def test_an_agent_of_an_added_format_is_a_teacher(numpad: TeacherFormat, tmp_pat
     assert load_teacher(str(tmp_path)).info.fingerprint != first
 
 
+def test_agents_without_tensors_are_known_by_their_files(tmp_path: Path) -> None:
+    class Always(nn.Module):
+        def __init__(self, action: int) -> None:
+            super().__init__()
+            self.action = action
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.eye(6)[self.action].expand(len(x), 6)
+
+    def read(path: Path, tau: float, card: object) -> LoadedPolicy:
+        text = (path / "action").read_text() if path.is_dir() else path.read_text()
+        return LoadedPolicy(Always(int(text)), "rule", 6)
+
+    formats()
+    register_teacher_format(TeacherFormat("rule", lambda path: path.suffix == ".rule", read, suffix=".rule"))
+    for name, text in {"up.rule": "2", "down.rule": "3", "same.rule": "2"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / f"folder-{name}").mkdir()
+        (tmp_path / f"folder-{name}" / "action").write_text(text)
+    for kind in ("", "folder-"):
+        up, down, same = (
+            load_teacher(str(tmp_path / f"{kind}{name}.rule"), game="pong").info.fingerprint
+            for name in ("up", "down", "same")
+        )
+        assert up == same != down
+    FORMATS._things.pop("rule")
+
+
 def test_a_later_format_is_asked_first(numpad: TeacherFormat, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.touch()
