@@ -16,6 +16,8 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from tests.fixtures.students import net, saved, task  # noqa: F401
+
 State = dict[str, torch.Tensor]
 MakeAgent = Callable[..., tuple[BaseAlgorithm, Path]]
 ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], dict[str, Any]]] = {

@@ -9,6 +9,7 @@ import torch
 from stable_baselines3 import PPO
 
 from distill.errors import UserError
+from distill.students.folder import Student
 from distill.system.files import sha256
 from teachers.card import read_card
 from teachers.load import PRETRAINED, load_teacher
@@ -42,6 +43,31 @@ def test_the_card_goes_along(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("mine")
     with pytest.raises(UserError, match=r"other.md exists; choose another name"):
         sharpen(str(agent), tmp_path / "other.zip", 0.5)
+
+
+def test_an_agent_of_another_environment_stays_one(tmp_path: Path) -> None:
+    """What refuses the agent stands beside it, where its copy would not be."""
+    run, out = tmp_path / "PongNoFrameskip-v4_1", tmp_path / "sharp.zip"
+    (run / "PongNoFrameskip-v4").mkdir(parents=True)
+    shutil.copyfile(PRETRAINED / "pong-ppo.zip", run / "PongNoFrameskip-v4.zip")
+    settings = run / "PongNoFrameskip-v4" / "args.yml"
+    settings.write_text("env: PongNoFrameskip-v4\nenv_kwargs: {repeat_action_probability: 0.25}\n")
+    with pytest.raises(UserError, match=r"another environment .*repeat_action_probability 0\.25.*--preset=sb3 plays"):
+        sharpen(str(run), out, 0.5)
+    assert not out.exists()
+    assert main([str(run), str(out), "--temperature", "0.5", "--preset", "sb3-fast"]) == 0
+    assert read_card(tmp_path / "sharp.md")["preset"] == load_teacher(str(out)).info.preset == "sb3-fast"
+
+
+def test_a_students_zip_is_a_zip(saved: Student, tmp_path: Path) -> None:
+    out = sharpen(str(saved.folder / "student.zip"), tmp_path / "sharp.zip", 0.5)
+    pixels = torch.rand(4, 4, 84, 84)
+    with torch.no_grad():
+        torch.testing.assert_close(load_teacher(str(out))(pixels), saved.net(pixels) / 0.5)
+    with pytest.raises(UserError, match="plays on its own preset, sb3; leave --preset out"):
+        sharpen(str(saved.folder / "student.zip"), tmp_path / "other.zip", 0.5, "sb3-fast")
+    with pytest.raises(UserError, match="is a folder; give the zip of a stable-baselines3 agent"):
+        sharpen(str(saved.folder), tmp_path / "other.zip", 0.5)
 
 
 def test_what_cannot_be_sharpened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

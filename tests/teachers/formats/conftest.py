@@ -1,1 +1,0 @@
-from tests.fixtures.students import net, saved, task  # noqa: F401
