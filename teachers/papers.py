@@ -87,7 +87,7 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
     if student:
         claims.append((str(student["game"]), "its data"))
     beside = path if path.is_dir() else path.parent
-    inside = sorted(f for f in beside.glob("*-v[0-9]*") if f.is_dir() and run_env_id(f.name))
+    inside = _settings_of(path, beside)
     settings = [(own, "the file itself"), (card, "its card"), *_settings([beside, *inside])]
     for content, where in settings:
         try:
@@ -112,6 +112,12 @@ def read_papers(path: Path, card: Mapping[str, Any], given: str) -> Papers:
             if why and not any(plain_emulator(content) for content, _ in settings):
                 found.append(f"{env} {why} ({where})")
     return Papers(tuple(claims), _hint(given), tuple(found), student)
+
+
+def _settings_of(path: Path, folder: Path) -> list[Path]:
+    """Where rl-zoo put an agent's settings, ``X-v4_1/X-v4``; such a folder beside anything else is another agent's."""
+    envs = {run_env_id(folder.resolve().name), run_env_id(without_ending(path.name))} - {None}
+    return sorted(folder / str(env) for env in envs if (folder / str(env)).is_dir())
 
 
 def game_in_name(stem: str) -> str | None:

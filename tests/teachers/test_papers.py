@@ -49,10 +49,15 @@ SI, PONG = "SpaceInvadersNoFrameskip-v4", "PongNoFrameskip-v4"
     [
         (f"ppo-{SI}.zip", {}, "space_invaders", "its file name"),
         (f"logs/a2c/{SI}_3/best_model.zip", {}, "space_invaders", f"the folder {SI}_3"),
-        ("best_model.zip", {f"{SI}/args.yml": ZOO.format(key="env", value=SI)}, "space_invaders", r"args\.yml"),
+        (
+            f"{SI}_1/best_model.zip",
+            {f"{SI}_1/{SI}/args.yml": ZOO.format(key="env", value=SI)},
+            "space_invaders",
+            r"args\.yml",
+        ),
         ("best_model.zip", {"args.yml": f"algo: ppo\nenv: {SI}\n"}, "space_invaders", r"args\.yml"),
         ("best_model.zip", {"config.yml": f"env_id: {PONG}\n"}, "pong", r"config\.yml"),
-        ("best_model.zip", {f"{PONG}/config.yml": ""}, "pong", f"the folder {PONG}"),
+        (f"{PONG}_1/best_model.zip", {f"{PONG}_1/{PONG}/config.yml": ""}, "pong", f"the folder {PONG}"),
         ("runs/space_invaders/best_model.zip", {}, "space_invaders", "the folder space_invaders"),
         ("x.zip", {"x.md": f"---\ntags:\n- {SI}\n- atari\n---\n"}, "space_invaders", "its card"),
         (
@@ -73,6 +78,28 @@ def test_who_tells_the_game(place: Place, name: str, texts: dict[str, str], game
     other = "pong" if game != "pong" else "space_invaders"
     with pytest.raises(UserError, match=rf"plays {game}, not {other}; choose another teacher or game \(.*{where}"):
         load_teacher(str(path), game=other)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("agents/best.zip", f"agents/{PONG}_1"),
+        ("agents/best.zip", f"agents/{PONG}"),
+        (f"agents/{SI}_1/best.zip", f"agents/{SI}_1/{PONG}"),
+        (f"agents/{SI}.zip", f"agents/{PONG}"),
+    ],
+)
+def test_the_folder_of_another_agent_tells_nothing(place: Place, name: str, beside: str) -> None:
+    path = str(place(name, {f"{beside}/args.yml": f"env: {PONG}\nframe_stack: 2\n"}))
+    told = agent_game(path)
+    assert told is None or told[0] == "space_invaders"
+    assert load_teacher(path, game="space_invaders").info.game == "space_invaders"
+
+
+def test_a_moved_agent_has_its_settings_in_the_folder_of_its_name(place: Place) -> None:
+    path = place(f"mine/{PONG}.zip", {f"mine/{PONG}/args.yml": "frame_stack: 2\n"})
+    with pytest.raises(UserError, match="frame_stack 2, not 4"):
+        load_teacher(str(path))
 
 
 def test_papers_that_disagree(place: Place) -> None:
