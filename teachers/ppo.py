@@ -12,9 +12,10 @@ from distill.envs.presets import get_preset
 from distill.errors import UserError, first_line
 from distill.networks.nets import NETS, AtariCNN, described
 from distill.system.device import pick_device
+from distill.system.progress import console
 from distill.system.streams import teacher_games
 from teachers.keeper import TrainingState
-from teachers.load import load_teacher
+from teachers.load import find_teacher, load_teacher
 from teachers.policy import fuse_optimizer, make_ppo
 from teachers.sb3_vec import AtariVecSB3
 from teachers.settings import MAX_SEED, TeacherConfig
@@ -59,7 +60,12 @@ def linear(start: float) -> Callable[[float], float]:
 
 
 def _initial_weights(config: TeacherConfig) -> AtariCNN:
-    net = load_teacher(str(config.init), game=config.env, preset=config.preset).net
+    init = str(config.init)
+    agent = load_teacher(init, game=config.env, preset=config.preset)
+    agent.info.require_policy(f"--init={init}")
+    for objection in find_teacher(init).papers.objections[:1]:
+        console.print(f"--init={init} learned in another environment: {objection}; it goes on in {config.preset}")
+    net = agent.net
     if not described(net) or net.spec != NETS["nature"]:
         raise UserError(f"--init={config.init} has another network than CnnPolicy's, so its weights do not fit")
     return net

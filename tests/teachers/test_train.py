@@ -23,11 +23,12 @@ from distill.errors import UserError
 from distill.system.files import read_json, sha256
 from teachers import keeper, ppo
 from teachers.card import read_card
-from teachers.load import load_teacher
+from teachers.load import PRETRAINED, load_teacher
 from teachers.ppo import copy_weights
 from teachers.sb3_vec import AtariVecSB3
 from teachers.settings import TeacherConfig
 from teachers.train import main, train_teacher
+from tests.teachers.conftest import MakeAgent
 
 TINY = TeacherConfig(
     env="Pong", num_envs=2, n_steps=16, batch_size=16, n_epochs=1, total_timesteps=64, seed=3, device="cpu"
@@ -307,6 +308,22 @@ def test_init_of_another_game_is_refused_before_anything_starts(tmp_path: Path) 
     with pytest.raises(UserError, match="plays breakout, not pong"):
         train_teacher(replace(TINY, init="breakout", out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists(), "the same command with another agent would be refused"
+
+
+def test_init_by_q_values_is_refused(make_agent: MakeAgent, tmp_path: Path) -> None:
+    shutil.copyfile(make_agent("dqn")[1], tmp_path / "pong.zip")
+    with pytest.raises(UserError, match=r"--init=.*pong\.zip gives Q-values, not a policy; distill it first"):
+        train_teacher(replace(TINY, init=str(tmp_path / "pong.zip"), out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_of_another_environment_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copyfile(PRETRAINED / "pong-ppo.zip", tmp_path / "pong.zip")
+    (tmp_path / "args.yml").write_text("env_kwargs: {repeat_action_probability: 0.25}\n")
+    train_teacher(replace(TINY, init=str(tmp_path / "pong.zip"), total_timesteps=32, out=str(tmp_path / "run")))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "pong.zip learned in another environment: env_kwargs with repeat_action_probability 0.25" in said
+    assert "it goes on in sb3" in said
 
 
 def test_divergence_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
