@@ -6,18 +6,19 @@ import argparse
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, first_line, lookup
+from distill.errors import UserError, lookup
 from distill.system.files import at_home, place_here, refuse_closed, refuse_folder, replacing, sha256
+from distill.system.trouble import blaming
 
 if TYPE_CHECKING:
     from distill.students.folder import Student
 
 FORMATS = ("onnx", "int8", "safetensors", "sb3")
 FILES = {"safetensors": "model.safetensors", "sb3": "student.zip"}
+ENDINGS = {"onnx": ".onnx", "int8": ".onnx", "safetensors": ".safetensors", "sb3": ".zip"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     lookup("format", dict.fromkeys(FORMATS), args.format)
     refuse_folder(args.out, "student.onnx", "--out ")
     place, together = place_here(args.out), students_of(at_home(args.student))
+    _refuse_other_ending(args.format, place)
     if not together:
         export(load_student(student_folder(args.student)), args.format, place)
     elif args.format == "onnx":
@@ -59,9 +61,11 @@ def export(student: Student, form: str, out: Path) -> None:
         out: file to create; an existing one is refused.
 
     Raises:
-        UserError: an unknown format, an existing file, or a student whose files are not those that training wrote.
+        UserError: an unknown format, an existing file, a name that ends like another format, or a student whose files
+            are not those that training wrote.
     """
     lookup("format", dict.fromkeys(FORMATS), form)
+    _refuse_other_ending(form, out)
     if form == "sb3" and not student.is_described:
         raise UserError(
             f"{student.folder} is of network {student.record.network}, which a program builds, and stable-baselines3 "
@@ -76,8 +80,28 @@ def export(student: Student, form: str, out: Path) -> None:
         elif form == "int8":
             _int8(student, temporary)
         else:
-            shutil.copyfile(student.folder / FILES[form], temporary)
-            _check(student, FILES[form], temporary)
+            _copy(student, FILES[form], temporary)
+
+
+def _refuse_other_ending(form: str, out: Path) -> None:
+    meant = [name for name, ending in ENDINGS.items() if ending == out.suffix.lower()]
+    if meant and form not in meant:
+        other = f"give --format={meant[0]}, or a name that ends in {ENDINGS[form]}"
+        raise UserError(f"--out {out} ends like {meant[0]}, but --format is {form}; {other}")
+
+
+def _copy(student: Student, name: str, copy: Path) -> None:
+    """Copy a file of the student's; a zip that is lost is written anew from the weights, which were checked."""
+    source = student.folder / name
+    if name == FILES["sb3"] and not source.exists():
+        from distill.networks.nets import described
+        from distill.students.folder import save_student_zip
+
+        assert described(student.net)
+        save_student_zip(student.net, student.task, copy)
+        return
+    shutil.copyfile(source, copy)
+    _check(student, name, copy)
 
 
 def _check(student: Student, name: str, copy: Path) -> None:
@@ -115,19 +139,14 @@ def _int8(student: Student, path: Path) -> None:
     from distill.students.onnx_file import require_onnx, write_int8
 
     require_onnx("int8 export", run=True)
+    states = own_states(match_of(student), STATES, seed=0)
     with _naming(student):
-        write_int8(student.net, path, student.task, own_states(match_of(student), STATES, seed=0))
+        write_int8(student.net, path, student.task, states)
 
 
-@contextlib.contextmanager
-def _naming(student: Student) -> Iterator[None]:
+def _naming(student: Student) -> contextlib.AbstractContextManager[None]:
     """A network that somebody's program builds may have what PyTorch cannot export."""
-    try:
-        yield
-    except Exception as error:
-        if student.is_described:
-            raise
-        raise UserError(
-            f"{student.folder} is of network {student.record.network}, which PyTorch cannot export to ONNX "
-            f"({type(error).__name__}: {first_line(error)}); export it as safetensors"
-        ) from error
+    if student.is_described:
+        return contextlib.nullcontext()
+    what = f"{student.folder} is of network {student.record.network}, which PyTorch cannot export to ONNX"
+    return blaming(what, "export it as safetensors")

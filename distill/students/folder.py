@@ -97,16 +97,20 @@ def save_student(
     files = ["model.safetensors"]
     built_by: NetSpec | str | None = network
     if described(net):
-        from distill.students.sb3 import save_sb3_zip
-
-        zipped = {name: getattr(task, name) for name in ("game", "preset", "preset_hash")}
-        save_sb3_zip(net, folder / "student.zip", zipped)
+        save_student_zip(net, task, folder / "student.zip")
         files.append("student.zip")
         built_by = net.spec
     assert built_by is not None
     sums = {name: sha256(folder / name) for name in files}
     told = {} if training is None else training.to_dict()
     write_student(folder / "student.json", StudentRecord(task, built_by, fingerprint(state), sums, told))
+
+
+def save_student_zip(net: AtariCNN, task: Task, path: Path) -> None:
+    """Write the zip of a student for stable-baselines3, which says what it plays and sees."""
+    from distill.students.sb3 import save_sb3_zip
+
+    save_sb3_zip(net, path, {name: getattr(task, name) for name in ("game", "preset", "preset_hash")})
 
 
 def is_student(path: Path) -> bool:

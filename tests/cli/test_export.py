@@ -20,6 +20,7 @@ from distill.students.folder import Student, load_student, save_student
 from distill.students.sb3 import save_sb3_zip
 from distill.system.files import read_json, sha256, write_json
 from distill.task import Task
+from teachers.load import load_teacher
 
 
 def test_onnx_gives_the_same_logits(saved: Student, tmp_path: Path, obs: npt.NDArray[np.uint8]) -> None:
@@ -103,6 +104,37 @@ def test_a_link_that_leads_nowhere_is_left_alone(saved: Student, tmp_path: Path)
     assert (tmp_path / "out").is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "says"),
+    [
+        ("onnx", "y.zip", "ends like sb3, but --format is onnx; give --format=sb3, or a name that ends in .onnx"),
+        ("int8", "y.safetensors", "ends like safetensors, but --format is int8; give --format=safetensors, or a name"),
+        ("sb3", "y.ONNX", "ends like onnx, but --format is sb3; give --format=onnx, or a name that ends in .zip"),
+    ],
+)
+def test_a_name_that_ends_like_another_format_is_refused(
+    saved: Student, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, name: str, says: str
+) -> None:
+    words = [] if form == "onnx" else ["--format", form]  # onnx is what it is by default
+    assert main(["export", str(saved.folder), "--out", str(tmp_path / name), *words]) == 1
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+class Noisy(AtariCNN):
+    """A program's network, for all that the toolkit knows."""
+
+    def __init__(self, actions: int) -> None:
+        super().__init__(NetSpec(((4, 8, 4),), (8,), noise="white"), actions)
+
+
+def test_what_has_a_sentence_is_not_blamed_on_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    save_student(tmp_path / "run", Noisy(6), Task("pong", "sb3", "739e34ec987e", 6), network=f"{__name__}:Noisy")
+    with pytest.raises(UserError, match=r"^this student draws noise at play, which an ONNX file cannot"):
+        export(load_student(tmp_path / "run"), "onnx", tmp_path / "y.onnx")
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_existing_file_is_refused(saved: Student, tmp_path: Path, form: str) -> None:
     out = tmp_path / "out"
@@ -177,6 +209,20 @@ def test_another_students_zip_is_not_exported(copy: Path, tmp_path: Path, net: A
     save_sb3_zip(AtariCNN(net.spec, net.num_actions), copy / "student.zip")
     with pytest.raises(UserError, match=r"student\.zip is damaged"):
         export(load_student(copy), "sb3", tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["checksums", "none"])
+def test_a_lost_zip_is_written_anew_from_the_weights(copy: Path, tmp_path: Path, old: bool) -> None:
+    if old:
+        forget_checksums(copy)
+    (copy / "student.zip").unlink()
+    student = load_student(copy)
+    export(student, "sb3", tmp_path / "new.zip")
+    agent, x = load_teacher(str(tmp_path / "new.zip")), torch.rand(3, 4, 84, 84)
+    assert (agent.info.task, agent.info.fingerprint) == (student.task, student.fingerprint)
+    with torch.no_grad():
+        torch.testing.assert_close(agent(x), student.net(x), rtol=0, atol=0)
+    assert not (copy / "student.zip").exists()
 
 
 def test_weights_written_anew_are_not_what_training_wrote(copy: Path, tmp_path: Path) -> None:
