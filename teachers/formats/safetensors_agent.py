@@ -63,6 +63,11 @@ def _read(path: Path) -> tuple[State, dict[str, str]]:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({first_line(error)}); copy it again") from error
+    if any(name.startswith("features.") for name in tensors):
+        raise UserError(
+            f"{path} holds a student's weights alone, as `distill export --format safetensors` writes them: nothing in "
+            "it tells strides and activations; give the student's run folder, or export it with --format sb3"
+        )
     unknown = sorted(name for name in tensors if not LAYER.fullmatch(name))
     if unknown or "policy.weight" not in tensors:
         raise UserError(

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from distill.cli.export import export
 from distill.config.which_game import which_game
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, NetSpec, net_spec
-from distill.students.folder import save_student
+from distill.students.folder import load_student, save_student
 from distill.task import Task
 from teachers.formats.safetensors_agent import load_safetensors
 from teachers.load import agent_game, load_teacher
@@ -141,6 +142,15 @@ def test_other_contents_are_refused_in_one_sentence(save: Save, change: Callable
     with pytest.raises(UserError, match=message) as error:
         load_safetensors(path, {})
     assert "\n" not in str(error.value)
+
+
+def test_an_exported_student_is_told_from_an_agent(tmp_path: Path) -> None:
+    save_student(tmp_path / "run", AtariCNN(net_spec("mnih2013"), 4), Task("breakout", "sb3", "739e34ec987e", 4))
+    export(load_student(tmp_path / "run"), "safetensors", tmp_path / "x.safetensors")
+    with pytest.raises(
+        UserError, match=r"x\.safetensors holds a student's weights alone, as .*; give the student's run"
+    ):
+        load_teacher(str(tmp_path / "x.safetensors"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
