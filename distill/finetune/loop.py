@@ -58,7 +58,7 @@ def finetune(config: FinetuneRun, hooks: Sequence[Hook] = ()) -> Path:
             again = how_to_go_on(c.out, folder, "--finetune.out", newest=c.resume)
             kept = Kept(model.policy, model.policy.optimizer, progress, config.to_dict(), again)
             if resuming:
-                settle_folder(folder / BEST)
+                settle_folder(folder / BEST, own=True)
                 restore(folder, device, kept)
                 progress = kept.progress
                 env.seed(int(generator("finetune", config.seed, progress.states).integers(MAX_SEED // 2)))

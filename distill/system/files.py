@@ -136,18 +136,26 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def settle_folder(path: Path) -> None:
-    """Finish what a killed ``replace_folder`` left."""
-    new, old = _beside(path)
-    if old.exists() and not path.exists():
-        os.replace(new, path)
-        fsync_dir(path.parent)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
+def settle_folder(path: Path, *, own: bool = False) -> None:
+    """Finish what a killed ``replace_folder`` left.
+
+    Args:
+        path: the folder.
+        own: it lies in a run's folder, where earlier versions took plainer names beside it, which are settled, too.
+    """
+    plainer = [(path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old"))] if own else []
+    for new, old in (_beside(path), *plainer):
+        if old.exists() and new.exists() and not path.exists():
+            os.replace(new, path)
+            fsync_dir(path.parent)
+        if path.exists() or not old.exists():  # else the old one is all that there is
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
-    return path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+    """Names of the new and the old folder, which nobody else gives to one of theirs."""
+    return path.with_name(f".{path.name}.new.distill"), path.with_name(f".{path.name}.old.distill")
 
 
 def unreadable(path: Path) -> Path | None:

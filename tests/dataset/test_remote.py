@@ -462,3 +462,22 @@ def test_a_shard_that_a_store_has_lost_is_named(
     Store(url)._fs.rm(f"{url}/ledgers", recursive=True)
     with pytest.raises(UserError, match=rf"{url} has lost shard teacher-00000, which was sent there"):
         collect(make_config(collect={"out": url, **SIZES, "states": 128}))
+
+
+def test_folders_of_the_users_own_beside_a_pulled_one_stay(tmp_path: Path) -> None:
+    """However they are called, whether or not the target is there."""
+    store = tmp_path / "store" / "run"
+    store.mkdir(parents=True)
+    (store / "config.yaml").write_text("env: pong\n")
+    for number, (names, made) in enumerate([(("new", "old"), False), (("new", "old"), True), (("old",), False)]):
+        target = tmp_path / str(number) / "pong"
+        mine = [target.with_name(f"pong.{name}") / "mine.txt" for name in names]
+        for path in mine:
+            path.parent.mkdir(parents=True)
+            path.write_text("x")
+        if made:
+            target.mkdir()
+        assert main(["pull", f"file://{store}", str(target)]) == 0
+        assert (target / "config.yaml").is_file()
+        assert all(path.read_text() == "x" for path in mine)
+        assert len(list(target.parent.iterdir())) == 1 + len(mine)

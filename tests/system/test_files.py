@@ -230,3 +230,22 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Mon
         settle_folder(place)
         assert texts() == ({"first"} if at <= 3 else {str(at)})
         assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_what_an_earlier_version_left_beside_a_folder_of_a_run_is_settled(tmp_path: Path) -> None:
+    """Between its two renames the new one is all that is whole; an old one alone is not thrown away."""
+    place, new, old = (tmp_path / name for name in ("best", "best.new", "best.old"))
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "weights").write_text(folder.name)
+    settle_folder(place)
+    assert new.exists() and old.exists()
+    assert not place.exists()
+    settle_folder(place, own=True)
+    assert (place / "weights").read_text() == "best.new"
+    assert not new.exists()
+    assert not old.exists()
+    os.replace(place, old)
+    settle_folder(place, own=True)
+    assert old.exists()
+    assert not place.exists()
