@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from distill.dataset.schema import read_manifest
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError
 from distill.networks.nets import AtariCNN, described
 from distill.students.folder import Student, is_student, load_student
 from distill.students.onnx_file import require_onnx, write_program
-from distill.system.files import replacing
+from distill.system.files import at_home, refuse_closed, replacing
 from distill.system.parser import read_saved
+from distill.train.checkpoint import can_go_on, newest_checkpoint
 
 NEVER = -1e9
 """Logit of an action that a game does not have."""
@@ -49,14 +54,50 @@ class Joint(nn.Module):
 
 
 def students_of(run: Path) -> list[Student]:
-    """The students of a run of ``distill multitask``, in the order of their names; none of any other folder."""
+    """The students of a run of ``distill multitask``, in the order of their names; none of any other folder.
+
+    Raises:
+        UserError: some have a student already and others have none, or nobody can say whether that is so.
+    """
     config = run / "config.yaml"
     if is_student(run) or not config.is_file():
         return []
     asked = read_saved(config, "name the run of one game").get("multitask")
     if not (isinstance(asked, dict) and asked.get("data")):
         return []
-    return [load_student(folder) for folder in sorted(path for path in run.iterdir() if is_student(path))]
+    students = [load_student(folder) for folder in sorted(path for path in run.iterdir() if is_student(path))]
+    if students:
+        _refuse_missing(run, {student.task.game for student in students}, asked["data"])
+    return students
+
+
+def _refuse_missing(run: Path, there: set[str], data: Sequence[str]) -> None:
+    """They are written one after another: games left out would give the others other numbers."""
+    try:
+        games = _games_of(run, data)
+    except UserError as error:
+        if len(there) == len(data):
+            return  # each dataset is of a game
+        raise UserError(
+            f"{run} has students of {', '.join(sorted(there))} and no checkpoint, and whether these are all its games "
+            f"cannot be told ({error}); bring its data back, or export each by itself"
+        ) from error
+    missing = sorted(games - there)
+    if missing:
+        raise UserError(f"{run} has no student of {', '.join(missing)} yet; the same command finishes it")
+
+
+def _games_of(run: Path, data: Sequence[str]) -> set[str]:
+    """Games that a run learns: its checkpoint has a network for each; without one, those of its datasets.
+
+    Raises:
+        UserError: neither is there.
+    """
+    if can_go_on(run):
+        with contextlib.suppress(UserError):
+            model = newest_checkpoint(run, torch.device("cpu"), "--multitask.out")["model"]
+            return {name.partition(".")[0] for name in model}
+    return {read_manifest(at_home(place)).identity.game for place in data}
 
 
 def write_joint_onnx(students: list[Student], out: Path) -> None:
@@ -82,8 +123,9 @@ def write_joint_onnx(students: list[Student], out: Path) -> None:
     twice = sorted({game for game in games if games.count(game) > 1})
     if twice:
         raise UserError(f"{students[0].folder.parent.parent} has several students of {', '.join(twice)}; export each")
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out} exists; choose another --out")
+    refuse_closed(out, "--out ")
     task = students[0].task
     papers = {"games": games, "preset": task.preset,
               "preset_hash": task.preset_hash}  # fmt: skip

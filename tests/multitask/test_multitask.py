@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -242,6 +243,32 @@ def test_one_onnx_file_is_told_the_game(
     assert "has several students of pong; export each" in capsys.readouterr().err
     with pytest.raises(Exception, match=r"out of|index"):
         session.run(None, {"pixels": x, "game": np.array([0, -1, 0])})
+
+
+def test_a_file_of_all_games_waits_for_the_last(
+    both: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Students are written one after another; the checkpoint, or else the data, says of which games."""
+    folder, out = multitask(both(train={"steps": 4})), tmp_path / "x.onnx"
+    words = ["export", str(folder), "--format", "onnx", "--out"]
+    out.symlink_to(tmp_path / "nowhere")
+    assert main([*words, str(out)]) == 1
+    assert "x.onnx exists; choose another --out" in " ".join(capsys.readouterr().err.split())
+    out.unlink()
+    kept = (folder / "breakout").rename(tmp_path / "breakout")
+    for _ in range(2):
+        assert main([*words, str(out)]) == 1
+        assert "has no student of breakout yet; the same command finishes it" in " ".join(
+            capsys.readouterr().err.split()
+        )
+        assert not out.exists()
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    config = folder / "config.yaml"
+    config.write_text(re.sub("- /.*", "- /nowhere/data", config.read_text()))
+    assert main([*words, str(out)]) == 1
+    assert "whether these are all its games cannot be told" in " ".join(capsys.readouterr().err.split())
+    kept.rename(folder / "breakout")
+    assert main([*words, str(out)]) == 0
 
 
 def test_a_folder_of_runs_is_no_student_of_several_games(
