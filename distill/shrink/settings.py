@@ -17,6 +17,8 @@ from distill.train.settings import TrainRun
 
 FLOAT32, INT8 = "float32", "int8"
 PRECISIONS = (FLOAT32, INT8)
+MOST_STATES = 10_000
+"""That int8 is calibrated on: all are held at once as float32, these in about 1 GB, and as many to compare on."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class ShrinkConfig(Section):
     games: int = 64
     """Whole games of every student, of the teacher and of random play, under evaluate.protocol."""
     calibration_states: int = 512
-    """States of its own games that a student's int8 activations are calibrated on; it is compared on as many others."""
+    """Of a student's own games, that its int8 activations are calibrated on, 10,000 at most; compared on as many."""
     out: str = "runs/{env}__shrink"
     """Folder for rows.csv, table and picture, and a run folder per student; the same command, or more, continues."""
 
     RANGES: ClassVar[Mapping[str, Range]] = {
         "games": POSITIVE,
-        "calibration_states": POSITIVE,
+        "calibration_states": Range(f"between 1 and {MOST_STATES:,}", 1, MOST_STATES),
         "seeds": Range(f"between 0 and {LARGEST_SEED}", 0, LARGEST_SEED),
     }
     PLACES: ClassVar[tuple[str, ...]] = ("out",)

@@ -22,7 +22,8 @@ from distill.shrink.settings import ShrinkConfig
         ({"seeds": [-1]}, "--shrink.seeds must be between 0 and 1073741823, got -1"),
         ({"precisions": ["int4"]}, "--shrink.precisions must be of ['float32', 'int8'], got ['int4']"),
         ({"games": 0}, "--shrink.games must be positive, got 0"),
-        ({"calibration_states": 0}, "--shrink.calibration_states must be positive, got 0"),
+        ({"calibration_states": 0}, "--shrink.calibration_states must be between 1 and 10,000, got 0"),
+        ({"calibration_states": 10**12}, "--shrink.calibration_states must be between 1 and 10,000, got 1000000000000"),
         ({"by": "magic"}, "--shrink.by must be one of ['imitate', 'rounds', 'train'], got magic"),
     ],
 )
