@@ -12,11 +12,11 @@ from distill.imitate.setup import check_online, check_plain
 from distill.imitate.setup import check_settings as check_imitate
 from distill.imitate.setup import make_student as make_imitator
 from distill.records.data import DataUsed
-from distill.records.runs import data_of
+from distill.records.runs import data_of, only_described
 from distill.rounds.settings import RoundsRun
 from distill.rounds.setup import check_eyes, check_rounds
 from distill.shrink.settings import INT8, ShrinkRun
-from distill.shrink.students import check_int8, run_settings
+from distill.shrink.students import check_int8, run_name, run_settings
 from distill.sweep.cells import naming
 from distill.sweep.grid import Cell, read_rows
 from distill.system.progress import console
@@ -84,24 +84,26 @@ def tell_passed_over(config: ShrinkRun) -> None:
         console.print(f"{s.games} whole games each, as shrink.games says, not evaluate.games={config.evaluate.games}")
 
 
-def refuse_other_data(config: ShrinkRun, path: Path) -> None:
+def refuse_other_data(config: ShrinkRun, path: Path, every: list[Cell]) -> None:
     """Rungs stand side by side only where they learned from the same data.
 
     Args:
         config: settings.
         path: of the ladder's rows.
+        every: cells, of which some may have begun and have no row.
 
     Raises:
-        UserError: the dataset has changed since a student was made of it.
+        UserError: the dataset has changed since a student began to learn from it.
     """
     if config.shrink.by != "train":
         return
     data = fill(config.train.data, env=config.env)
     digest = folder_digest(data)
-    for row in read_rows(path):
-        before = data_of(path.parent / row["run"]) if row.get("run") else None
+    names = [row["run"] for row in read_rows(path) if row.get("run")] + [run_name(cell) for cell in every]
+    for run in (path.parent / name for name in dict.fromkeys(names)):
+        before = None if only_described(run) else data_of(run)
         if isinstance(before, DataUsed) and before.digest not in (None, digest):
             raise UserError(
-                f"{data} has changed since {path} got its row of {row['run']}, so rungs would be of "
-                "different data; choose another --shrink.out, or bring the data back"
+                f"{data} has changed since {run} learned from it, so rungs would be of different data; choose another "
+                "--shrink.out, or bring the data back"
             )

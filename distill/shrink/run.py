@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 from distill.dataset.reader import Dataset
 from distill.errors import DivergedError, UserError
@@ -69,10 +70,10 @@ def shrink(config: ShrinkRun) -> list[Rung]:
     is_same_run(folder, plain(config), ShrinkRun, "--shrink.out", FREE, matters)
     rungs: list[Rung] = []
     with alone(folder, "--shrink.out", "shrink.lock"):
-        refuse_other_data(config, folder / ROWS)
+        refuse_other_data(config, folder / ROWS, every)
         describe_run(folder, plain(config))
         reference = _reference(config, folder, teacher.info.preset)
-        run = functools.partial(run_cell, config, folder)
+        run = functools.partial(_run_cell, config, folder, every)
         for seed in s.seeds:  # the whole ladder, and then its next seed
             begun = [cell for cell in every if cell["seed"] == seed]
             run_grid(begun, run, folder / ROWS, say=console.print)
@@ -86,6 +87,12 @@ def shrink(config: ShrinkRun) -> list[Rung]:
         console.print(f"written: {folder / name}")
     _refuse_missing(unfinished(every, folder / ROWS))
     return rungs
+
+
+def _run_cell(config: ShrinkRun, folder: Path, every: list[Cell], cell: Cell) -> dict[str, Any] | None:
+    """``run_cell``, while the data is that of the others: hours may have passed since they began."""
+    refuse_other_data(config, folder / ROWS, every)
+    return run_cell(config, folder, cell)
 
 
 def _taught_by(config: ShrinkRun) -> tuple[ShrinkRun, Teacher]:
