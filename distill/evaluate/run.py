@@ -147,9 +147,15 @@ def _existing(path: Path, config: EvaluateRun, agents: list[Agent], attack: Mapp
     then = {name: agent.fingerprint for name, agent in record.agents.items()}
     now = {agent.name: agent.fingerprint for agent in agents}
     e = config.evaluate
-    asked = (config.env, _presets(agents), e.games, e.protocol, config.seed, now)
-    if (record.game, record.preset, record.games, record.protocol, record.seed, then) != asked:
-        raise UserError(f"{path} is of another game, preset, agents, number of games, protocol or seed; {ANOTHER}")
+    pairs = {
+        "game": (record.game, config.env), "preset": (record.preset, _presets(agents)),
+        "number of games": (record.games, e.games), "protocol": (record.protocol, e.protocol),
+        "seed": (record.seed, config.seed), "agents": (", ".join(sorted(then)), ", ".join(sorted(now))),
+    }  # fmt: skip
+    changed = [f"{name} {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
+    changed += [f"another agent called {name}" for name in now if then.get(name, now[name]) != now[name]]
+    if changed:
+        raise UserError(f"{path} is of {'; '.join(changed)}; {ANOTHER}")
     if record.num_envs not in (None, _lanes(e)):
         raise UserError(
             f"{path} is of {record.num_envs} games side by side, not {_lanes(e)}, which play other games; set "

@@ -334,7 +334,10 @@ def test_complete_scores_are_left_alone(config: Config, record: dict[str, Any], 
 def test_resuming_another_evaluation_is_refused(
     config: Config, student: Path, change: Callable[[Config, Path], Config]
 ) -> None:
-    with pytest.raises(UserError, match=r"is of another game, preset, agents, number of games, protocol or seed"):
+    with pytest.raises(
+        UserError,
+        match=r"is of (another agent called|(agents|number of games|protocol|seed) .*, not) .*; choose another",
+    ):
         evaluate(with_evaluate(change(config, student)))
 
 
@@ -344,7 +347,7 @@ def test_resuming_another_game_or_preset_is_refused(
     config: Config, record: dict[str, Any], tmp_path: Path, key: str, value: str
 ) -> None:
     write_json(tmp_path / "scores.json", {**record, key: value})
-    with pytest.raises(UserError, match="is of another game, preset"):
+    with pytest.raises(UserError, match=f"is of {key} {value}, not "):
         evaluate(with_evaluate(config, out=str(tmp_path)))
 
 

@@ -170,7 +170,9 @@ def test_all_play_at_the_end(both: Callable[..., Config], capsys: pytest.Capture
         record = json.loads((folder / game / "scores" / "scores.json").read_text())
         assert record["game"] == game
         assert set(record["agents"]) == {"teacher", "student"}
-    with pytest.raises(UserError, match=r"scores.json is of another .*; move .*/pong/scores away, or let"):
+    with pytest.raises(
+        UserError, match=r"scores.json is of number of games 1, not 2; move .*/pong/scores away, or let"
+    ):
         multitask(both(train={"steps": 4}, multitask={"games": 2}, evaluate=played))
     more = both(train={"steps": 4}, multitask={"games": 1, "out": str(folder)}, evaluate={**played, "attack": "noise"})
     with pytest.raises(UserError, match=r"is of games under another attack.*; move "):

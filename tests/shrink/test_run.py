@@ -236,7 +236,7 @@ def test_another_agent_in_the_teachers_file(tmp_path: Path, tiny: Tiny, other_po
     shrink(config)
     del done[:]
     shutil.copy(other_pong_zip, zipped)
-    with pytest.raises(UserError, match=r"is of another game, preset, agents, .*choose another --shrink\.out"):
+    with pytest.raises(UserError, match=r"is of another agent called teacher; choose another --shrink\.out"):
         shrink(config)
     assert done == ["evaluate"]
 
