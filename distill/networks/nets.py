@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from distill.envs.presets import OBS_SHAPE
 from distill.errors import UserError, lookup, nearest
 from distill.networks.layers.layer import activations
+from distill.networks.makeup import makeup
 from distill.networks.parts import BandLimited2d, Noise, NoisyConv2d, NoisyLinear, make_convolution, make_dense
 
 
@@ -211,8 +213,21 @@ class AtariCNN(nn.Module):
 
 
 def described(net: nn.Module) -> TypeGuard[AtariCNN]:
-    """Whether its ``NetSpec`` tells all of it: a class derived from ``AtariCNN`` may compute another thing."""
-    return type(net) is AtariCNN
+    """Whether its ``NetSpec`` tells all of it.
+
+    A class derived from ``AtariCNN`` may compute another thing, and so may one whose layers were changed afterwards.
+    """
+    if type(net) is not AtariCNN:
+        return False
+    spec = NetSpec.from_dict(net.spec.to_dict())  # tuples, whatever they were given as
+    return makeup(net) == _makeup_of(spec, net.num_actions, net.value is not None)
+
+
+@functools.lru_cache(maxsize=64)
+def _makeup_of(spec: NetSpec, num_actions: int, value: bool) -> dict[str, tuple[Any, ...]]:
+    """That of the network that a spec describes, built without numbers."""
+    with torch.device("meta"):
+        return makeup(AtariCNN(spec, num_actions, value=value))
 
 
 def spec_of(net: nn.Module) -> NetSpec | None:
@@ -224,6 +239,8 @@ def same_network(one: nn.Module, other: nn.Module) -> bool:
     """True where the weights of one mean the same in the other, but for a value head."""
     if described(one) and described(other):
         return one.spec.fits(other.spec)
+    if type(one) is type(other) is AtariCNN and makeup(one.features) != makeup(other.features):
+        return False
     shapes = [{name: tensor.shape for name, tensor in net.state_dict().items()} for net in (one, other)]
     return type(one) is type(other) and shapes[0] == shapes[1]
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from distill.engine.step import make_engine
 from distill.envs.presets import get_preset
 from distill.errors import UserError
 from distill.networks.layers.layer import activations
-from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, described, net_spec, to_unit
+from distill.networks.nets import NETS, AtariCNN, NetSpec, count_parameters, described, net_spec, same_network, to_unit
 from distill.students.folder import load_student, save_student
 from distill.task import Task
 from distill.train.network import settings_of
@@ -153,3 +155,52 @@ def test_a_derived_class_is_a_network_of_its_own(tmp_path: Path) -> None:
     loaded, x = load_student(tmp_path).net, torch.rand(2, 4, 84, 84)
     torch.testing.assert_close(loaded(x), net(x))
     assert not (tmp_path / "student.zip").exists()
+
+
+def smooth(num_actions: int) -> AtariCNN:
+    """A described network whose activations were changed afterwards."""
+    net = AtariCNN(NETS["rusu-1"], num_actions)
+    for number, layer in enumerate(net.features):
+        if isinstance(layer, nn.ReLU):
+            net.features[number] = nn.ELU()
+    return net
+
+
+def test_an_altered_network_is_one_built_by_a_program(tmp_path: Path) -> None:
+    net, task = smooth(6), Task("pong", "sb3", get_preset("sb3").hash, 6)
+    assert not described(net)
+    assert not same_network(net, AtariCNN(NETS["rusu-1"], 6))
+    assert same_network(net, smooth(6))
+    save_student(tmp_path, net, task, network=f"{__name__}:smooth")
+    assert not (tmp_path / "student.zip").exists()
+    x = torch.rand(2, 4, 84, 84)
+    with torch.no_grad():
+        assert load_student(tmp_path).net(x).equal(net(x))
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda net: setattr(net.features[0], "stride", (2, 2)),
+        lambda net: net.register_forward_hook(lambda *_: None),
+        lambda net: nn.utils.parametrizations.weight_norm(net.policy),
+        lambda net: setattr(net, "forward", lambda x: net.policy(net.features(x))),
+        lambda net: net.features.append(nn.Dropout()),
+    ],
+)
+def test_whatever_is_altered(alter: Callable[[AtariCNN], object]) -> None:
+    net = AtariCNN(NETS["rusu-1"], 6)
+    assert described(net)
+    alter(net)
+    assert not described(net)
+
+
+@pytest.mark.parametrize("options", [{"noise": "coloured"}, {"band_limit": (0.5, 0.3, 0.0)}, {"convs": [[4, 8, 4]]}])
+@pytest.mark.parametrize("value", [False, True])
+def test_what_a_description_tells_is_described(options: dict[str, object], value: bool) -> None:
+    spec = dataclasses.replace(NETS["rusu-1"], **options)  # type: ignore[arg-type]
+    net = AtariCNN(spec, 6, value=value)
+    before = torch.get_rng_state()
+    assert described(net)
+    assert described(net.double().eval())
+    assert torch.get_rng_state().equal(before)
