@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError
 from distill.system.files import at_home
+
+if TYPE_CHECKING:
+    from distill.system.settings import Section
+    from distill.system.stores import Store
 
 PAPERS = "student.json"
 """Of a student's own folder."""
@@ -43,10 +49,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _refuse_another(folder: Path, url: str) -> None:
     """Files of two runs, students or datasets must not mix, nor one replace another: a reader would mistake them."""
-    from distill.records.runs import differences
+    from distill.records.runs import completed, differences
     from distill.system.stores import Store
     from distill.system.yaml_text import BadYaml, load_yaml
-    from distill.train.run import FREE, MATTERS
 
     store = Store(url)
     if store.is_file():
@@ -61,11 +66,74 @@ def _refuse_another(folder: Path, url: str) -> None:
         raise UserError(f"{url} has another student than {folder}; choose another address")
     there = store.read("config.yaml")
     if there is None or not (folder / "config.yaml").is_file():
+        _refuse_other_students(folder, store, url)
         return
     try:
         before, now = load_yaml(there.decode()), load_yaml((folder / "config.yaml").read_text())
     except (BadYaml, UnicodeDecodeError):
         return  # cut off; the new one replaces it
-    changed = differences(before or {}, now or {}, MATTERS, FREE)
+    before, now = before or {}, now or {}
+    stage = _stage_of(now)
+    kind, matters, free = _settings_of(stage, now)
+    changed = [] if _stage_of(before) == stage else [f"it is of distill {_stage_of(before)}, not {stage}"]
+    changed = changed or differences(completed(before, kind), completed(now, kind), matters, free)
+    data = folder / "data.json"
+    if data.is_file() and store.size(data.name) is not None and not store.same(data.name, data):
+        changed.append("it is of other data")
     if changed:
         raise UserError(f"{url} has another run than {folder}: {'; '.join(changed)}; choose another address")
+
+
+def _refuse_other_students(folder: Path, store: Store, url: str) -> None:
+    """Students in folders below are no continuation of others of their names, where no run says so."""
+    for papers in sorted(folder.glob(f"**/{PAPERS}")):
+        name = papers.relative_to(folder).as_posix()
+        if store.size(name) is not None and not store.same(name, papers):
+            raise UserError(f"{url} has another student than {papers.parent}; choose another address")
+
+
+def _stage_of(settings: Mapping[str, Any]) -> str:
+    """The command that a run is of: the first of these that it has settings of."""
+    stages = ("shrink", "multitask", "sweep", "pbt", "finetune", "rounds", "imitate")
+    return next((stage for stage in stages if stage in settings), "train")
+
+
+def _settings_of(stage: str, settings: Mapping[str, Any]) -> tuple[type[Section], Sequence[str], Container[str]]:
+    """Class of the settings of this command, what makes a run of it another run, and what of that may change."""
+    from distill.train import run as of_training
+    from distill.train.settings import TrainRun
+
+    if stage == "shrink":
+        from distill.shrink import run as ladder
+        from distill.shrink.settings import ShrinkRun
+
+        by = str((settings["shrink"] or {}).get("by"))
+        return ShrinkRun, (*ladder.MATTERS, "shrink", *ladder.LEARNING.get(by, ())), ladder.FREE
+    if stage == "multitask":
+        from distill.multitask import loop as of_several
+        from distill.multitask.settings import MultitaskRun
+
+        return MultitaskRun, of_several.MATTERS, of_several.FREE
+    if stage == "pbt":
+        from distill.pbt import run as population
+        from distill.pbt.settings import PbtRun
+
+        return PbtRun, population.MATTERS, population.FREE
+    if stage == "finetune":
+        from distill.finetune import progress as tuned
+        from distill.finetune.settings import FinetuneRun
+
+        return FinetuneRun, tuned.MATTERS, tuned.FREE
+    if stage in ("rounds", "imitate"):
+        from distill.imitate.settings import ImitateRun
+        from distill.rounds.settings import RoundsRun
+
+        kind = RoundsRun if stage == "rounds" else ImitateRun
+        return kind, kind.MATTERS, kind.FREE
+    if stage == "sweep":
+        from distill.sweep.settings import SweepRun
+
+        grid = (settings["sweep"] or {}).get("grid") or {}  # its values may be more
+        matters = (*of_training.MATTERS, "sweep.data", "sweep.test_states", "sweep.games")
+        return SweepRun, matters, {*of_training.FREE, *grid}
+    return TrainRun, of_training.MATTERS, of_training.FREE

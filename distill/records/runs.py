@@ -116,10 +116,10 @@ def read_settings(folder: Path, flag: str, kind: type[Section]) -> dict[str, Any
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder} exists and is not a run of this toolkit; choose another {flag}")
-    return _completed(read_saved(path, f"choose another {flag}"), kind)
+    return completed(read_saved(path, f"choose another {flag}"), kind)
 
 
-def _completed(before: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
+def completed(before: dict[str, Any], kind: type[Section]) -> dict[str, Any]:
     """Settings of an older run, where what it could not name yet has its default."""
     sections = {name: usual for name, usual in plain(kind()).items() if isinstance(usual, dict)}
     return before | {

@@ -481,3 +481,43 @@ def test_folders_of_the_users_own_beside_a_pulled_one_stay(tmp_path: Path) -> No
         assert (target / "config.yaml").is_file()
         assert all(path.read_text() == "x" for path in mine)
         assert len(list(target.parent.iterdir())) == 1 + len(mine)
+
+
+@pytest.mark.parametrize(
+    ("section", "before", "now"),
+    [
+        ("imitate", {"states": 200}, {"states": 400}),
+        ("rounds", {"form": "online"}, {"form": "rounds"}),
+        ("finetune", {"states": 200}, {"states": 400}),
+        ("multitask", {"data": ["pong"]}, {"data": ["breakout"]}),
+        ("shrink", {"games": 2}, {"games": 4}),
+        ("sweep", {"games": 2}, {"games": 4}),
+        ("pbt", {"population": 2}, {"population": 4}),
+    ],
+)
+def test_runs_of_every_command_do_not_mix(
+    section: str, before: dict[str, Any], now: dict[str, Any], tmp_path: Path, capsys: Any
+) -> None:
+    folder, url = tmp_path / "run", f"file://{tmp_path}/there"
+    folder.mkdir()
+    out = {} if section == "rounds" else {"out": "elsewhere"}
+    for settings, place in ((before, "a"), ({**before, **out}, "a"), (now, "b")):
+        (folder / "config.yaml").write_text(json.dumps({"seed": 1, section: settings}))
+        assert main(["push", str(folder), f"{url}/{place}"]) == 0
+    assert main(["push", str(folder), f"{url}/a"]) == 1
+    assert f"{section}.{next(iter(now))} was" in " ".join(capsys.readouterr().err.split())
+    (folder / "config.yaml").write_text(json.dumps({"seed": 1, "train": {}}))
+    assert main(["push", str(folder), f"{url}/a"]) == 1
+    assert f"it is of distill {section}, not train" in " ".join(capsys.readouterr().err.split())
+
+
+def test_students_in_folders_below_are_not_replaced(tmp_path: Path, capsys: Any) -> None:
+    folder, url = tmp_path / "several", f"file://{tmp_path}/there"
+    papers = folder / "pong" / "student" / "student.json"
+    papers.parent.mkdir(parents=True)
+    papers.write_text("one")
+    assert [main(["push", str(folder), url]) for _ in range(2)] == [0, 0]
+    papers.write_text("two")
+    assert main(["push", str(folder), url]) == 1
+    assert "has another student than" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "there" / "pong" / "student" / "student.json").read_text() == "one"
