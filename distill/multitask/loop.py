@@ -21,7 +21,7 @@ from distill.errors import UserError
 from distill.multitask.finish import check_play, finish, play
 from distill.multitask.nets import make_students
 from distill.multitask.settings import MultitaskRun
-from distill.multitask.stream import InTurn, steps_of_each
+from distill.multitask.stream import CYCLE, InTurn, steps_of_each
 from distill.networks.nets import count_parameters
 from distill.records.data import DataUsed
 from distill.records.loggers import Loggers
@@ -129,6 +129,12 @@ def _of_dataset(config: MultitaskRun, number: int, steps: int) -> TrainRun:
     """
     m, place = config.multitask, fill(config.multitask.data[number], env="")
     if not steps:
+        weights = config.multitask.weights or [1.0] * len(config.multitask.data)
+        if config.train.steps >= CYCLE:  # more of them would not help
+            raise UserError(
+                f"{place} would get none of the steps: its part of --multitask.weights is "
+                f"{weights[number] / sum(weights):.2g}, and turns are shared out in thousandths; raise it to 0.001"
+            )
         raise UserError(
             f"{place} would get none of the --train.steps={config.train.steps}; raise these, or its part of "
             "--multitask.weights"
@@ -229,7 +235,11 @@ def named(lessons: Sequence[Lesson]) -> dict[str, Lesson]:
 
 def describe(config: MultitaskRun, data: Sequence[Data], nets: nn.Module) -> None:
     """Print what is about to happen."""
-    of = ", ".join(f"{len(one.train_index):,} states of {one.dataset.folder}" for one in data)
+    counts = steps_of_each(config.multitask.weights or [1.0] * len(data), config.train.steps)
+    of = ", ".join(
+        f"{len(one.train_index):,} states of {one.dataset.folder} ({count:,} steps)"
+        for one, count in zip(data, counts, strict=True)
+    )
     console.print(
         f"{network_text(config.student)}, one trunk ({count_parameters(nets):,} parameters in all), on {of}; "
         f"{config.train.steps:,} steps of {config.train.batch_size} in turn, {objective_name(config.objective)}, "

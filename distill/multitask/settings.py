@@ -23,7 +23,7 @@ class MultitaskConfig(Section):
     data: list[str] = field(default_factory=list)
     """Datasets, as [data/pong, data/breakout]; two of one game, of two teachers, share a head."""
     weights: list[float] | None = None
-    """Of the datasets, in their order: how many of the steps each gets; default: all alike."""
+    """Of the datasets, in their order: how many of the steps each gets, in thousandths; default: all alike."""
     jacobian_weights: list[float] | None = None
     """Lambda of each dataset; default: objective.jacobian_weight for all."""
     games: int = 0

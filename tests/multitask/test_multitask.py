@@ -304,6 +304,11 @@ def test_a_folder_of_runs_is_no_student_of_several_games(
         ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"target": 9}}, r"--threat\.target=9: "),
         ({**PLAYS, "evaluate": {**LANES, "attack": "fgsm"}, "threat": {"source": "x"}}, r"unknown teacher 'x'"),
         ({"train": {"adversary": BY_NAME}}, FAILS),
+        (
+            {"multitask": {"weights": [1.0, 0.0004]}, "train": {"steps": 1_000_000}},
+            r"would get none of the steps: its part of --multitask\.weights is 0\.0004, .* thousandths; raise it",
+        ),
+        ({"multitask": {"weights": [1.0, 0.01]}}, r"would get none of the --train\.steps=24; raise these, or its part"),
         ({"train": {"patience": 3}}, r"distill multitask does not read --train\.patience; leave it out"),
         ({"student": {"name": f"{__name__}:Foreign", "convs": None, "hidden": None}}, "is built by a program"),
     ],
