@@ -239,7 +239,8 @@ def test_what_an_earlier_version_left_beside_a_folder_of_a_run_is_settled(tmp_pa
         folder.mkdir()
         (folder / "weights").write_text(folder.name)
     settle_folder(place)
-    assert new.exists() and old.exists()
+    assert new.exists()
+    assert old.exists()
     assert not place.exists()
     settle_folder(place, own=True)
     assert (place / "weights").read_text() == "best.new"
