@@ -20,8 +20,8 @@ PREFIX = "mixture:"
 class Mixture(nn.Module):
     """Logarithm of the mean of several policies: float pixels in [0, 1], (B, 4, 84, 84), to logits, (B, A).
 
-    One draws a teacher at every step and acts by its policy, if one acts by this one. The value is the mean of those
-    that there are.
+    One draws a teacher at every step and acts by its policy, if one acts by this one. The value is the mean of
+    theirs, and there is none unless each has one.
 
     Args:
         teachers: of one game.
