@@ -111,11 +111,17 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     names = [column.name for column in fields(Point)]
-    with path.open(newline="") as file:
-        table = csv.DictReader(file)
-        rows, found = list(table), table.fieldnames
-    if found != names or any(not str(row["states"]).isdigit() for row in rows):
-        raise UserError(f"{path} is not a curve of this toolkit; remove it, or choose another --imitate.out")
+    foreign = UserError(f"{path} is not a curve of this toolkit; remove it, or choose another --imitate.out")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows, found = list(table), table.fieldnames
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise foreign from error
+    # A row with too many fields has them under None, and one with too few has None in them.
+    whole = all(list(row) == names and None not in row.values() and row["states"].isdecimal() for row in rows)
+    if found != names or not whole:
+        raise foreign
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -24,7 +26,7 @@ from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import DivergedError, UserError
 from distill.imitate import loop
-from distill.imitate.curve import read_curve
+from distill.imitate.curve import Point, read_curve
 from distill.imitate.learner import Learner
 from distill.imitate.player import Played, Player
 from distill.losses.divergence import kl
@@ -218,9 +220,26 @@ def test_a_kill_loses_what_came_after_the_last_checkpoint(
     assert load_student(folder).training.data.states == states[-1]
 
 
-@pytest.mark.parametrize("text", ["", "states\n1\n", "x,y\n1,2\n"])
-def test_another_table_is_no_curve(tmp_path: Path, text: str) -> None:
-    (tmp_path / "curve.csv").write_text(text)
+NAMES = ",".join(column.name for column in dataclasses.fields(Point)).encode()
+ROW = b"16," + b"0.5," * 10 + b"0.5"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"states\n1\n",
+        b"x,y\n1,2\n",
+        b"\xff\xfe\x00",
+        NAMES + b"\n" + ROW + b",1,2\n",
+        NAMES + b"\n" + ROW.rpartition(b",")[0] + b"\n",
+        NAMES + b"\n" + ROW.replace(b"16", "²".encode()) + b"\n",
+        NAMES + b"\n" + ROW + b"x" * csv.field_size_limit() + b"\n",
+    ],
+    ids=["empty", "a column", "other columns", "no text", "long row", "short row", "no number", "long field"],
+)
+def test_another_table_is_no_curve(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "curve.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"curve\.csv is not a curve of this toolkit; remove it, or choose another"):
         read_curve(tmp_path / "curve.csv")
 
