@@ -98,6 +98,8 @@ class Parts:
     """What is minimised."""
     rate: Callable[[float], float]
     """Learning rate, of the share of the budget that is used up."""
+    early_rate: float | None = None
+    """Its peak while lambda is large, for the papers; None where that is the only one."""
     fresh: Fresh | None = None
     """Gives the teacher's derivatives at states of the ring."""
     keeper: Keeper | None = None

@@ -151,7 +151,7 @@ def refuse_unlearned(run: Run, parts: Parts, sooner: str) -> None:
 def finish(run: Run, parts: Parts, fidelity: Fidelity, ring: Ring | None, seconds: dict[str, float]) -> None:
     """Write what a run leaves, and print what came out."""
     teacher_zip = write_teacher_zip(run, ring)
-    write_student(run, parts.objective, fidelity)  # a run that has it is over, so all else is there before
+    write_student(run, parts, fidelity)  # a run that has it is over, so all else is there before
     remove_leftovers(run.folder, below=True)
     report(run, fidelity, seconds, teacher_zip, None if parts.keeper is None else parts.keeper.writer.folder)
 

@@ -11,12 +11,11 @@ import yaml
 
 from distill.agents.actor import Policy
 from distill.figures.fidelity import Fidelity, fidelity_of_outputs
-from distill.imitate.begin import Run
+from distill.imitate.begin import Parts, Run
 from distill.imitate.learner import diverged
 from distill.imitate.player import Played, Player
 from distill.imitate.ring import Ring
 from distill.imitate.value import fit_value, states_for
-from distill.losses.sobolev import Objective
 from distill.networks.nets import AtariCNN, described
 from distill.records.data import OwnGames
 from distill.records.student import Training
@@ -48,8 +47,9 @@ def last_fidelity(run: Run, policy: Policy, player: Player, ring: Ring | None) -
     return figures
 
 
-def write_student(run: Run, objective: Objective, fidelity: Fidelity) -> None:
-    """The student folder, with papers that every other stage reads; ``objective`` is what was minimised."""
+def write_student(run: Run, parts: Parts, fidelity: Fidelity) -> None:
+    """The student folder, with papers that every other stage reads; ``parts`` are what it learned by."""
+    objective = parts.objective
     config, progress, teacher, preset = run.config, run.progress, run.teacher.info, run.preset
     used = {name: getattr(objective, name) for name in ("jacobian_weight", "jacobian_share", "jacobian_until")}
     training = Training(
@@ -58,6 +58,7 @@ def write_student(run: Run, objective: Objective, fidelity: Fidelity) -> None:
         data=OwnGames(progress.states, progress.next_game),
         objective=dataclasses.asdict(config.objective) | (used if objective.derivatives else {"jacobian_weight": 0.0}),
         learning_rate=config.imitate.learning_rate,
+        early_learning_rate=parts.early_rate,
         jacobian_scale=progress.jacobian_scale or 1.0,
         seed=config.seed,
         steps=progress.step,

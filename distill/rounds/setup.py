@@ -84,6 +84,7 @@ def make_parts(run: Run, config: RoundsRun) -> Parts:
         share, until = parts.objective.jacobian_share, parts.objective.jacobian_until
         console.print(f"derivatives on {share:g} of each batch until {until:.0%} of the budget")
         parts.rate = lambda used: _rate(config, parts.objective, used)
+        parts.early_rate = r.early_learning_rate
         if r.form == "online":
             o, device = config.objective, run.device
             parts.fresh = Fresh(run.teacher, parts.objective, o.law, o.k or 1, config.seed, device)

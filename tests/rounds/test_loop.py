@@ -336,6 +336,13 @@ def test_time_is_a_budget_too(quick: Quick, tmp_path: Path) -> None:
     assert weights == sorted(weights, reverse=True)
 
 
+@pytest.mark.parametrize("form", ["online", "rounds"])
+def test_the_papers_know_both_rates(form: str, quick: Quick, tmp_path: Path) -> None:
+    asked = {**(ROUNDS if form == "rounds" else {}), "form": form, "derivatives": True, "early_learning_rate": 0.002}
+    told = load_student(rounds(quick(tmp_path / "run", rounds=asked, imitate={"states": 64}))).training
+    assert (told.early_learning_rate, told.learning_rate) == (0.002, 0.003)
+
+
 def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Asked for at every step, so that none are kept."""
     told: list[Mapping[str, Any]] = []
