@@ -18,6 +18,7 @@ from distill.imitate.ring import Ring
 from distill.imitate.value import fit_value, states_for
 from distill.networks.nets import AtariCNN, described
 from distill.records.data import OwnGames
+from distill.records.runs import plain
 from distill.records.student import Training
 from distill.students.folder import save_student
 from distill.system.files import place_here, write_bytes
@@ -98,7 +99,8 @@ def write_teacher_zip(run: Run, ring: Ring | None) -> Path | None:
         value = f"; value head fitted to {c.value}, R² {explained:.2f}"
         console.print(f"value head: explains {explained:.0%} of the variance of {c.value}")
     method = f"by online imitation of `{teacher.name}` (fingerprint {teacher.fingerprint[:12]}{value})"
-    settings = yaml.safe_dump(dataclasses.asdict(c) | {"seed": config.seed}, sort_keys=False).strip()
+    asked = plain(config)
+    settings = yaml.safe_dump({name: asked[name] for name in config.MATTERS}, sort_keys=False).strip()
     origin = Origin(config.env, preset.name, c.init, settings, "imitation", method)
     score = sum(progress.scores) / len(progress.scores) if progress.scores else math.nan
     path.with_suffix(".md").unlink(missing_ok=True)  # a card that names another file's checksum is refused

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -385,7 +386,8 @@ def test_the_final_student_is_scored_on_what_it_plays_itself(
 @pytest.mark.parametrize("value", ["none", "teacher"])
 def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: str) -> None:
     path = tmp_path / "agents" / "pong-imitated.zip"
-    imitate(quick(tmp_path / "run", **NATURE, imitate={"states": 64, "teacher_zip": str(path), "value": value}))
+    fields = {"states": 64, "teacher_zip": str(path), "value": value}
+    imitate(quick(tmp_path / "run", **NATURE, imitate=fields, objective={"temperature": 0.5}))
     student, model = load_student(tmp_path / "run"), PPO.load(path, device="cpu")
     obs = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84)).astype(np.uint8)
     with torch.no_grad():
@@ -399,7 +401,11 @@ def test_the_zip_is_stable_baselines3s_own(quick: Quick, tmp_path: Path, value: 
     assert (teacher.info.game, teacher.info.preset, teacher.info.algorithm) == ("pong", "sb3", "imitation")
     card = read_card(path.with_suffix(".md"))
     assert card["timesteps"] == student.training.data.states
-    assert "by online imitation of `pong`" in path.with_suffix(".md").read_text()
+    text = path.with_suffix(".md").read_text()
+    assert "by online imitation of `pong`" in text
+    settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert (settings["objective"]["temperature"], settings["imitate"]["value"]) == (0.5, value)
+    assert {"seed", "student", "tau", "preset", "teacher_preset"} < set(settings)
     path.with_suffix(".md").unlink()  # it is a teacher, not some student's export, without its card, too
     assert load_teacher(str(path)).info.algorithm == "imitation"
 
