@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import copy
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from distill.imitate.fresh import Fresh
 from distill.imitate.keeper import Keeper
@@ -53,6 +56,15 @@ class Run:
         self.preset = student_preset(config, self.teacher.info)
         seed_weights(config.seed)
         self.net = make_student(config, self.teacher).to(self.device)
+        # Of a network that was used in training there may be no copy: some keep what has a gradient.
+        self._copy = copy.deepcopy(self.net).eval()
+
+    def copied(self) -> nn.Module:
+        """The student as it is now, to play with while it learns; always the same copy, brought up to date."""
+        with torch.no_grad():
+            for mine, theirs in zip(_tensors(self._copy), _tensors(self.net), strict=True):
+                mine.copy_(theirs)
+        return self._copy
 
     @property
     def progress(self) -> Progress:
@@ -88,6 +100,10 @@ class Run:
             f"which sees preset {teacher.preset}, in {config.imitate.num_envs} games on preset {self.preset.name}, "
             f"seed {config.seed}"
         )
+
+
+def _tensors(net: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(net.parameters(), net.buffers())  # a state_dict leaves out some buffers
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +68,7 @@ def online(run: Run, parts: Parts, hooks: Sequence[Hook] = ()) -> Path:
         while (used := budget_used(progress.states, progress.seconds, *budget)) < 1 and not parts.enough(progress):
             rate, share = parts.rate(used), teacher_share(used, c.teacher_share, c.teacher_share_until)
             # It plays with these weights while new ones are learned.
-            student = Policy(copy.deepcopy(run.net).eval(), device, lane=progress.states)
+            student = Policy(run.copied(), device, lane=progress.states)
             playing = side.submit(player.play, student, c.steps_per_turn, share)
             updates = c.updates_per_turn if len(ring) >= c.learning_starts else 0
             weights = term_weights(learner.objective, used, *budget)

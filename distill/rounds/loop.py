@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +103,7 @@ class Rounds:
         """Play what is missing of this round's states, until all are on the disk."""
         run, progress, keeper, r = self._run, self._run.progress, self._keeper, self._config.rounds
         wanted = min((progress.step // r.steps + 1) * r.states, self.states)
-        student = Policy(copy.deepcopy(run.net).eval(), run.device, lane=keeper.states)
+        student = Policy(run.copied(), run.device, lane=keeper.states)
         clock = time.perf_counter() - progress.seconds
         while keeper.states < wanted and self.used < 1:
             rates = self._rates()

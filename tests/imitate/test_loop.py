@@ -18,11 +18,12 @@ import torch
 import yaml
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from distill.agents.actor import Policy
 from distill.cli.command import main
 from distill.config.config import Config
-from distill.config.stages import imitate
+from distill.config.stages import imitate, rounds
 from distill.dataset.reader import Dataset
 from distill.envs.presets import get_preset
 from distill.errors import DivergedError, UserError
@@ -298,6 +299,43 @@ def test_sigterm_saves(start: Callable[..., Any], tmp_path: Path) -> None:
     assert process.stderr.read_text() == "terminated; the same command continues\n"
     assert "saved. The same command continues." in process.stderr.with_name("stdout").read_text()
     assert load(run)["progress"]["states"] >= 32
+
+
+class Strangers(nn.Module):
+    """A network that no copy can be made of once it was used in training: it keeps, or makes, what has a gradient."""
+
+    def __init__(self, num_actions: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 8, 8), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        self.head = nn.utils.weight_norm(nn.Linear(400, num_actions))
+        self.last: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = self.body(x)
+        return self.head(self.last)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("form", ["online", "rounds"])
+def test_a_network_that_cannot_be_copied_later(
+    form: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It plays with the weights and buffers that it has learned by then."""
+    play, seen = Player.play, []
+
+    def noted(self: Player, student: Policy, steps: int, share: float) -> Played:
+        seen.append({name: tensor.clone() for name, tensor in student.net.state_dict().items()})
+        return play(self, student, steps, share)
+
+    monkeypatch.setattr(Player, "play", noted)
+    in_rounds = {"form": form, "count": 2, "states": 48, "steps": 3} if form == "rounds" else {}
+    student = {"name": f"{__name__}:Strangers", "convs": None, "hidden": None}
+    config = quick(tmp_path / "run", student=student, imitate={"states": 96, "val_states": 16}, rounds=in_rounds)
+    folder = (rounds if form == "rounds" else imitate)(config)
+    last = load_student(folder).net.state_dict()
+    assert all(tensor.equal(seen[-1][name]) for name, tensor in last.items())
+    for one, other in ((seen[0], seen[-2]), (seen[-2], last)):
+        assert not one["head.weight_v"].equal(other["head.weight_v"])
+        assert not one["body.1.running_mean"].equal(other["body.1.running_mean"])
 
 
 class Fading(Entropy):
