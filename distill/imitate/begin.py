@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from distill.imitate.fresh import Fresh
 from distill.imitate.keeper import Keeper
-from distill.imitate.progress import Progress, open_run, restore
+from distill.imitate.progress import Progress, open_run, refuse_other_teacher, restore
 from distill.imitate.schedule import learning_rate
 from distill.imitate.settings import ImitateRun
 from distill.imitate.setup import check_settings, check_zip, make_objective, make_student, student_preset
 from distill.losses.sobolev import Objective
 from distill.networks.nets import count_parameters
 from distill.records.runs import how_to_go_on
+from distill.records.student import read_student
 from distill.students.folder import is_student
 from distill.system.device import pick_device
 from distill.system.progress import console
@@ -80,6 +81,9 @@ class Run:
         config, c = self.config, self.config.imitate
         self.folder, self.resumed = open_run(config, stack)
         if is_student(self.folder):
+            papers = self.folder / "student" / "student.json"
+            told = read_student(papers).training(papers)
+            refuse_other_teacher(self.folder, told.teacher, self.teacher.info.fingerprint)
             check_zip(config, self.folder, None, over=True)
             console.print(f"{self.folder}: already trained; nothing to do")
             return False

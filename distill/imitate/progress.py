@@ -91,13 +91,27 @@ def restore(folder: Path, device: torch.device, kept: Kept) -> None:
     """
     content = newest_checkpoint(folder, device, "--imitate.out")
     progress = Progress(**content["progress"])
-    if progress.teacher != kept.progress.teacher:
-        raise UserError(
-            f"{folder} learned from another teacher than the one that is there now; choose another --imitate.out"
-        )
+    refuse_other_teacher(folder, progress.teacher, kept.progress.teacher)
     kept.restore(content)
     kept.progress = progress
     console.print(f"{folder}: continuing at {progress.states:,} states, step {progress.step:,}")
+
+
+def refuse_other_teacher(folder: Path, before: str, now: str) -> None:
+    """Refuse to go on with a run, or to count it as finished, where another teacher has the name that it was given.
+
+    Args:
+        folder: the run.
+        before: fingerprint of whom it learned from.
+        now: fingerprint of who is there now.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if before != now:
+        raise UserError(
+            f"{folder} learned from another teacher than the one that is there now; choose another --imitate.out"
+        )
 
 
 def make_saver(folder: Path, kept: Kept, every: int, place: Callable[[Status], int]) -> Saver:

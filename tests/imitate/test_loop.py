@@ -276,8 +276,10 @@ def test_another_teacher_of_the_same_name(finished: Path, quick: Quick, tmp_path
     folder, zipped = tmp_path / "run", tmp_path / "pong.zip"
     shutil.copy(load_source("pong"), zipped)
     imitate(quick(folder, teacher=str(zipped), imitate={"states": 64}))
-    shutil.rmtree(folder / "student")
     shutil.copy(other_pong_zip, zipped)
+    with pytest.raises(UserError, match=r"learned from another teacher than the one that is there now"):
+        imitate(quick(folder, teacher=str(zipped), imitate={"states": 64}))
+    shutil.rmtree(folder / "student")  # the same before it was finished
     with pytest.raises(UserError, match=r"learned from another teacher than the one that is there now"):
         imitate(quick(folder, teacher=str(zipped), imitate={"states": 64}))
 
