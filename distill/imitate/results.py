@@ -105,6 +105,6 @@ def write_teacher_zip(run: Run, ring: Ring | None) -> Path | None:
     score = sum(progress.scores) / len(progress.scores) if progress.scores else math.nan
     path.with_suffix(".md").unlink(missing_ok=True)  # a card that names another file's checksum is refused
     papers = {"game": config.env, "preset": preset.name, "preset_hash": preset.hash, "role": "teacher"}
-    save_sb3_zip(agent, path, papers)
+    save_sb3_zip(agent, path, papers | {"value": c.value})
     write_bytes(path.with_suffix(".md"), card(path, origin, progress.states, score, len(progress.scores)).encode())
     return path

@@ -18,10 +18,11 @@ from distill.networks.build import build_student, student_spec
 from distill.networks.inherit import inherit, refuse_other_eyes, refuse_start
 from distill.networks.nets import NETS, NetSpec, same_network, take_weights
 from distill.networks.registry import find_network
+from distill.students.folder import load_student
 from distill.system.files import place_here, refuse_closed
 from distill.system.progress import console
 from distill.system.settings import changed
-from teachers.formats.sb3 import load_sb3_zip
+from teachers.formats.sb3 import load_sb3_zip, sb3_papers
 from teachers.load import load_teacher
 from teachers.protocol import Teacher, TeacherInfo
 
@@ -82,10 +83,27 @@ def check_zip(config: ImitateRun, folder: Path, written: nn.Module | None, *, ov
                 f"{folder} is over, and --imitate.teacher_zip is written at the end of a run; let its student teach by "
                 f"--teacher={folder}, or write it by `distill export {folder} --format sb3 --out {path}`"
             )
+        _refuse_other_zip(config.imitate.value, folder, path)
         return
     for place in (path, path.with_suffix(".md")):
         if os.path.lexists(place) and (written is None or not _is_of(path, written)):
             raise UserError(f"{place} exists; choose another --imitate.teacher_zip")
+
+
+def _refuse_other_zip(value: str, folder: Path, path: Path) -> None:
+    """Refuse a zip that a run that is over did not write, or wrote with another value head than is asked for."""
+    if not _is_of(path, load_student(folder).net):
+        raise UserError(
+            f"{folder} is over, and {path} is not a zip of its student; leave --imitate.teacher_zip out, or name the "
+            "one that it wrote"
+        )
+    has_head, written = "value.weight" in load_sb3_zip(path).state, sb3_papers(path).get("value")
+    if has_head != (value != "none") if written is None else written != value:
+        had = written or ("teacher or returns" if has_head else "none")
+        raise UserError(
+            f"{folder} is over, and its zip {path} was written with --imitate.value={had}, not {value}; give that "
+            "one, or another --imitate.out"
+        )
 
 
 def _is_of(path: Path, net: nn.Module) -> bool:
@@ -94,7 +112,9 @@ def _is_of(path: Path, net: nn.Module) -> bool:
         state = load_sb3_zip(path).state
     except (UserError, OSError):
         return False
-    return all(name in state and tensor.cpu().equal(state[name]) for name, tensor in net.state_dict().items())
+    return all(
+        name in state and tensor.cpu().equal(state[name].to(tensor.dtype)) for name, tensor in net.state_dict().items()
+    )
 
 
 def check_plain(config: ImitateRun) -> None:

@@ -52,6 +52,15 @@ def load_sb3_zip(path: Path, tau: float = 0.01) -> LoadedPolicy:
     )
 
 
+def sb3_papers(path: Path) -> Mapping[str, Any]:
+    """What a zip that this toolkit wrote tells of its agent; nothing of others' zips.
+
+    Raises:
+        UserError: as ``load_sb3_zip``.
+    """
+    return describe(path, read_archive(path).fields).papers or {}
+
+
 def _actor_critic(weights: Weights, described: Described) -> LoadedPolicy:
     separate = bool(weights.under("pi_features_extractor."))
     extractor = "pi_features_extractor" if separate else "features_extractor"

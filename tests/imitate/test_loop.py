@@ -562,6 +562,29 @@ def test_the_same_command_finds_its_own_zip(quick: Quick, tmp_path: Path, capsys
         imitate(quick(tmp_path / "again", **NATURE, imitate=again))
 
 
+def test_a_finished_run_has_the_zip_that_it_wrote(quick: Quick, tmp_path: Path) -> None:
+    path, folder, junk = tmp_path / "own.zip", tmp_path / "run", tmp_path / "junk.zip"
+
+    def asked(zipped: Path, value: str) -> Config:
+        return quick(folder, **NATURE, imitate={"states": 64, "teacher_zip": str(zipped), "value": value})
+
+    imitate(asked(path, "none"))
+    junk.write_text("junk")
+    theirs = tmp_path / "theirs.zip"
+    shutil.copy(load_source("pong"), theirs)
+    for other in (junk, theirs):
+        with pytest.raises(UserError, match=r"is over, and .*\.zip is not a zip of its student; leave --imitate\.teac"):
+            imitate(asked(other, "none"))
+    for value in ("teacher", "returns"):
+        with pytest.raises(UserError, match=rf"was written with --imitate\.value=none, not {value}; give that one"):
+            imitate(asked(path, value))
+    shutil.rmtree(folder / "student")
+    imitate(asked(path, "teacher"))
+    imitate(asked(path, "teacher"))
+    with pytest.raises(UserError, match=r"was written with --imitate\.value=teacher, not returns; give that one"):
+        imitate(asked(path, "returns"))
+
+
 def test_a_student_of_another_game_is_no_beginning(quick: Quick, tmp_path: Path) -> None:
     task = Task("breakout", "sb3", "739e34ec987e", 4)
     save_student(tmp_path / "other" / "student", AtariCNN(NetSpec(((2, 8, 4),), ()), 4), task)
