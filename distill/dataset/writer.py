@@ -199,8 +199,10 @@ class DatasetWriter:
         if not self._record.exists():
             return
         existing = read_writer(self._record).behaviour
+        # A run that was killed before its first checkpoint and its first shard begins anew, as another one.
+        same = () if self._committed() else ("run",)
         changed = [f"{key} is {existing.get(key)}, not {value}" for key, value in self.behaviour.items()
-                   if existing.get(key) != value]  # fmt: skip
+                   if existing.get(key) != value and key not in same]  # fmt: skip
         if changed:
             raise UserError(
                 f"writer {self.writer!r} of {self.folder} acted differently: {'; '.join(changed)}; "

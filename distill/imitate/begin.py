@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Run:
             return False
         optimizer = torch.optim.Adam(self.net.parameters(), lr=0.0, fused=True)
         again = how_to_go_on(c.out, self.folder, "--imitate.out", newest=c.resume)
-        progress = Progress(teacher=self.teacher.info.fingerprint)
+        progress = Progress(teacher=self.teacher.info.fingerprint, run=uuid.uuid4().hex)
         self.kept = Kept(self.net, optimizer, progress, config.to_dict(), again)
         if self.resumed:
             restore(self.folder, self.device, self.kept)

@@ -43,6 +43,8 @@ class Progress:
     """Scores of the last ones, at most ``LAST_GAMES``."""
     teacher: str = ""
     """Fingerprint of who labels; another one makes it another run."""
+    run: str = ""
+    """Drawn as the run began: what it keeps of its states is known by it. Empty in runs of earlier versions."""
     jacobian_scale: float = 0.0
     """s, fixed before the first step with derivatives; 0 until then."""
 

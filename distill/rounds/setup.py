@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from distill.collect.label import Labeller
 from distill.collect.order import identify
@@ -21,6 +22,7 @@ from distill.imitate.setup import check_plain, student_preset
 from distill.losses.settings import ObjectiveConfig
 from distill.losses.sobolev import Objective
 from distill.losses.terms import make_terms
+from distill.records.dataset import read_writer
 from distill.rounds.goal import make_goal
 from distill.rounds.settings import RoundsRun
 from distill.system.progress import console
@@ -142,14 +144,27 @@ def make_keeper(run: Run, config: RoundsRun, objective: Objective) -> Keeper:
     )
     common = part(dataclasses.replace(config, preset=run.preset.name), CommonConfig)
     identity = identify(CollectRun(**vars(common), collect=kind), run.teacher)
+    refuse_other_run(run, folder)
     behaviour = {"actor": STREAM, "behaviour": "sampled", "sticky": 0.0, "seed": config.seed}
+    behaviour |= {"run": run.progress.run} if run.progress.run else {}
     try:
         writer = DatasetWriter(folder, identity, STREAM, behaviour, dict(vars(run.teacher.info)))
     except UserError as error:  # it speaks of another stage's settings
         text = str(error).replace("--collect.out", "--rounds.keep").replace("--collect.writer", "--rounds.keep")
         raise UserError(text) from error
-    if writer.states and not run.resumed:
-        writer.close()
-        raise UserError(f"{folder} holds the states of another run; choose another --rounds.keep")
     labeller = Labeller.of(run.teacher, identity, run.device)
     return Keeper(writer, labeller, config.seed, r.shard_states)
+
+
+def refuse_other_run(run: Run, folder: Path) -> None:
+    """Refuse states that another run has kept there. One that was killed may have more of them than it knows.
+
+    Raises:
+        UserError: there are some.
+    """
+    record = folder / "writers" / f"{STREAM}.json"
+    if not committed_shards(folder).get(STREAM):
+        return
+    theirs = read_writer(record).behaviour.get("run", "") if record.is_file() else run.progress.run
+    if not run.resumed or theirs != run.progress.run:
+        raise UserError(f"{folder} holds the states of another run; choose another --rounds.keep")
