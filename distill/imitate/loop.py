@@ -94,6 +94,7 @@ def start_playing(run: Run, parts: Parts) -> Iterator[Player]:
     first, keeper = run.progress.next_game, parts.keeper
     if keeper is not None:
         first = max(first, keeper.writer.next_episode)  # shards may be newer than the checkpoint
+        run.progress.next_game = first
     with contextlib.ExitStack() as stack:
         player = stack.enter_context(Player(run.config, run.preset, run.teacher, run.device, first, keeper))
         if keeper is not None:

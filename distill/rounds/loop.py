@@ -74,6 +74,7 @@ class Rounds:
             while self.used < 1 and not parts.enough(progress):
                 self._play(player, tally)
                 tally.point()
+                saver.save()  # what the play took and gave is known by nothing else that is on the disk
                 if self.used < 1:
                     learned += self._learn(tally)
                     saver.save()

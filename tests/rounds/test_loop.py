@@ -22,6 +22,7 @@ from distill.config.stages import imitate, rounds, train
 from distill.dataset.reader import Dataset
 from distill.errors import UserError
 from distill.imitate.curve import read_curve
+from distill.imitate.player import Player
 from distill.imitate.ring import Ring
 from distill.records.data import OwnGames
 from distill.rounds.lesson import Lesson
@@ -197,6 +198,17 @@ def test_it_goes_on_in_a_round_as_if_it_had_never_stopped(
     assert [int(row["step"]) for row in read_curve(folder / "curve.csv")] == [0, 12, 24]
 
 
+def test_what_the_play_took_is_known_after_a_kill(quick: Quick, tmp_path: Path) -> None:
+    """Killed in the first round's steps, before they have a checkpoint."""
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="killed"):
+        rounds(in_rounds(quick, folder), [StopAt(5)])
+    progress, (row,) = load(folder)["progress"], read_curve(folder / "curve.csv")
+    assert (progress["step"], progress["states"]) == (0, int(row["states"]))
+    assert progress["seconds"] >= float(row["seconds"]) > 0
+    assert progress["next_game"] >= 2
+
+
 def test_it_goes_on_with_the_states_that_are_there(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,8 +287,33 @@ def test_sigterm_writes_what_was_played(start: Callable[..., Any], tmp_path: Pat
 def test_another_runs_states_are_not_its_own(kept: tuple[Path, Path], quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data holds the states of another run; choose another --rounds\.keep"):
         rounds(quick(tmp_path / "run", rounds={"keep": str(kept[1]), "derivatives": True}, objective=DERIVATIVES))
-    with pytest.raises(UserError, match=r"was collected differently: jacobian is .*; choose another --rounds\.keep"):
+    with pytest.raises(UserError, match=r"data holds the states of another run; choose another --rounds\.keep"):
         rounds(quick(tmp_path / "other", rounds={"keep": str(kept[1])}))
+
+
+@pytest.mark.parametrize("form", ["online", "rounds"])
+def test_states_that_came_while_it_was_dead_are_not_its_own(
+    form: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its first state; another run of the same settings then fills the folder."""
+    keep = {**(ROUNDS if form == "rounds" else {}), "form": form, "keep": str(tmp_path / "data")}
+
+    def asked(name: str) -> Config:
+        return quick(tmp_path / name, rounds=keep, imitate={"states": 64, "val_states": 16})
+
+    def killed(*_: Any) -> None:
+        raise RuntimeError("killed")
+
+    for _ in range(2):  # it goes on with what it has begun, though nothing was kept
+        with monkeypatch.context() as patched:
+            patched.setattr(Player, "play", killed)
+            with pytest.raises(RuntimeError, match="killed"):
+                rounds(asked("first"))
+    rounds(asked("second"))
+    there = len(Dataset(tmp_path / "data"))
+    with pytest.raises(UserError, match=r"data holds the states of another run; choose another --rounds\.keep"):
+        rounds(asked("first"))
+    assert len(Dataset(tmp_path / "data")) == there
 
 
 def test_rounds_and_imitate_do_not_go_on_with_each_others_runs(finished: Path, quick: Quick, tmp_path: Path) -> None:
