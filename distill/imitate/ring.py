@@ -42,7 +42,7 @@ class Ring:
             self._frames = np.empty((1 + rows, SIZE, SIZE), np.uint8)
             self._age = np.empty(rows, np.uint8)  # frames since the stack began anew, at most three
             self._columns = {name: np.empty((rows, *shape), np.float32) for name, shape in columns.items()}
-        except MemoryError as error:
+        except (MemoryError, ValueError, OverflowError) as error:  # the latter: more than can be numbered
             raise UserError(
                 f"a ring of {states:,} states takes {rows * SIZE * SIZE / 1e9:.1f} GB, more than there is; "
                 "lower --imitate.ring"

@@ -123,3 +123,9 @@ def test_draws_every_state_alike_and_again_with_the_same_seed() -> None:
 def test_a_ring_that_does_not_fit() -> None:
     with pytest.raises(UserError, match=r"a ring of 1,000,000,000,000 states takes .* GB, .*; lower --imitate\.ring"):
         Ring(2, 10**12, COLUMNS)
+
+
+@pytest.mark.parametrize("states", [10**18, 10**30])
+def test_more_than_can_be_numbered(states: int) -> None:
+    with pytest.raises(UserError, match=r"GB, more than there is; lower --imitate\.ring"):
+        Ring(2, states, {"logits": (6,)})
