@@ -11,6 +11,7 @@ from distill.batches.loader import Batch, batches
 from distill.dataset.reader import Dataset
 from distill.engine.step import make_engine, make_step
 from distill.envs.settings import CommonConfig
+from distill.errors import UserError
 from distill.imitate.begin import Parts, Run
 from distill.losses.sobolev import Losses
 from distill.networks.parts import draws_from
@@ -51,7 +52,10 @@ class Lesson:
         dataset = Dataset(parts.keeper.writer.folder, verify=verify)
         self._loader, index = make_loader(asked, dataset, run.device), np.arange(len(dataset))
         plan = Plan(parts.objective.jacobian_share, parts.objective.jacobian_until, c.learning_rate, c.learning_rate)
-        self._sampler = make_sampler(asked, plan, dataset, index)
+        try:
+            self._sampler = make_sampler(asked, plan, dataset, index)
+        except UserError as error:  # it speaks of another stage's settings
+            raise UserError(str(error).replace("--train.batch_size", "--imitate.batch_size")) from error
         self._step = make_step(run.net, make_engine(run.net))
         self._place, self._total, self._seed = place, total, config.seed
         self.objective = parts.objective

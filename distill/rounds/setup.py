@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from distill.batches.sampler import OFTEN
 from distill.collect.label import Labeller
 from distill.collect.order import identify
 from distill.collect.settings import CollectConfig, CollectRun
@@ -20,7 +21,7 @@ from distill.imitate.player import STREAM
 from distill.imitate.schedule import learning_rate
 from distill.imitate.setup import check_plain, student_preset
 from distill.losses.settings import ObjectiveConfig
-from distill.losses.sobolev import Objective
+from distill.losses.sobolev import Objective, states_of_share
 from distill.losses.terms import make_terms
 from distill.records.dataset import read_writer
 from distill.rounds.goal import make_goal
@@ -45,6 +46,8 @@ def check_rounds(config: RoundsRun) -> None:
         raise UserError("--rounds.derivatives=true, but --objective.jacobian_weight is 0; give it a weight")
     if not r.derivatives:
         check_plain(config)
+    if r.derivatives and r.form == "rounds" and o.jacobian_targets == "stored":
+        _check_share(make_objective(o).jacobian_share, config.imitate.batch_size)
     if r.form == "online" and r.keep is None and r.shard_states != type(r).shard_states:
         raise UserError("--rounds.shard_states is of states that are kept; add --rounds.keep, or leave it out")
     if r.form == "rounds" and config.imitate.value != "none":
@@ -53,6 +56,16 @@ def check_rounds(config: RoundsRun) -> None:
         )
     if r.form == "rounds" and config.imitate.updates_per_turn != type(config.imitate).updates_per_turn:
         raise UserError("--imitate.updates_per_turn is of --rounds.form=online; use --rounds.steps")
+
+
+def _check_share(share: float, batch_size: int) -> None:
+    """Refuse batches so small that more of each would have to carry derivatives than of the states played."""
+    first = states_of_share(share, batch_size)
+    if first > OFTEN * share * batch_size or (share < 1 and first == batch_size):
+        raise UserError(
+            f"{share:.0%} of the states carry derivatives, too few for {first} of each batch of {batch_size}; set a "
+            "larger --imitate.batch_size, another --objective.jacobian_share, or --objective.jacobian_targets=online"
+        )
 
 
 def check_eyes(config: RoundsRun, teacher: TeacherInfo) -> None:

@@ -415,6 +415,10 @@ def test_fresh_derivatives_in_rounds(quick: Quick, tmp_path: Path, capsys: pytes
             {"rounds": {"form": "rounds"}, "imitate": {"updates_per_turn": 4}},
             r"--imitate\.updates_per_turn is of --rounds\.form=online; use --rounds\.steps",
         ),
+        (
+            {"rounds": {**ROUNDS, "derivatives": True}, "imitate": {"batch_size": 2}, "objective": DERIVATIVES},
+            r"25% of the states carry derivatives, too few for 1 of each batch of 2; set a larger --imitate\.batch_si",
+        ),
         ({"imitate": {"states": 32}}, r"--imitate\.learning_starts must be below imitate\.states, 32, or nothing"),
         (
             {"rounds": {"derivatives": True}, "env": "breakout", "preset": "sb3", "teacher_preset": "async-rl"},
