@@ -51,6 +51,8 @@ def pull(url: str, folder: Path) -> None:
     copy = at_home(url)
     if not copy.exists():
         raise UserError(f"there is nothing at {url}; see its spelling, and what your credentials may list")
+    if not folder.name:
+        raise UserError(f"{folder} is where you are; name a folder to be made")
     if folder.exists() and not (folder.is_dir() and is_vacant(folder)):
         raise UserError(f"{folder} has something in it; choose a new folder")
     if (copy / "dataset.json").is_file():

@@ -521,3 +521,15 @@ def test_students_in_folders_below_are_not_replaced(tmp_path: Path, capsys: Any)
     assert main(["push", str(folder), url]) == 1
     assert "has another student than" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "there" / "pong" / "student" / "student.json").read_text() == "one"
+
+
+def test_the_folder_where_one_is_cannot_be_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, here = tmp_path / "store", tmp_path / "here"
+    for folder in (store, here):
+        folder.mkdir()
+    (store / "config.yaml").write_text("env: pong\n")
+    monkeypatch.chdir(here)
+    assert main(["pull", f"file://{store}", "."]) == 1
+    assert capsys.readouterr().err.strip() == "error: . is where you are; name a folder to be made"
