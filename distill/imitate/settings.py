@@ -13,6 +13,8 @@ from distill.records.loggers import check_loggers
 from distill.system.ranges import POSITIVE, SHARE, ZERO_OR_MORE, Range
 from distill.system.settings import Section, require
 
+TURN = Range("between 1 and 1000, since a run can be ended between turns alone", 1, 1000)
+
 
 @dataclass(frozen=True)
 class ImitateConfig(Section):
@@ -66,8 +68,8 @@ class ImitateConfig(Section):
     RANGES: ClassVar[Mapping[str, Range]] = {
         "states": POSITIVE,
         "minutes": POSITIVE,
-        "steps_per_turn": POSITIVE,
-        "updates_per_turn": POSITIVE,
+        "steps_per_turn": TURN,
+        "updates_per_turn": TURN,
         "batch_size": POSITIVE,
         "ring": POSITIVE,
         "learning_starts": POSITIVE,
