@@ -102,10 +102,9 @@ def test_what_cannot_inherit_is_refused(make_config: Callable[..., Config], pong
         make_config(student={**ONE, "teacher_layers": -1})
     with pytest.raises(UserError, match=r"is of a fresh student, and --imitate\.init names one"):
         imitate(make_config(student=ONE, imitate={**ONLINE, "init": "pong", "out": str(tmp_path / "a")}))
+    tuned = {**PPO, "critic_warmup": 16, "states": 96, "init": "pong", "out": str(tmp_path / "b")}
     with pytest.raises(UserError, match=r"is of a fresh student, and --finetune\.init names one"):
-        finetune(
-            make_config(student=ONE, finetune={**PPO, "critic_warmup": 16, "init": "pong", "out": str(tmp_path / "b")})
-        )
+        finetune(make_config(student=ONE, finetune=tuned))
     with pytest.raises(UserError, match="the teacher sees preset async-rl and the student sb3"):
         imitate(
             make_config(
