@@ -17,6 +17,19 @@ OFTEN = 1.5
 """Times an epoch that states which carry derivatives may come, on average; above that, too few carry them."""
 
 
+def too_few(carrying: float, first: int, batch_size: int, *, batches: int = 1, others: bool) -> bool:
+    """Whether states with derivatives would come too often, or leave the others no place.
+
+    Args:
+        carrying: states that carry derivatives, of those in ``batches``.
+        first: states of each batch that are to carry them.
+        batch_size: states of each.
+        batches: of a pass over the data.
+        others: there are states that carry none.
+    """
+    return batches * first > OFTEN * carrying or (others and first == batch_size)
+
+
 class Order(Protocol):
     """Says which states each batch has."""
 
@@ -98,8 +111,7 @@ class Sampler:
 
     def _check(self, carrying: int) -> None:
         others = carrying < len(self.index)
-        needed = self.steps_per_epoch * self._first
-        if needed > OFTEN * carrying or (others and self._first == self.batch_size):
+        if too_few(carrying, self._first, self.batch_size, batches=self.steps_per_epoch, others=others):
             raise UserError(
                 f"{carrying:,} of {len(self.index):,} training states carry derivatives, too few for {self._first} of "
                 f"each batch of {self.batch_size}; set a lower --objective.jacobian_share, a larger "

@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> None:
     lookup("format", dict.fromkeys(FORMATS), args.format)
     refuse_folder(args.out, "student.onnx", "--out ")
     place, together = place_here(args.out), students_of(at_home(args.student))
-    _refuse_other_ending(args.format, place)
     if not together:
         export(load_student(student_folder(args.student)), args.format, place)
     elif args.format == "onnx":
+        _refuse_other_ending(args.format, place)
         write_joint_onnx(together, place)
     else:
         raise UserError(f"{args.student} has a student of each of several games; export one of them, or all as onnx")

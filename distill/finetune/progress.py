@@ -164,9 +164,8 @@ class BestSaver(Saver):
     def save(self) -> None:
         """See ``Saver``; the best student first: a checkpoint that knows its score must not come before it."""
         p: Progress = self.kept.progress
-        score = (
-            p.score if p.compared or p.teacher is None else None
-        )  # its papers are to tell how near the teacher it is
+        # The papers of a best student are to tell how near its teacher it is.
+        score = p.score if p.compared or p.teacher is None else None
         if score is not None and len(p.scores) >= self._games and (p.best_score is None or score > p.best_score):
             p.best_score, p.best_step = score, p.step
             self._write_best()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from distill.batches.sampler import OFTEN
+from distill.batches.sampler import too_few
 from distill.collect.label import Labeller
 from distill.collect.order import identify
 from distill.collect.settings import CollectConfig, CollectRun
@@ -61,7 +61,7 @@ def check_rounds(config: RoundsRun) -> None:
 def _check_share(share: float, batch_size: int) -> None:
     """Refuse batches so small that more of each would have to carry derivatives than of the states played."""
     first = states_of_share(share, batch_size)
-    if first > OFTEN * share * batch_size or (share < 1 and first == batch_size):
+    if too_few(share * batch_size, first, batch_size, others=share < 1):
         raise UserError(
             f"{share:.0%} of the states carry derivatives, too few for {first} of each batch of {batch_size}; set a "
             "larger --imitate.batch_size, another --objective.jacobian_share, or --objective.jacobian_targets=online"
