@@ -52,16 +52,21 @@ def table(scores: Scores) -> list[tuple[str, ...]]:
     ]
 
 
+def how_played(scores: Scores) -> str:
+    """What a title says below its first line: the attack, where there was one, and the protocol."""
+    protocol = get_protocol(scores.protocol)
+    attack = f"{in_words(scores.attack)}\n" if scores.attack else ""
+    return f"{attack}{protocol.name}: {protocol.meaning}"
+
+
 def show(scores: Scores) -> None:
     """Print scores and, below them, fidelity: two tables that fit 80 columns."""
-    protocol = get_protocol(scores.protocol)
     title = f"{scores.game}, {scores.games} whole games each, preset {scores.preset}"
-    title += f"\n{in_words(scores.attack)}" if scores.attack else ""
     rows = table(scores)
     stacked = [name.replace(" ", "\n") for name in header(scores)]  # long names over short figures
     columns = fidelity_columns(scores)
     print_table(
-        f"{title}\n{protocol.name}: {protocol.meaning}",
+        f"{title}\n{how_played(scores)}",
         [HEADER[c] for c in SCORE_COLUMNS],
         [[row[c] for c in SCORE_COLUMNS] for row in rows],
     )

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from distill.attack.policy import in_words
 from distill.dataset.reader import Dataset
-from distill.envs.protocols import get_protocol
 from distill.envs.settings import CommonConfig
 from distill.errors import UserError
 from distill.evaluate.ready import check_games, play_within
 from distill.evaluate.settings import EvaluateRun
+from distill.evaluate.tables import how_played
 from distill.multitask.settings import MultitaskRun
 from distill.networks.build import build_student
 from distill.students.folder import load_student, save_student
@@ -90,19 +88,16 @@ def play(config: MultitaskRun, folder: Path, games: Sequence[str]) -> None:
     """Let every student play beside its teacher, and print one table of all games; scores.json is in each folder."""
     if not config.multitask.games:
         return
-    rows, attack = [], dict[str, Any]()
+    rows, how = [], ""
     for game in games:
         name = load_student(folder / game).training.teacher_name
         away = f"move {folder / game / 'scores'} away, or let the student play by distill evaluate"
         scores = play_within(_playing(config, folder, game), away)
-        agents, attack = scores.agents, dict(scores.attack)
+        agents, how = scores.agents, how_played(scores)
         student, teacher = agents["student"], agents["teacher"]
         share = "-" if student.share_of_teacher is None else f"{student.share_of_teacher:.0%}"
         interval = f"{student.ci95[0]:.2f} .. {student.ci95[1]:.2f}"
         rows.append((game, str(name), f"{teacher.mean:.2f}", f"{student.mean:.2f}", interval, share))
     header = ("game", "teacher", "its score", "student", "95 % interval", "of teacher")
-    protocol = get_protocol(config.evaluate.protocol)
-    title = f"one student, {config.multitask.games} whole games of each"
-    title += f"\n{in_words(attack)}" if attack else ""
-    print_table(f"{title}\n{protocol.name}: {protocol.meaning}", header, rows)
+    print_table(f"one student, {config.multitask.games} whole games of each\n{how}", header, rows)
     console.print(f"scores.json of each game: {folder}/*/scores")
